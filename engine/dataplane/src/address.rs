@@ -1,0 +1,315 @@
+//! The substrate address: host prefix, slot, virtual network and virtual IPv4 address in one IPv6 address.
+//!
+//! ```text
+//! slot64     | host prefix 64 | slot 6 | U/L 1 | I/G 1 | vnet 24 | IPv4 32 |
+//! plain72    | host prefix 72                          | vnet 24 | IPv4 32 |
+//! plain64    | host prefix 64 |                          vnet 32 | IPv4 32 |
+//! ```
+//! There is one codec. Every 128-bit value either decodes and re-encodes to itself, or is refused naming the field.
+
+use crate::id::{Slot, VnetId};
+use core::fmt;
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::str::FromStr;
+
+/// How the fields lie in a substrate address. One per substrate, chosen by configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Layout {
+    /// `slot64`: /64 prefix, slot, flags, 24-bit vnet, IPv4.
+    #[default]
+    Slot64,
+    /// `plain72`: /72 prefix, 24-bit vnet, IPv4; no slot, no flags.
+    Plain72,
+    /// `plain64`: /64 prefix, vnet in 32 bits, IPv4; no slot, no flags.
+    Plain64,
+}
+
+/// An address that is refused, and the field that is wrong in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: must be {legal}")]
+pub struct AddressError {
+    /// The field, for example `vnet id`.
+    pub field: &'static str,
+    /// Its legal values.
+    pub legal: &'static str,
+}
+
+const fn refuse<T>(field: &'static str, legal: &'static str) -> Result<T, AddressError> {
+    Err(AddressError { field, legal })
+}
+
+/// The part of a substrate address that is routed to one host: 64 or 72 bits, by layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPrefix {
+    /// The prefix in the high bits; the rest is zero.
+    bits: u128,
+    length: u8,
+}
+
+impl HostPrefix {
+    /// Checks and wraps the first bits of `address` as a prefix of `layout`.
+    ///
+    /// # Errors
+    /// [`AddressError`] if bits behind the prefix are set, or it is unspecified, multicast (RFC 4291, 2.7) or
+    /// link-local (RFC 4291, 2.5.6).
+    pub fn new(layout: Layout, address: Ipv6Addr) -> Result<Self, AddressError> {
+        let prefix = Self::of(layout, address)?;
+        if prefix.bits != address.to_bits() {
+            return refuse("host prefix", "zero behind the prefix length");
+        }
+        Ok(prefix)
+    }
+
+    /// The prefix that `address` lies in.
+    fn of(layout: Layout, address: Ipv6Addr) -> Result<Self, AddressError> {
+        let length = layout.prefix_length();
+        let bits = address.to_bits() & (u128::MAX << (128 - u32::from(length)));
+        if bits == 0 || address.is_multicast() || address.is_unicast_link_local() {
+            return refuse("host prefix", "a routable unicast prefix");
+        }
+        Ok(Self { bits, length })
+    }
+
+    /// The first address of the prefix.
+    #[must_use]
+    pub const fn network(self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.bits)
+    }
+
+    /// 64 or 72.
+    #[must_use]
+    pub const fn length(self) -> u8 {
+        self.length
+    }
+
+    /// Whether `address` lies in the prefix.
+    #[must_use]
+    pub const fn contains(self, address: Ipv6Addr) -> bool {
+        address.to_bits() >> (128 - self.length as u32) == self.bits >> (128 - self.length as u32)
+    }
+
+    /// Parses `fd00:0:0:a::/64`; the length must be the layout's.
+    ///
+    /// # Errors
+    /// [`AddressError`] naming what is wrong.
+    pub fn parse(layout: Layout, text: &str) -> Result<Self, AddressError> {
+        let legal = match layout {
+            Layout::Plain72 => "an IPv6 prefix of length 72, like fd00:0:0:a:100::/72",
+            Layout::Slot64 | Layout::Plain64 => "an IPv6 prefix of length 64, like fd00:0:0:a::/64",
+        };
+        let Some((address, length)) = text.split_once('/') else { return refuse("host prefix", legal) };
+        match (address.parse(), length.parse::<u8>()) {
+            (Ok(address), Ok(length)) if length == layout.prefix_length() => Self::new(layout, address),
+            _ => refuse("host prefix", legal),
+        }
+    }
+}
+
+impl fmt::Display for HostPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network(), self.length)
+    }
+}
+
+/// Whom a packet with this address is for (the U/L and I/G bits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// U/L=0, I/G=0: the interface that owns (vnet, IPv4); the slot must match too.
+    Owner,
+    /// U/L=1, I/G=0: the interface in the slot, if it owns or routes the IPv4 (virtual routers).
+    Slot,
+    /// I/G=1: the members of the group that the IPv4 is.
+    Group,
+}
+
+/// A substrate address, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SubstrateAddress {
+    /// The host's prefix.
+    pub prefix: HostPrefix,
+    /// The interface's slot; 0 in layouts without slots.
+    pub slot: Slot,
+    /// Whom it is for.
+    pub delivery: Delivery,
+    /// The virtual network.
+    pub vnet: VnetId,
+    /// The virtual IPv4 address.
+    pub ipv4: Ipv4Addr,
+}
+
+/// U/L and I/G, counted from the end of octet 8.
+const LOCAL_BIT: u8 = 0b10;
+const GROUP_BIT: u8 = 0b01;
+
+impl Layout {
+    /// Every layout.
+    pub const ALL: [Self; 3] = [Self::Slot64, Self::Plain72, Self::Plain64];
+
+    /// The name used in configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Slot64 => "slot64",
+            Self::Plain72 => "plain72",
+            Self::Plain64 => "plain64",
+        }
+    }
+
+    /// Length of a host's prefix: 64 or 72 bits.
+    #[must_use]
+    pub const fn prefix_length(self) -> u8 {
+        match self {
+            Self::Slot64 | Self::Plain64 => 64,
+            Self::Plain72 => 72,
+        }
+    }
+
+    /// Whether addresses carry a slot and flags.
+    #[must_use]
+    pub const fn has_slots(self) -> bool {
+        matches!(self, Self::Slot64)
+    }
+
+    /// Takes an address apart.
+    ///
+    /// # Errors
+    /// [`AddressError`] naming the first field that is not legal.
+    pub fn decode(self, address: Ipv6Addr) -> Result<SubstrateAddress, AddressError> {
+        let prefix = HostPrefix::of(self, address)?;
+        let bits = address.to_bits();
+        let ipv4 = Ipv4Addr::from_bits(bits as u32);
+        let vnet_bits = match self {
+            Self::Slot64 | Self::Plain72 => (bits >> 32) as u32 & VnetId::MAX.get(),
+            Self::Plain64 => (bits >> 32) as u32,
+        };
+        let Ok(vnet) = VnetId::new(vnet_bits) else { return refuse("vnet id", "1 to 16777215") };
+        let (slot, delivery) = if self.has_slots() {
+            let octet = (bits >> 56) as u8;
+            let delivery = match octet & (LOCAL_BIT | GROUP_BIT) {
+                0 => Delivery::Owner,
+                LOCAL_BIT => Delivery::Slot,
+                GROUP_BIT => Delivery::Group,
+                _ => return refuse("U/L and I/G", "not both 1"),
+            };
+            let Ok(slot) = Slot::new(octet >> 2) else { return refuse("slot", "0 to 63") };
+            (slot, delivery)
+        } else {
+            (Slot::ZERO, Delivery::by_ipv4(ipv4))
+        };
+        Ok(SubstrateAddress { prefix, slot, delivery, vnet, ipv4 })
+    }
+
+    /// Puts an address together.
+    ///
+    /// # Errors
+    /// [`AddressError`] for a prefix of another length and, in layouts without slots and flags, for a slot other
+    /// than 0 or a delivery that the IPv4 address does not imply.
+    pub fn encode(self, fields: &SubstrateAddress) -> Result<Ipv6Addr, AddressError> {
+        if fields.prefix.length != self.prefix_length() {
+            return refuse("host prefix", "of the layout's length");
+        }
+        let tail = u128::from(fields.vnet.get()) << 32 | u128::from(fields.ipv4.to_bits());
+        if !self.has_slots() {
+            if fields.slot != Slot::ZERO {
+                return refuse("slot", "0 in a layout without slots");
+            }
+            if fields.delivery != Delivery::by_ipv4(fields.ipv4) {
+                return refuse("U/L and I/G", "as the IPv4 address implies in a layout without flags");
+            }
+            return Ok(Ipv6Addr::from_bits(fields.prefix.bits | tail));
+        }
+        let flags = match fields.delivery {
+            Delivery::Owner => 0,
+            Delivery::Slot => LOCAL_BIT,
+            Delivery::Group => GROUP_BIT,
+        };
+        let octet = u128::from(fields.slot.get() << 2 | flags) << 56;
+        Ok(Ipv6Addr::from_bits(fields.prefix.bits | octet | tail))
+    }
+}
+
+impl Delivery {
+    /// What an address without flags means: 224.0.0.0/4 and the limited broadcast are groups.
+    const fn by_ipv4(ipv4: Ipv4Addr) -> Self {
+        if ipv4.is_multicast() || ipv4.is_broadcast() { Self::Group } else { Self::Owner }
+    }
+}
+
+impl FromStr for Layout {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let layout = Self::ALL.into_iter().find(|layout| layout.name() == text);
+        layout.ok_or(AddressError { field: "layout", legal: "slot64, plain72 or plain64" })
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_value_decodes_to_itself_or_is_refused(bits: u128, layout in prop::sample::select(&Layout::ALL)) {
+            let address = Ipv6Addr::from_bits(bits);
+            if let Ok(fields) = layout.decode(address) {
+                prop_assert_eq!(layout.encode(&fields), Ok(address));
+            }
+        }
+
+        #[test]
+        fn legal_fields_survive_the_address(
+            prefix: u64, slot in 0u8..64, flags in 0usize..3, vnet in 1u32..0x100_0000, ipv4: u32,
+        ) {
+            prop_assume!(prefix >> 32 != 0 && prefix >> 56 != 0xff && prefix >> 54 != 0x3fa);
+            let fields = SubstrateAddress {
+                prefix: HostPrefix::new(Layout::Slot64, Ipv6Addr::from_bits(u128::from(prefix) << 64)).unwrap(),
+                slot: Slot::new(slot).unwrap(),
+                delivery: [Delivery::Owner, Delivery::Slot, Delivery::Group][flags],
+                vnet: VnetId::new(vnet).unwrap(),
+                ipv4: Ipv4Addr::from_bits(ipv4),
+            };
+            let address = Layout::Slot64.encode(&fields).unwrap();
+            prop_assert_eq!(Layout::Slot64.decode(address), Ok(fields));
+        }
+    }
+
+    #[test]
+    fn fields_lie_where_the_layout_says() {
+        let fields = Layout::Slot64.decode("fd00:0:0:a:1400:7:a00:5".parse().unwrap()).unwrap();
+        assert_eq!(fields.prefix.to_string(), "fd00:0:0:a::/64");
+        assert_eq!((fields.slot.get(), fields.vnet.get()), (5, 7));
+        assert_eq!((fields.delivery, fields.ipv4), (Delivery::Owner, Ipv4Addr::new(10, 0, 0, 5)));
+
+        let fields = Layout::Plain72.decode("fd00:0:0:a:1400:7:a00:5".parse().unwrap()).unwrap();
+        assert_eq!(fields.prefix.to_string(), "fd00:0:0:a:1400::/72");
+        assert_eq!(fields.vnet.get(), 7);
+    }
+
+    #[test]
+    fn refusals_name_the_field() {
+        let field = |layout: Layout, text: &str| layout.decode(text.parse().unwrap()).unwrap_err().field;
+        assert_eq!(field(Layout::Slot64, "fd00:0:0:a:300:7:a00:5"), "U/L and I/G");
+        assert_eq!(field(Layout::Slot64, "fd00:0:0:a:1400:0:a00:5"), "vnet id");
+        assert_eq!(field(Layout::Plain64, "fd00:0:0:a:1400:7:a00:5"), "vnet id");
+        assert_eq!(field(Layout::Slot64, "ff02::1:ff00:1"), "host prefix");
+        assert_eq!(field(Layout::Slot64, "fe80::7:a00:5"), "host prefix");
+        assert_eq!(field(Layout::Slot64, "::1"), "host prefix");
+    }
+
+    #[test]
+    fn prefix_text_must_have_the_layouts_length() {
+        assert!(HostPrefix::parse(Layout::Slot64, "fd00:0:0:a::/64").is_ok());
+        for bad in ["fd00::/48", "fd00:0:0:a::", "fd00:0:0:a::1/64", "ff02::/64", "10.0.0.0/8", ""] {
+            assert!(HostPrefix::parse(Layout::Slot64, bad).is_err(), "{bad}");
+        }
+        assert!(HostPrefix::parse(Layout::Plain72, "fd00:0:0:a:100::/72").is_ok());
+    }
+}

@@ -1,0 +1,160 @@
+//! Why a packet was dropped: one closed enum, and its only spelling.
+//!
+//! The name of a reason is the same in metrics, CLI, trace, captures and docs. Adding a reason is adding a line to
+//! the list below; nothing else has to know.
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why a packet was dropped.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of their indices.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The reason's one name: lower case, words joined by underscores.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One sentence for `--help`, docs and the HELP text of metrics.
+            #[must_use]
+            pub const fn describe(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    // --- frames, either side ---
+    /// The frame is shorter than its headers say, or than an Ethernet header.
+    FrameTruncated = "frame_truncated",
+    /// The EtherType is none that Overlane carries.
+    EthertypeUnsupported = "ethertype_unsupported",
+    /// The destination MAC is not this port's, nor a group's that it takes.
+    NotOurMac = "not_our_mac",
+    // --- ARP from a node ---
+    /// An ARP packet with wrong hardware or protocol type, lengths or operation.
+    ArpMalformed = "arp_malformed",
+    /// The sender addresses in an ARP packet are not the interface's own.
+    ArpSpoofed = "arp_spoofed",
+    /// A gratuitous ARP, an ARP reply or a RARP: absorbed, since the engine keeps no ARP cache of its own.
+    ArpAbsorbed = "arp_absorbed",
+    /// A probe for the asker's own address (RFC 5227): never answered.
+    ArpProbeOwn = "arp_probe_own",
+    /// An ARP request for an address that the asker may not reach or that does not exist.
+    ArpTargetUnknown = "arp_target_unknown",
+    // --- IPv4 from a node ---
+    /// A malformed IPv4 header: version, header length or total length.
+    Ipv4Malformed = "ipv4_malformed",
+    /// The IPv4 header checksum is wrong.
+    Ipv4Checksum = "ipv4_checksum",
+    /// The Ethernet source is not the interface's own MAC.
+    SrcMacSpoofed = "src_mac_spoofed",
+    /// The IPv4 source is not one of the interface's own addresses.
+    SrcIpv4Spoofed = "src_ipv4_spoofed",
+    /// The destination MAC is no node's dummy MAC of this vnet, no gateway's, no group's.
+    UnknownDstMac = "unknown_dst_mac",
+    /// The destination MAC is a node's that provisioning does not make a router for the destination address.
+    NextHopNotRouter = "next_hop_not_router",
+    /// The destination is the gateway itself, which only answers ARP.
+    GatewayItself = "gateway_itself",
+    /// A group or broadcast destination without members.
+    GroupNoMembers = "group_no_members",
+    /// No mapping: the destination is no live interface of the vnet.
+    NoMapping = "no_mapping",
+    /// The destination is provisioned but not live.
+    DstNotLive = "dst_not_live",
+    /// The TTL would reach zero.
+    TtlExceeded = "ttl_exceeded",
+    /// The packet does not fit the way out.
+    PacketTooBig = "packet_too_big",
+    /// A fragment that cannot be carried.
+    FragmentUnsupported = "fragment_unsupported",
+    /// An ICMP message that has no counterpart in the other protocol.
+    IcmpUntranslatable = "icmp_untranslatable",
+    /// A transport header that is cut off or contradicts its length.
+    TransportMalformed = "transport_malformed",
+    /// A UDP packet without checksum, which IPv6 does not allow.
+    UdpChecksumZero = "udp_checksum_zero",
+    // --- IPv6 from the uplink ---
+    /// A malformed IPv6 header: version or payload length.
+    Ipv6Malformed = "ipv6_malformed",
+    /// The IPv6 destination is neither in this host's prefix nor the engine's own.
+    NotOurPrefix = "not_our_prefix",
+    /// The hop limit would reach zero.
+    HopLimitExceeded = "hop_limit_exceeded",
+    /// An IPv6 extension header that cannot be carried.
+    ExtensionHeaderUnsupported = "extension_header_unsupported",
+    /// The destination address is no legal substrate address.
+    DstAddressInvalid = "dst_address_invalid",
+    /// No live interface of this host owns the destination (vnet, IPv4).
+    DstUnknownNode = "dst_unknown_node",
+    /// The slot in the destination is not the slot of the interface that owns its (vnet, IPv4).
+    SlotMismatch = "slot_mismatch",
+    /// The source and destination addresses carry different vnets.
+    VnetMismatch = "vnet_mismatch",
+    /// The source address is no legal substrate address.
+    SrcAddressInvalid = "src_address_invalid",
+    /// The source carries this host's own prefix, yet it came in from the substrate.
+    SrcOwnPrefix = "src_own_prefix",
+    /// The source carries a vnet that this host has no part in.
+    SrcUnknownVnet = "src_unknown_vnet",
+    /// The source's (vnet, IPv4) is not provisioned.
+    SrcUnknownNode = "src_unknown_node",
+    /// The source's (vnet, IPv4) does not live behind the prefix that the packet came from.
+    SrcPrefixMismatch = "src_prefix_mismatch",
+    /// The source's slot is not where provisioning says that (vnet, IPv4) lives.
+    SrcSlotMismatch = "src_slot_mismatch",
+    /// The source is provisioned but not live.
+    SrcNotLive = "src_not_live",
+    // --- our own limits ---
+    /// No headroom in the buffer for the longer header.
+    NoHeadroom = "no_headroom",
+    /// No free packet buffer.
+    NoBuffer = "no_buffer",
+    /// The packet is spread over segments in a way that cannot be handled.
+    SegmentsUnsupported = "segments_unsupported",
+    /// The way out has no known next hop on the substrate.
+    UplinkUnresolved = "uplink_unresolved",
+    /// The port that the packet was to leave by is gone.
+    PortGone = "port_gone",
+    /// The transmit queue is full.
+    TxQueueFull = "tx_queue_full",
+    /// The bounded ring to the worker that owns the port is full.
+    HandoffFull = "handoff_full",
+    /// The bounded ring to the control thread is full.
+    PuntQueueFull = "punt_queue_full",
+}
+
+impl DropReason {
+    /// How many reasons there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The reason's place in [`DropReason::ALL`] and in every array of counters.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_name_and_a_description() {
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            assert!(!reason.describe().is_empty());
+            assert!(reason.name().chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+            assert!(DropReason::ALL[..index].iter().all(|other| other.name() != reason.name()));
+        }
+    }
+}

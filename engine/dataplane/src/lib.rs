@@ -1,0 +1,13 @@
+//! Overlane's data plane: packets in, packets out, no I/O.
+//!
+//! The crate is generic, by static dispatch, over three small traits ([`packet::Packet`], [`packet::Pool`],
+//! [`packet::Clock`]). DPDK's mbufs implement them in `overlane-dpdk`; a plain buffer implements them over plain
+//! memory, so everything here is tested, fuzzed and sanitised on a machine without DPDK.
+
+pub mod address;
+pub mod counters;
+pub mod drop;
+pub mod id;
+pub mod mac;
+pub mod packet;
+pub mod snapshot;

@@ -1,0 +1,167 @@
+//! The host snapshot: what this host is and has, immutable, swapped whole, loaded once a turn.
+//!
+//! The control thread builds a new snapshot for every change and publishes it; objects that did not change are
+//! shared between snapshots, and counters live in them by `Arc`, so that numbers survive every change.
+
+use crate::address::{HostPrefix, Layout};
+use crate::counters::{Drops, PerWorker, Traffic};
+use crate::id::{PortId, Slot, VnetId};
+use crate::mac::MacAddr;
+use core::net::{Ipv4Addr, Ipv6Addr};
+use ipnet::Ipv4Net;
+use std::sync::Arc;
+
+/// Everything the stages need to know of this host, at one moment.
+#[derive(Debug)]
+pub struct HostSnapshot {
+    /// The substrate's address layout.
+    pub layout: Layout,
+    /// This host's prefix; `None` until provisioning has told it, and then nothing is forwarded.
+    pub prefix: Option<HostPrefix>,
+    /// What each port is for, by [`PortId::index`].
+    pub ports: Vec<PortRole>,
+    /// Interfaces by slot ([`Slot::COUNT`] places), for layouts with slots.
+    pub slots: Vec<Option<Arc<Interface>>>,
+    /// The virtual networks present on this host, sorted by id.
+    pub vnets: Vec<Arc<Vnet>>,
+    /// The uplinks, best first; traffic leaves by the first that is [`Uplink::is_usable`].
+    pub uplinks: Vec<Arc<Uplink>>,
+}
+
+/// What a port is for.
+#[derive(Debug, Clone, Default)]
+pub enum PortRole {
+    /// No such port (any more).
+    #[default]
+    Absent,
+    /// A node's interface is attached to it.
+    Node(Arc<Interface>),
+    /// It leads to the substrate.
+    Uplink(Arc<Uplink>),
+}
+
+/// A node's interface that is attached to a port of this host.
+#[derive(Debug)]
+pub struct Interface {
+    /// Its name in metrics and logs.
+    pub name: String,
+    /// The port it is attached to.
+    pub port: PortId,
+    /// Its slot.
+    pub slot: Slot,
+    /// Its virtual network.
+    pub vnet: Arc<Vnet>,
+    /// Its own hardware address, the only one it may send from.
+    pub mac: MacAddr,
+    /// Its own addresses, the only ones it may send from; at least one.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Largest IPv4 packet the node takes, in bytes.
+    pub mtu: u16,
+    /// Traffic and drops on its port.
+    pub traffic: Arc<PerWorker<Traffic>>,
+}
+
+/// A virtual network with interfaces on this host.
+#[derive(Debug)]
+pub struct Vnet {
+    /// Its id.
+    pub id: VnetId,
+    /// Its subnets; they do not overlap.
+    pub subnets: Vec<Subnet>,
+    /// Packets of this vnet that came in by an uplink and were dropped.
+    pub uplink_drops: Arc<PerWorker<Drops>>,
+}
+
+/// A subnet of a virtual network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet {
+    /// Its addresses.
+    pub net: Ipv4Net,
+    /// The gateway's address in it, if it has one. No node has this address: the engine answers for it.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+/// A port to the substrate.
+#[derive(Debug)]
+pub struct Uplink {
+    /// Its name in metrics and logs.
+    pub name: String,
+    /// Its port.
+    pub port: PortId,
+    /// The engine's own hardware address on it.
+    pub mac: MacAddr,
+    /// Largest IPv6 packet it carries, in bytes.
+    pub mtu: u16,
+    /// The engine's own addresses on it; packets to them are punted.
+    pub addresses: Vec<Ipv6Addr>,
+    /// The hardware address of its next hop, once resolved.
+    pub next_hop: Option<MacAddr>,
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// Traffic on it, and drops of packets whose vnet is not known.
+    pub traffic: Arc<PerWorker<Traffic>>,
+}
+
+impl HostSnapshot {
+    /// A host that has nothing yet.
+    #[must_use]
+    pub fn empty(layout: Layout) -> Self {
+        Self {
+            layout,
+            prefix: None,
+            ports: Vec::new(),
+            slots: vec![None; Slot::COUNT],
+            vnets: Vec::new(),
+            uplinks: Vec::new(),
+        }
+    }
+
+    /// What the port is for.
+    #[inline]
+    #[must_use]
+    pub fn role(&self, port: PortId) -> &PortRole {
+        self.ports.get(port.index()).unwrap_or(&PortRole::Absent)
+    }
+
+    /// The interface in a slot.
+    #[inline]
+    #[must_use]
+    pub fn interface(&self, slot: Slot) -> Option<&Arc<Interface>> {
+        self.slots.get(usize::from(slot.get()))?.as_ref()
+    }
+
+    /// The vnet, if it has interfaces on this host.
+    #[must_use]
+    pub fn vnet(&self, id: VnetId) -> Option<&Arc<Vnet>> {
+        let place = self.vnets.binary_search_by_key(&id, |vnet| vnet.id).ok()?;
+        self.vnets.get(place)
+    }
+
+    /// The uplink that traffic leaves by now.
+    #[must_use]
+    pub fn uplink(&self) -> Option<&Arc<Uplink>> {
+        self.uplinks.iter().find(|uplink| uplink.is_usable())
+    }
+}
+
+impl Uplink {
+    /// Whether packets can leave by it: link up and next hop resolved.
+    #[must_use]
+    pub const fn is_usable(&self) -> bool {
+        self.link_up && self.next_hop.is_some()
+    }
+}
+
+impl Vnet {
+    /// The subnet that `address` lies in.
+    #[must_use]
+    pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.net.contains(&address))
+    }
+
+    /// Whether `address` is a gateway's.
+    #[must_use]
+    pub fn is_gateway(&self, address: Ipv4Addr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.gateway == Some(address))
+    }
+}
