@@ -235,6 +235,77 @@ impl Delivery {
     }
 }
 
+/// Where an owner lives: the upper 96 bits of its substrate address (prefix, slot, flags 0, vnet), kept with their
+/// one's-complement sum, so that translation only writes them down.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Locator {
+    octets: [u8; 12],
+    sum: u16,
+}
+
+impl Locator {
+    /// The locator of a vnet's interface in a host's slot.
+    ///
+    /// # Errors
+    /// [`AddressError`] for a prefix of another length and, in layouts without slots, a slot other than 0.
+    pub fn new(layout: Layout, prefix: HostPrefix, slot: Slot, vnet: VnetId) -> Result<Self, AddressError> {
+        let ipv4 = Ipv4Addr::UNSPECIFIED;
+        let address =
+            layout.encode(&SubstrateAddress { prefix, slot, delivery: Delivery::Owner, vnet, ipv4 })?;
+        let [octets @ .., _, _, _, _] = address.octets();
+        let (words, _) = octets.as_chunks::<2>();
+        // Six words cannot overflow 32 bits, and two folds always suffice (RFC 1071).
+        let sum = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum::<u32>();
+        let sum = (sum & 0xffff) + (sum >> 16);
+        Ok(Self { octets, sum: ((sum & 0xffff) + (sum >> 16)) as u16 })
+    }
+
+    /// The twelve octets as they lie in front of the IPv4 address.
+    #[inline]
+    #[must_use]
+    pub const fn octets(&self) -> &[u8; 12] {
+        &self.octets
+    }
+
+    /// The folded one's-complement sum of its six big-endian words, not complemented.
+    #[inline]
+    #[must_use]
+    pub const fn sum(&self) -> u16 {
+        self.sum
+    }
+
+    /// The substrate address of an IPv4 address that lives here.
+    #[must_use]
+    pub fn address(&self, ipv4: Ipv4Addr) -> Ipv6Addr {
+        let mut octets = [0; 16];
+        let (locator, tail) = octets.split_at_mut(self.octets.len());
+        locator.copy_from_slice(&self.octets);
+        tail.copy_from_slice(&ipv4.octets());
+        Ipv6Addr::from_octets(octets)
+    }
+
+    /// The host's prefix.
+    #[must_use]
+    pub fn prefix(&self, layout: Layout) -> HostPrefix {
+        let length = layout.prefix_length();
+        let bits = self.address(Ipv4Addr::UNSPECIFIED).to_bits() & (u128::MAX << (128 - u32::from(length)));
+        HostPrefix { bits, length }
+    }
+
+    /// The slot; 0 in layouts without slots.
+    #[must_use]
+    pub fn slot(&self, layout: Layout) -> Slot {
+        let [.., octet, _, _, _] = self.octets;
+        if layout.has_slots() { Slot::new(octet >> 2).unwrap_or(Slot::ZERO) } else { Slot::ZERO }
+    }
+}
+
+impl fmt::Debug for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Locator({}/96)", self.address(Ipv4Addr::UNSPECIFIED))
+    }
+}
+
 impl FromStr for Layout {
     type Err = AddressError;
 
@@ -302,6 +373,24 @@ mod tests {
         assert_eq!(field(Layout::Slot64, "ff02::1:ff00:1"), "host prefix");
         assert_eq!(field(Layout::Slot64, "fe80::7:a00:5"), "host prefix");
         assert_eq!(field(Layout::Slot64, "::1"), "host prefix");
+    }
+
+    #[test]
+    fn locator_is_the_address_without_its_ipv4() {
+        let ipv4 = Ipv4Addr::new(10, 0, 0, 5);
+        for (layout, slot) in [(Layout::Slot64, 5), (Layout::Plain72, 0), (Layout::Plain64, 0)] {
+            let text = format!("fd00:0:ffff:ffff::/{}", layout.prefix_length());
+            let prefix = HostPrefix::parse(layout, &text).unwrap();
+            let (slot, vnet) = (Slot::new(slot).unwrap(), VnetId::MAX);
+            let locator = Locator::new(layout, prefix, slot, vnet).unwrap();
+            assert_eq!((locator.prefix(layout), locator.slot(layout)), (prefix, slot));
+            let fields = SubstrateAddress { prefix, slot, delivery: Delivery::Owner, vnet, ipv4 };
+            assert_eq!(layout.encode(&fields), Ok(locator.address(ipv4)));
+            let sum: u32 = locator.address(Ipv4Addr::UNSPECIFIED).segments().into_iter().map(u32::from).sum();
+            assert_eq!(u32::from(locator.sum()) % 0xffff, sum % 0xffff);
+        }
+        let prefix = HostPrefix::parse(Layout::Plain64, "fd00::/64").unwrap();
+        assert!(Locator::new(Layout::Plain64, prefix, Slot::new(1).unwrap(), VnetId::MIN).is_err());
     }
 
     #[test]

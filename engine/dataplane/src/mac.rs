@@ -68,7 +68,8 @@ impl FromStr for MacAddr {
         let mut octets = [0u8; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
+            let part =
+                parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
             let part = part.ok_or_else(|| MacSyntax(text.to_owned()))?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| MacSyntax(text.to_owned()))?;
         }
