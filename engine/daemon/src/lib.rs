@@ -1,1 +1,2 @@
-//! Placeholder.
+//! The engine's daemon: workers that carry packets, and the control thread that keeps them in step with
+//! provisioning, the kernel and the substrate.
