@@ -1,0 +1,53 @@
+# Every target installs what is missing by itself and says what it does.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Steps print as they go; two of them at once would mix.
+.NOTPARALLEL:
+
+# rustup's directory, for shells that have not read its profile.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+target := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help
+help: ## Shows this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Installs the Debian packages that are missing (the other targets do that too)
+	@scripts/install-deps
+
+.PHONY: demo
+demo: deps ## Shows the whole system at work in a lab on this machine
+	cargo build --release --locked -p overlane-engine -p overlane-control -p overlane-cli --bins
+	scripts/as-root $(target)/release/overlane lab demo
+
+.PHONY: test
+test: deps ## Builds everything and runs every test
+	@scripts/test
+
+.PHONY: build
+build: deps ## Builds the three programs, optimised, into target/release
+	cargo build --release --locked -p overlane-engine -p overlane-control -p overlane-cli --bins
+
+.PHONY: fmt
+fmt: deps ## Formats the sources
+	cargo fmt --all
+
+.PHONY: lint
+lint: deps ## Formatting, clippy, dependencies and documentation, warnings denied
+	@scripts/lint
+
+.PHONY: bench
+bench: deps ## Runs the benches
+	cargo bench --locked -p overlane-benches
+
+.PHONY: clean-lab
+clean-lab: deps ## Takes down the lab, also what a crashed one left behind
+	cargo build --locked -p overlane-cli --bins
+	scripts/as-root $(target)/debug/overlane lab down
+
+.PHONY: clean
+clean: ## Removes what was built
+	cargo clean
