@@ -1,0 +1,313 @@
+//! IPv4 (RFC 791).
+
+use super::WireError;
+use super::checksum::Sum;
+use core::net::Ipv4Addr;
+
+/// Bytes of a header without options.
+pub const LENGTH: usize = 20;
+
+const MORE_FRAGMENTS: u16 = 0x2000;
+const DONT_FRAGMENT: u16 = 0x4000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// Options (RFC 791, 3.1): end of list, no operation, and the two that route by a list of addresses.
+mod option {
+    pub(super) const END: u8 = 0;
+    pub(super) const NOP: u8 = 1;
+    pub(super) const LOOSE_SOURCE_ROUTE: u8 = 131;
+    pub(super) const STRICT_SOURCE_ROUTE: u8 = 137;
+}
+
+/// A view of an IPv4 header with its options.
+#[derive(Debug, Clone, Copy)]
+pub struct Header<'a> {
+    fixed: &'a [u8; LENGTH],
+    options: &'a [u8],
+}
+
+impl<'a> Header<'a> {
+    /// The header at the beginning of `bytes`: version 4, wholly there, total length at least its own.
+    /// The checksum is asked for separately.
+    ///
+    /// # Errors
+    /// [`WireError`].
+    #[inline]
+    pub fn new_checked(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let (fixed, rest) = bytes.split_first_chunk::<LENGTH>().ok_or(WireError::Truncated)?;
+        let [version_length, ..] = *fixed;
+        if version_length >> 4 != 4 || version_length & 0xf < 5 {
+            return Err(WireError::Malformed);
+        }
+        let options =
+            rest.get(..usize::from(version_length & 0xf) * 4 - LENGTH).ok_or(WireError::Truncated)?;
+        let header = Self { fixed, options };
+        if usize::from(header.total_length()) < header.length() {
+            return Err(WireError::Malformed);
+        }
+        Ok(header)
+    }
+
+    /// Bytes of the header with its options, 20 to 60.
+    #[inline]
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        LENGTH + self.options.len()
+    }
+
+    /// Bytes of the packet with this header.
+    #[inline]
+    #[must_use]
+    pub const fn total_length(&self) -> u16 {
+        u16::from_be_bytes([self.fixed[2], self.fixed[3]])
+    }
+
+    /// Type of service: DSCP and ECN.
+    #[inline]
+    #[must_use]
+    pub const fn tos(&self) -> u8 {
+        self.fixed[1]
+    }
+
+    /// The identification of the datagram that fragments belong to.
+    #[inline]
+    #[must_use]
+    pub const fn identification(&self) -> u16 {
+        u16::from_be_bytes([self.fixed[4], self.fixed[5]])
+    }
+
+    const fn flags_and_offset(&self) -> u16 {
+        u16::from_be_bytes([self.fixed[6], self.fixed[7]])
+    }
+
+    /// Whether routers may not cut the packet.
+    #[inline]
+    #[must_use]
+    pub const fn dont_fragment(&self) -> bool {
+        self.flags_and_offset() & DONT_FRAGMENT != 0
+    }
+
+    /// Whether this is a part of a datagram.
+    #[inline]
+    #[must_use]
+    pub const fn is_fragment(&self) -> bool {
+        self.flags_and_offset() & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
+    }
+
+    /// Time to live.
+    #[inline]
+    #[must_use]
+    pub const fn ttl(&self) -> u8 {
+        self.fixed[8]
+    }
+
+    /// The protocol of the payload.
+    #[inline]
+    #[must_use]
+    pub const fn protocol(&self) -> u8 {
+        self.fixed[9]
+    }
+
+    /// Whether the header checksum is right.
+    #[inline]
+    #[must_use]
+    pub fn is_checksum_right(&self) -> bool {
+        let sum = Sum::ZERO.add_bytes(self.fixed);
+        let sum = if self.options.is_empty() { sum } else { sum.add_bytes(self.options) };
+        sum.checksum() == 0
+    }
+
+    /// The source address.
+    #[inline]
+    #[must_use]
+    pub const fn source(&self) -> Ipv4Addr {
+        Ipv4Addr::new(self.fixed[12], self.fixed[13], self.fixed[14], self.fixed[15])
+    }
+
+    /// The destination address.
+    #[inline]
+    #[must_use]
+    pub const fn destination(&self) -> Ipv4Addr {
+        Ipv4Addr::new(self.fixed[16], self.fixed[17], self.fixed[18], self.fixed[19])
+    }
+
+    /// Whether an option routes the packet by a list of addresses, of which some are left (RFC 7915, 4.1).
+    #[must_use]
+    pub fn has_live_source_route(&self) -> bool {
+        let mut options = self.options;
+        while let [kind, rest @ ..] = options {
+            options = match (*kind, rest) {
+                (option::END, _) => return false,
+                (option::NOP, rest) => rest,
+                (option::LOOSE_SOURCE_ROUTE | option::STRICT_SOURCE_ROUTE, [length, pointer, ..]) => {
+                    return pointer <= length;
+                }
+                // The length counts the two bytes in front; one that is shorter ends the list, as no more can be
+                // read.
+                (_, [length, ..]) => options.get(usize::from(*length).max(2)..).unwrap_or(&[]),
+                (_, []) => &[],
+            };
+        }
+        false
+    }
+}
+
+/// The header that a packet is to have; no options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fields {
+    /// Type of service.
+    pub tos: u8,
+    /// Bytes of the packet with this header.
+    pub total_length: u16,
+    /// Identification.
+    pub identification: u16,
+    /// Whether routers may not cut it.
+    pub dont_fragment: bool,
+    /// Time to live.
+    pub ttl: u8,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Source address.
+    pub source: Ipv4Addr,
+    /// Destination address.
+    pub destination: Ipv4Addr,
+}
+
+impl Fields {
+    /// Writes the header with its checksum.
+    #[inline]
+    pub fn emit(&self, header: &mut [u8; LENGTH]) {
+        let ([l0, l1], [i0, i1]) = (self.total_length.to_be_bytes(), self.identification.to_be_bytes());
+        let [f0, f1] = if self.dont_fragment { DONT_FRAGMENT } else { 0 }.to_be_bytes();
+        let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (self.source.octets(), self.destination.octets());
+        *header = [
+            0x45,
+            self.tos,
+            l0,
+            l1,
+            i0,
+            i1,
+            f0,
+            f1,
+            self.ttl,
+            self.protocol,
+            0,
+            0,
+            s0,
+            s1,
+            s2,
+            s3,
+            d0,
+            d1,
+            d2,
+            d3,
+        ];
+        set_checksum(header, Sum::ZERO.add_bytes(header).checksum());
+    }
+}
+
+/// Sets the header checksum.
+#[inline]
+pub const fn set_checksum(header: &mut [u8; LENGTH], checksum: u16) {
+    [header[10], header[11]] = checksum.to_be_bytes();
+}
+
+/// Lowers the TTL by one, which must not be zero, and updates the checksum.
+#[inline]
+pub const fn decrement_ttl(header: &mut [u8; LENGTH]) {
+    let old = u16::from_be_bytes([header[8], header[9]]);
+    header[8] = header[8].saturating_sub(1);
+    let new = u16::from_be_bytes([header[8], header[9]]);
+    let checksum = u16::from_be_bytes([header[10], header[11]]);
+    set_checksum(header, super::checksum::updated(checksum, Sum::ZERO.remove(old).add(new)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fields() -> Fields {
+        Fields {
+            tos: 0xb9,
+            total_length: 1500,
+            identification: 0x1234,
+            dont_fragment: true,
+            ttl: 64,
+            protocol: 6,
+            source: Ipv4Addr::new(10, 0, 0, 1),
+            destination: Ipv4Addr::new(10, 0, 0, 2),
+        }
+    }
+
+    #[test]
+    fn header_is_what_etherparse_writes() {
+        let mut bytes = [0; LENGTH];
+        fields().emit(&mut bytes);
+        let (parsed, rest) = etherparse::Ipv4Header::from_slice(&bytes).unwrap();
+        assert!(rest.is_empty());
+        assert_eq!(parsed.to_bytes().as_slice(), bytes);
+        assert_eq!(parsed.calc_header_checksum(), parsed.header_checksum);
+        let header = Header::new_checked(&bytes).unwrap();
+        assert!(header.is_checksum_right() && header.dont_fragment() && !header.is_fragment());
+        assert_eq!((header.tos(), header.total_length(), header.identification()), (0xb9, 1500, 0x1234));
+        assert_eq!((header.ttl(), header.protocol(), header.length()), (64, 6, 20));
+        assert_eq!(header.source(), fields().source);
+        assert_eq!(header.destination(), fields().destination);
+    }
+
+    #[test]
+    fn lowering_the_ttl_keeps_the_checksum_right() {
+        for ttl in 1..=255 {
+            let mut bytes = [0; LENGTH];
+            Fields { ttl, ..fields() }.emit(&mut bytes);
+            decrement_ttl(&mut bytes);
+            let header = Header::new_checked(&bytes).unwrap();
+            assert!(header.is_checksum_right());
+            assert_eq!(header.ttl(), ttl - 1);
+        }
+    }
+
+    #[test]
+    fn wrong_version_length_and_truncation_are_refused() {
+        let mut bytes = [0; LENGTH];
+        fields().emit(&mut bytes);
+        for (place, value) in [(0, 0x65), (0, 0x44), (3, 19)] {
+            let mut other = bytes;
+            other[2] = 0;
+            other[place] = value;
+            assert_eq!(Header::new_checked(&other).unwrap_err(), WireError::Malformed, "{place}");
+        }
+        let mut options = bytes;
+        options[0] = 0x46;
+        assert_eq!(Header::new_checked(&options).unwrap_err(), WireError::Truncated);
+        assert_eq!(Header::new_checked(&bytes[..19]).unwrap_err(), WireError::Truncated);
+    }
+
+    #[test]
+    fn source_route_with_addresses_left_is_found_behind_other_options() {
+        let with = |options: [u8; 8]| {
+            let mut bytes = [0; LENGTH + 8];
+            fields().emit(bytes.first_chunk_mut().unwrap());
+            bytes[0] = 0x47;
+            bytes[LENGTH..].copy_from_slice(&options);
+            Header::new_checked(&bytes).unwrap().has_live_source_route()
+        };
+        assert!(with([1, 131, 7, 4, 10, 0, 0, 1]));
+        assert!(with([137, 7, 4, 10, 0, 0, 1, 0]));
+        assert!(!with([131, 7, 8, 10, 0, 0, 1, 0]), "all addresses used");
+        assert!(!with([7, 7, 131, 7, 4, 10, 0, 0]), "inside another option");
+        assert!(!with([0, 131, 7, 4, 10, 0, 0, 1]), "behind the end of the list");
+    }
+
+    proptest! {
+        #[test]
+        fn any_options_end(options in prop::collection::vec(any::<u8>(), 40)) {
+            let mut bytes = [0; 60];
+            bytes[0] = 0x4f;
+            bytes[3] = 60;
+            bytes[20..].copy_from_slice(&options);
+            let _ = Header::new_checked(&bytes).unwrap().has_live_source_route();
+        }
+    }
+}

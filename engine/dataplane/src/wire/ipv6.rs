@@ -1,0 +1,139 @@
+//! IPv6 (RFC 8200).
+
+use super::WireError;
+use core::net::Ipv6Addr;
+
+/// Bytes of the fixed header.
+pub const LENGTH: usize = 40;
+
+/// A view of an IPv6 fixed header.
+#[derive(Debug, Clone, Copy)]
+pub struct Header<'a>(&'a [u8; LENGTH]);
+
+impl<'a> Header<'a> {
+    /// The header at the beginning of `bytes`, of version 6.
+    ///
+    /// # Errors
+    /// [`WireError`].
+    #[inline]
+    pub fn new_checked(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let header: &[u8; LENGTH] = bytes.first_chunk().ok_or(WireError::Truncated)?;
+        if header[0] >> 4 != 6 {
+            return Err(WireError::Malformed);
+        }
+        Ok(Self(header))
+    }
+
+    /// Traffic class: DSCP and ECN.
+    #[inline]
+    #[must_use]
+    pub const fn traffic_class(&self) -> u8 {
+        self.0[0] << 4 | self.0[1] >> 4
+    }
+
+    /// Bytes behind this header.
+    #[inline]
+    #[must_use]
+    pub const fn payload_length(&self) -> u16 {
+        u16::from_be_bytes([self.0[4], self.0[5]])
+    }
+
+    /// The header that follows.
+    #[inline]
+    #[must_use]
+    pub const fn next_header(&self) -> u8 {
+        self.0[6]
+    }
+
+    /// Hop limit.
+    #[inline]
+    #[must_use]
+    pub const fn hop_limit(&self) -> u8 {
+        self.0[7]
+    }
+
+    /// The source address.
+    #[inline]
+    #[must_use]
+    pub fn source(&self) -> Ipv6Addr {
+        let [_, _, _, _, _, _, _, _, addresses @ ..] = self.0;
+        addresses.first_chunk().map_or(Ipv6Addr::UNSPECIFIED, |octets| Ipv6Addr::from_octets(*octets))
+    }
+
+    /// The destination address.
+    #[inline]
+    #[must_use]
+    pub fn destination(&self) -> Ipv6Addr {
+        self.0.last_chunk().map_or(Ipv6Addr::UNSPECIFIED, |octets| Ipv6Addr::from_octets(*octets))
+    }
+}
+
+/// The header that a packet is to have; its flow label is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fields {
+    /// Traffic class.
+    pub traffic_class: u8,
+    /// Bytes behind the header.
+    pub payload_length: u16,
+    /// The header that follows.
+    pub next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source address.
+    pub source: Ipv6Addr,
+    /// Destination address.
+    pub destination: Ipv6Addr,
+}
+
+impl Fields {
+    /// Writes the header.
+    #[inline]
+    pub fn emit(&self, header: &mut [u8; LENGTH]) {
+        let [l0, l1] = self.payload_length.to_be_bytes();
+        let class = self.traffic_class;
+        let start = [0x60 | class >> 4, class << 4, 0, 0, l0, l1, self.next_header, self.hop_limit];
+        let (fixed, addresses) = header.split_at_mut(start.len());
+        let (source, destination) = addresses.split_at_mut(16);
+        fixed.copy_from_slice(&start);
+        source.copy_from_slice(&self.source.octets());
+        destination.copy_from_slice(&self.destination.octets());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_is_what_etherparse_reads() {
+        let fields = Fields {
+            traffic_class: 0xb9,
+            payload_length: 1460,
+            next_header: 17,
+            hop_limit: 63,
+            source: "fd00:0:0:a:400:7:a00:1".parse().unwrap(),
+            destination: "fd00:0:0:b:1400:7:a00:2".parse().unwrap(),
+        };
+        let mut bytes = [0xff; LENGTH];
+        fields.emit(&mut bytes);
+        let (parsed, _) = etherparse::Ipv6Header::from_slice(&bytes).unwrap();
+        assert_eq!(parsed.to_bytes(), bytes);
+        assert_eq!(parsed.flow_label.value(), 0);
+        assert_eq!((parsed.traffic_class, parsed.payload_length), (0xb9, 1460));
+        let header = Header::new_checked(&bytes).unwrap();
+        assert_eq!(header.source(), fields.source);
+        assert_eq!(header.destination(), parsed.destination_addr());
+        assert_eq!((header.traffic_class(), header.payload_length()), (0xb9, 1460));
+        assert_eq!((header.next_header(), header.hop_limit()), (17, 63));
+    }
+
+    #[test]
+    fn wrong_version_and_truncation_are_refused() {
+        let mut bytes = [0; LENGTH];
+        bytes[0] = 0x45;
+        assert_eq!(Header::new_checked(&bytes).unwrap_err(), WireError::Malformed);
+        bytes[0] = 0x60;
+        assert!(Header::new_checked(&bytes).is_ok());
+        assert_eq!(Header::new_checked(&bytes[..39]).unwrap_err(), WireError::Truncated);
+    }
+}
