@@ -5,9 +5,12 @@
 //! memory, so everything here is tested, fuzzed and sanitised on a machine without DPDK.
 
 pub mod address;
+pub mod buffer;
 pub mod counters;
 pub mod drop;
 pub mod id;
 pub mod mac;
 pub mod packet;
+pub mod pipeline;
 pub mod snapshot;
+pub mod wire;

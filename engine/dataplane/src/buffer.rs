@@ -1,0 +1,266 @@
+//! Packets in plain memory, for tests, fuzzing and benches on a machine without DPDK.
+
+use crate::packet::{NoRoom, Offload, Packet, Pool};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
+
+/// How a [`HeapPool`] makes its buffers.
+#[derive(Debug, Clone, Copy)]
+pub struct HeapOptions {
+    /// How many packets may be out at once.
+    pub limit: usize,
+    /// Free bytes in front of an empty packet.
+    pub headroom: usize,
+    /// Bytes that a first segment holds behind its headroom.
+    pub room: usize,
+}
+
+impl Default for HeapOptions {
+    /// The shape of DPDK's usual mbuf: 128 bytes of headroom, 2 KiB of data.
+    fn default() -> Self {
+        Self { limit: 1024, headroom: 128, room: 2048 }
+    }
+}
+
+/// A pool of [`HeapPacket`]s that counts what is out, so that a test can tell a leak.
+#[derive(Debug, Clone)]
+pub struct HeapPool {
+    options: HeapOptions,
+    out: Arc<AtomicUsize>,
+}
+
+impl HeapPool {
+    /// A pool from which nothing is out.
+    #[must_use]
+    pub fn new(options: HeapOptions) -> Self {
+        Self { options, out: Arc::default() }
+    }
+
+    /// Packets that have been allocated and not dropped.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.out.load(Relaxed)
+    }
+
+    /// A packet of these bytes in one segment, however long they are, or `None` when the pool is exhausted.
+    #[must_use]
+    pub fn packet(&self, bytes: &[u8]) -> Option<HeapPacket> {
+        self.packet_of([bytes])
+    }
+
+    /// A packet of these segments, or `None` when the pool is exhausted. Only the first has headroom, and as much
+    /// tailroom as the pool's options give; the others fit exactly.
+    #[must_use]
+    pub fn packet_of<'a>(&self, segments: impl IntoIterator<Item = &'a [u8]>) -> Option<HeapPacket> {
+        let mut segments = segments.into_iter();
+        let taken =
+            self.out.fetch_update(Relaxed, Relaxed, |out| (out < self.options.limit).then_some(out + 1));
+        taken.ok()?;
+        let HeapOptions { headroom, room, .. } = self.options;
+        let first = Segment::new(headroom, room, segments.next().unwrap_or(&[]));
+        let rest = segments.map(|bytes| Segment::new(0, 0, bytes)).collect();
+        Some(HeapPacket { first, rest, offload: Offload::default(), out: Arc::clone(&self.out) })
+    }
+}
+
+impl Default for HeapPool {
+    fn default() -> Self {
+        Self::new(HeapOptions::default())
+    }
+}
+
+impl Pool for HeapPool {
+    type Packet = HeapPacket;
+
+    fn allocate(&self) -> Option<HeapPacket> {
+        self.packet_of([])
+    }
+
+    fn duplicate(&self, packet: &HeapPacket) -> Option<HeapPacket> {
+        let mut copy = self.packet_of(packet.segments())?;
+        copy.offload = packet.offload;
+        Some(copy)
+    }
+}
+
+/// A packet in plain memory.
+#[derive(Debug)]
+pub struct HeapPacket {
+    first: Segment,
+    rest: Vec<Segment>,
+    offload: Offload,
+    out: Arc<AtomicUsize>,
+}
+
+/// Bytes with room around them; `start <= end <= memory.len()`.
+#[derive(Debug)]
+struct Segment {
+    memory: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Segment {
+    fn new(headroom: usize, room: usize, bytes: &[u8]) -> Self {
+        let mut memory = vec![0; headroom + room.max(bytes.len())].into_boxed_slice();
+        let end = headroom + bytes.len();
+        if let Some(place) = memory.get_mut(headroom..end) {
+            place.copy_from_slice(bytes);
+        }
+        Self { memory, start: headroom, end }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.memory.get(self.start..self.end).unwrap_or(&[])
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.memory.get_mut(self.start..self.end).unwrap_or(&mut [])
+    }
+
+    const fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), NoRoom> {
+        let end = self.end + bytes.len();
+        self.memory.get_mut(self.end..end).ok_or(NoRoom)?.copy_from_slice(bytes);
+        self.end = end;
+        Ok(())
+    }
+}
+
+impl Packet for HeapPacket {
+    fn len(&self) -> usize {
+        self.first.len() + self.rest.iter().map(Segment::len).sum::<usize>()
+    }
+
+    fn head(&self) -> &[u8] {
+        self.first.bytes()
+    }
+
+    fn head_mut(&mut self) -> &mut [u8] {
+        self.first.bytes_mut()
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        core::iter::once(&self.first).chain(&self.rest).map(Segment::bytes)
+    }
+
+    fn pull_up(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let Some(mut missing) = bytes.checked_sub(self.first.len()) else { return Ok(()) };
+        if bytes > self.len() || self.first.end + missing > self.first.memory.len() {
+            return Err(NoRoom);
+        }
+        for segment in &mut self.rest {
+            let part = segment.bytes();
+            let part = part.get(..missing).unwrap_or(part);
+            self.first.append(part)?;
+            missing -= part.len();
+            segment.start += part.len();
+        }
+        self.rest.retain(|segment| segment.len() > 0);
+        Ok(())
+    }
+
+    fn prepend(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        self.first.start = self.first.start.checked_sub(bytes).ok_or(NoRoom)?;
+        Ok(())
+    }
+
+    fn trim_front(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        if bytes > self.first.len() {
+            return Err(NoRoom);
+        }
+        self.first.start += bytes;
+        Ok(())
+    }
+
+    fn truncate(&mut self, length: usize) {
+        let mut left = length;
+        for segment in core::iter::once(&mut self.first).chain(&mut self.rest) {
+            segment.end = segment.end.min(segment.start + left);
+            left -= segment.len();
+        }
+        self.rest.retain(|segment| segment.len() > 0);
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), NoRoom> {
+        self.rest.last_mut().unwrap_or(&mut self.first).append(bytes)
+    }
+
+    fn offload(&self) -> Offload {
+        self.offload
+    }
+
+    fn set_offload(&mut self, offload: Offload) {
+        self.offload = offload;
+    }
+}
+
+impl Drop for HeapPacket {
+    fn drop(&mut self) {
+        self.out.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(packet: &HeapPacket) -> Vec<u8> {
+        packet.segments().flatten().copied().collect()
+    }
+
+    fn pool() -> HeapPool {
+        HeapPool::new(HeapOptions { limit: 2, headroom: 4, room: 8 })
+    }
+
+    #[test]
+    fn pool_gives_no_more_than_its_limit_and_counts_what_is_out() {
+        let pool = pool();
+        let one = pool.packet(b"one").unwrap();
+        let two = pool.duplicate(&one).unwrap();
+        assert_eq!(bytes(&two), b"one");
+        assert!(pool.allocate().is_none());
+        drop(one);
+        assert_eq!(pool.outstanding(), 1);
+        assert!(pool.allocate().is_some());
+    }
+
+    #[test]
+    fn pull_up_gathers_over_segments_as_far_as_the_first_has_room() {
+        let pool = pool();
+        let mut packet = pool.packet_of([b"ab".as_slice(), b"cd", b"efgh", b"ij"]).unwrap();
+        assert_eq!(packet.pull_up(2), Ok(()));
+        assert_eq!(packet.pull_up(5), Ok(()));
+        assert_eq!(packet.head(), b"abcde");
+        assert_eq!(packet.pull_up(9), Err(NoRoom), "first segment holds 8");
+        assert_eq!(packet.pull_up(11), Err(NoRoom), "packet is shorter");
+        assert_eq!((packet.len(), bytes(&packet).as_slice()), (10, b"abcdefghij".as_slice()));
+    }
+
+    #[test]
+    fn front_grows_and_shrinks_within_headroom_and_first_segment() {
+        let pool = pool();
+        let mut packet = pool.packet_of([b"abcd".as_slice(), b"ef"]).unwrap();
+        assert_eq!(packet.prepend(5), Err(NoRoom));
+        assert_eq!(packet.prepend(4), Ok(()));
+        assert_eq!(packet.trim_front(9), Err(NoRoom));
+        assert_eq!(packet.trim_front(6), Ok(()));
+        assert_eq!(bytes(&packet), b"cdef");
+    }
+
+    #[test]
+    fn truncate_frees_segments_that_become_empty_and_append_uses_the_last() {
+        let pool = pool();
+        let mut packet = pool.packet_of([b"abcd".as_slice(), b"ef", b"gh"]).unwrap();
+        packet.truncate(99);
+        assert_eq!(packet.append(b"i"), Err(NoRoom), "the last segment is full");
+        packet.truncate(4);
+        assert_eq!(packet.segments().count(), 1);
+        assert_eq!(packet.append(b"xyzw"), Ok(()));
+        assert_eq!(packet.append(b"!"), Err(NoRoom));
+        assert_eq!(bytes(&packet), b"abcdxyzw");
+    }
+}
