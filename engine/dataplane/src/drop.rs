@@ -39,6 +39,8 @@ reasons! {
     EthertypeUnsupported = "ethertype_unsupported",
     /// The destination MAC is not this port's, nor a group's that it takes.
     NotOurMac = "not_our_mac",
+    /// A checksum or a segmentation left to be done contradicts the packet's headers.
+    OffloadInvalid = "offload_invalid",
     // --- ARP from a node ---
     /// An ARP packet with wrong hardware or protocol type, lengths or operation.
     ArpMalformed = "arp_malformed",
@@ -81,6 +83,10 @@ reasons! {
     IcmpUntranslatable = "icmp_untranslatable",
     /// A transport header that is cut off or contradicts its length.
     TransportMalformed = "transport_malformed",
+    /// A protocol that cannot cross: it covers the addresses, or it means something else in the other IP version.
+    ProtocolUntranslatable = "protocol_untranslatable",
+    /// A source route with addresses left (RFC 7915, 4.1).
+    SourceRoute = "source_route",
     /// A UDP packet without checksum, which IPv6 does not allow.
     UdpChecksumZero = "udp_checksum_zero",
     // --- IPv6 from the uplink ---
@@ -94,6 +100,8 @@ reasons! {
     ExtensionHeaderUnsupported = "extension_header_unsupported",
     /// The destination address is no legal substrate address.
     DstAddressInvalid = "dst_address_invalid",
+    /// The destination is of a form that is not carried yet: delivery by slot (U/L) or to a group (I/G).
+    DstFormUnsupported = "dst_form_unsupported",
     /// No live interface of this host owns the destination (vnet, IPv4).
     DstUnknownNode = "dst_unknown_node",
     /// The slot in the destination is not the slot of the interface that owns its (vnet, IPv4).
@@ -102,6 +110,8 @@ reasons! {
     VnetMismatch = "vnet_mismatch",
     /// The source address is no legal substrate address.
     SrcAddressInvalid = "src_address_invalid",
+    /// The source is of a form that is not carried yet: a routed network's (U/L).
+    SrcFormUnsupported = "src_form_unsupported",
     /// The source carries this host's own prefix, yet it came in from the substrate.
     SrcOwnPrefix = "src_own_prefix",
     /// The source carries a vnet that this host has no part in.
@@ -115,6 +125,8 @@ reasons! {
     /// The source is provisioned but not live.
     SrcNotLive = "src_not_live",
     // --- our own limits ---
+    /// Provisioning has not told this host its prefix yet.
+    PrefixUnknown = "prefix_unknown",
     /// No headroom in the buffer for the longer header.
     NoHeadroom = "no_headroom",
     /// No free packet buffer.
