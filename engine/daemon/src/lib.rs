@@ -1,2 +1,5 @@
 //! The engine's daemon: workers that carry packets, and the control thread that keeps them in step with
 //! provisioning, the kernel and the substrate.
+
+pub mod config;
+pub mod provisioning;

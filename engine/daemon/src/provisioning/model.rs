@@ -1,0 +1,222 @@
+//! What provisioning tells an engine, checked: a value of one of these types is always legal.
+
+use core::fmt;
+use core::net::Ipv4Addr;
+use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::id::{Slot, VnetId};
+use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::snapshot::Subnet;
+use std::sync::Arc;
+
+/// Most virtual networks that one engine takes part in.
+pub const MAX_VNETS: usize = 4096;
+/// Most interfaces on one host, whatever the layout.
+pub const MAX_INTERFACES: usize = 4096;
+/// Most mappings that one engine holds: 32 Mi, about 4 GiB over all copies.
+pub const MAX_MAPPINGS: usize = 32 << 20;
+/// Most addresses of one interface.
+pub const MAX_ADDRESSES: usize = 1024;
+/// Most subnets of one virtual network.
+pub const MAX_SUBNETS: usize = 1024;
+/// Longest name or id, in bytes.
+pub const MAX_NAME: usize = 255;
+
+/// A moment in the provisioning service's one total order of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revision {
+    /// Identifies the store's history; another incarnation's numbers mean nothing.
+    pub incarnation: [u8; 16],
+    /// Counts changes from 1.
+    pub number: u64,
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.incarnation;
+        write!(f, "{}@{a:02x}{b:02x}{c:02x}{d:02x}", self.number)
+    }
+}
+
+/// This engine's own host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its id, the name in the engine's certificate.
+    pub id: String,
+    /// The substrate's address layout.
+    pub layout: Layout,
+    /// The prefix that the substrate routes to this host.
+    pub prefix: HostPrefix,
+}
+
+/// A virtual network with interfaces on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vnet {
+    /// Its id.
+    pub id: VnetId,
+    /// Its name, for people.
+    pub name: String,
+    /// Its subnets; they do not overlap.
+    pub subnets: Vec<Subnet>,
+}
+
+/// An interface of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// `<node>/<interface name>`.
+    pub id: Arc<str>,
+    /// Its virtual network.
+    pub vnet: VnetId,
+    /// Its slot on this host.
+    pub slot: Slot,
+    /// Its hardware address.
+    pub mac: MacAddr,
+    /// Its addresses; at least one, none twice.
+    pub addresses: Vec<Ipv4Addr>,
+    /// How it is attached to this host.
+    pub attachment: Attachment,
+}
+
+/// How an interface is attached to its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// What kind of device.
+    pub kind: AttachmentKind,
+    /// The kernel device: the veth's host side, or the tap to be made.
+    pub device: DeviceName,
+}
+
+/// Kind of an attachment's device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachmentKind {
+    /// The host's side of a veth pair that somebody else makes.
+    Veth,
+    /// A tap that the engine makes.
+    Tap,
+}
+
+impl AttachmentKind {
+    /// The name in configuration and status.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Veth => "veth",
+            Self::Tap => "tap",
+        }
+    }
+}
+
+/// A kernel device's name: 1 to 15 bytes of letters, digits, `_`, `.` and `-`.
+///
+/// The kernel allows more, but every other character means something in devargs, in sysctl paths or in a shell.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DeviceName(String);
+
+/// What a device name must be, for error messages.
+pub const DEVICE_NAME_LEGAL: &str = "a kernel device name of 1 to 15 letters, digits, '_', '.' and '-'";
+
+impl DeviceName {
+    /// Checks and wraps a name; `None` if it is not legal.
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        let ok = (1..=15).contains(&name.len()) && name.bytes().all(legal);
+        // These three are directories under /proc/sys/net, not devices.
+        let reserved = matches!(name, "." | ".." | "all" | "default");
+        (ok && !reserved && !name.starts_with('-')).then(|| Self(name.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whose location: an address within a virtual network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// The virtual network.
+    pub vnet: VnetId,
+    /// The address.
+    pub ipv4: Ipv4Addr,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in vnet {}", self.ipv4, self.vnet)
+    }
+}
+
+/// Where a virtual address lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapping {
+    /// Host and slot.
+    pub locator: Locator,
+    /// During a move: packets from here are accepted too.
+    pub also_accept: Option<Locator>,
+    /// Whether the interface there is live.
+    pub live: bool,
+}
+
+/// One change to the desired state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The revision that made it; of a deletion, the revision of what it deletes.
+    pub revision: u64,
+    /// What changes.
+    pub what: What,
+}
+
+/// What a [`Change`] changes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    /// This host is so.
+    PutHost(Host),
+    /// This vnet is so.
+    PutVnet(Vnet),
+    /// This vnet has no part on this host any more.
+    DeleteVnet(VnetId),
+    /// This interface is so.
+    PutInterface(Interface),
+    /// This interface is not on this host any more.
+    DeleteInterface(Arc<str>),
+    /// This address lives there.
+    PutMapping(Target, Mapping),
+    /// This address lives nowhere.
+    DeleteMapping(Target),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_names_hold_no_metacharacters() {
+        for good in ["eth0", "veth-n1.red", "a", "fifteen-letters"] {
+            assert!(DeviceName::new(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "sixteen-letters-",
+            "a b",
+            "a,b",
+            "a/b",
+            "..",
+            ".",
+            "all",
+            "default",
+            "a=b",
+            "-x",
+            "é",
+            "a\0",
+        ] {
+            assert!(DeviceName::new(bad).is_none(), "{bad}");
+        }
+    }
+}
