@@ -1,0 +1,390 @@
+//! The configuration as it is written, and its checks.
+
+use super::located::{FileError, Source};
+use super::{
+    Config, Hugepages, Idle, ProvisioningConfig, ServiceConfig, UplinkAddress, UplinkConfig, UplinkDevice,
+    WorkersConfig,
+};
+use crate::provisioning::model::{DEVICE_NAME_LEGAL, DeviceName};
+use core::net::{Ipv6Addr, SocketAddr};
+use core::time::Duration;
+use serde::Deserialize;
+use toml::Spanned;
+
+type Value<T> = Option<Spanned<T>>;
+type Text = Value<String>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    engine: Engine,
+    #[serde(default)]
+    substrate: Substrate,
+    uplink: Uplink,
+    #[serde(default)]
+    workers: Workers,
+    provisioning: Spanned<Provisioning>,
+    #[serde(default)]
+    state: State,
+    #[serde(default)]
+    telemetry: Telemetry,
+    #[serde(default)]
+    log: Log,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Engine {
+    host: Spanned<String>,
+    shutdown_deadline: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Substrate {
+    layout: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Uplink {
+    name: Text,
+    kind: Spanned<String>,
+    device: Text,
+    devargs: Text,
+    address: Text,
+    gateway: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Workers {
+    cores: Value<Vec<u16>>,
+    idle: Text,
+    mempool: Value<u32>,
+    hugepages: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Provisioning {
+    service: Text,
+    server_name: Text,
+    ca: Text,
+    cert: Text,
+    key: Text,
+    file: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    directory: Text,
+    stale_max: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Telemetry {
+    listen: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Log {
+    level: Text,
+}
+
+/// Default time for an ordered shutdown.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+/// Default of `[state] stale_max`.
+const STALE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Default number of packet buffers: a burst in flight per queue of a few dozen ports, about 40 MiB.
+const MEMPOOL: u32 = 16_384;
+/// Most workers: one bit each in DPDK's default build.
+const MAX_WORKERS: usize = 64;
+
+pub(super) fn check(source: &Source, raw: Raw) -> Result<Config, FileError> {
+    let check = Check { source };
+    let host =
+        check.text(raw.engine.host, "a host id of 1 to 63 lower-case letters, digits and '-'", |text| {
+            is_id(text).then(|| text.to_owned())
+        })?;
+    let workers = check.workers(raw.workers)?;
+    let level = |text: &str| tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned());
+    Ok(Config {
+        host,
+        shutdown_deadline: check
+            .duration(raw.engine.shutdown_deadline, Duration::from_secs(1), Duration::from_secs(300))?
+            .unwrap_or(SHUTDOWN_DEADLINE),
+        layout: check
+            .optional(raw.substrate.layout, "slot64, plain72 or plain64", |text| text.parse().ok())?,
+        uplink: check.uplink(raw.uplink)?,
+        workers,
+        provisioning: check.provisioning(raw.provisioning)?,
+        state_directory: check
+            .optional(raw.state.directory, "a path", |text| (!text.is_empty()).then(|| source.resolve(text)))?
+            .unwrap_or_else(|| "/var/lib/overlane-engine".into()),
+        stale_max: check
+            .duration(raw.state.stale_max, Duration::from_secs(1), Duration::from_secs(365 * 24 * 3600))?
+            .unwrap_or(STALE_MAX),
+        telemetry_listen: check
+            .optional(raw.telemetry.listen, "an address and port, like 127.0.0.1:9470", |text| {
+                text.parse().ok()
+            })?
+            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9470))),
+        log_level: check
+            .optional(
+                raw.log.level,
+                "error, warn, info, debug or trace, or directives like info,overlane_engine::uplink=debug",
+                level,
+            )?
+            .unwrap_or_else(|| "info".to_owned()),
+    })
+}
+
+struct Check<'a> {
+    source: &'a Source,
+}
+
+impl Check<'_> {
+    fn text<T>(
+        &self,
+        value: Spanned<String>,
+        legal: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, FileError> {
+        let (span, text) = (value.span(), value.into_inner());
+        parse(&text).ok_or_else(|| self.source.error(&span, format!("must be {legal}, not {text:?}")))
+    }
+
+    fn optional<T>(
+        &self,
+        value: Text,
+        legal: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, FileError> {
+        value.map(|value| self.text(value, legal, parse)).transpose()
+    }
+
+    fn duration(&self, value: Text, least: Duration, most: Duration) -> Result<Option<Duration>, FileError> {
+        let legal = format!(
+            "a time from {} to {}, a number with s, m, h or d behind it",
+            show_duration(least),
+            show_duration(most)
+        );
+        self.optional(value, &legal, |text| {
+            parse_duration(text).filter(|duration| (least..=most).contains(duration))
+        })
+    }
+
+    fn refuse(&self, value: &Text, message: &str) -> Result<(), FileError> {
+        value.as_ref().map_or(Ok(()), |value| Err(self.source.error(&value.span(), message)))
+    }
+
+    fn uplink(&self, raw: Uplink) -> Result<UplinkConfig, FileError> {
+        let kind_span = raw.kind.span();
+        let kind = raw.kind.into_inner();
+        let device = match (kind.as_str(), raw.device, raw.devargs) {
+            ("packet", Some(device), devargs) => {
+                self.refuse(&devargs, "has no effect with kind = \"packet\"; remove it")?;
+                UplinkDevice::Packet(self.text(device, DEVICE_NAME_LEGAL, DeviceName::new)?)
+            }
+            ("devargs", device, Some(devargs)) => {
+                self.refuse(&device, "has no effect with kind = \"devargs\"; remove it")?;
+                let legal = "DPDK devargs, like 0000:03:00.0 or net_af_xdp0,iface=eth1";
+                UplinkDevice::Devargs(
+                    self.text(devargs, legal, |text| is_devargs(text).then(|| text.to_owned()))?,
+                )
+            }
+            ("packet", None, _) => {
+                let message = format!("kind = \"packet\" needs device = {DEVICE_NAME_LEGAL}");
+                return Err(self.source.error(&kind_span, message));
+            }
+            ("devargs", _, None) => {
+                let message =
+                    "kind = \"devargs\" needs devargs = a PCI address or a DPDK vdev with its arguments";
+                return Err(self.source.error(&kind_span, message));
+            }
+            _ => {
+                let message = format!("must be packet or devargs, not {kind:?}");
+                return Err(self.source.error(&kind_span, message));
+            }
+        };
+        let name = self
+            .optional(raw.name, "a name of 1 to 63 lower-case letters, digits and '-'", |text| {
+                is_id(text).then(|| text.to_owned())
+            })?
+            .unwrap_or_else(|| "uplink".to_owned());
+        let address = match raw.address {
+            Some(address) if address.as_ref() != "auto" => {
+                let span = address.span();
+                let legal =
+                    "auto, or an IPv6 address with the length of its on-link prefix, like fd00:0:0:ff::2/64";
+                let (address, prefix_length) = self.text(address, legal, |text| {
+                    let (address, length) = text.split_once('/')?;
+                    let (address, length) = (address.parse().ok()?, length.parse().ok()?);
+                    (is_station(address) && (1..=128).contains(&length)).then_some((address, length))
+                })?;
+                let Some(gateway) = raw.gateway else {
+                    let message = "a static address needs gateway = the router's IPv6 address";
+                    return Err(self.source.error(&span, message));
+                };
+                let gateway_span = gateway.span();
+                let gateway = self.text(gateway, "an IPv6 unicast address", |text| {
+                    text.parse()
+                        .ok()
+                        .filter(|address: &Ipv6Addr| is_station(*address) || address.is_unicast_link_local())
+                })?;
+                if gateway == address {
+                    return Err(self
+                        .source
+                        .error(&gateway_span, "must be another address than the engine's own"));
+                }
+                UplinkAddress::Static { address, prefix_length, gateway }
+            }
+            _ => {
+                self.refuse(&raw.gateway, "has no effect with address = \"auto\"; remove it")?;
+                UplinkAddress::Auto
+            }
+        };
+        Ok(UplinkConfig { name, device, address })
+    }
+
+    fn workers(&self, raw: Workers) -> Result<WorkersConfig, FileError> {
+        let mut cores = Vec::new();
+        if let Some(list) = &raw.cores {
+            cores.extend(list.as_ref().iter().map(|core| usize::from(*core)));
+            let mut sorted = cores.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            if sorted.len() != cores.len() || cores.is_empty() || cores.len() > MAX_WORKERS {
+                let message = format!("must be 1 to {MAX_WORKERS} different core numbers, like [2, 3]");
+                return Err(self.source.error(&list.span(), message));
+            }
+        }
+        let idle = self
+            .optional(raw.idle, "spin or backoff", |text| match text {
+                "spin" => Some(Idle::Spin),
+                "backoff" => Some(Idle::Backoff),
+                _ => None,
+            })?
+            .unwrap_or(if cores.is_empty() { Idle::Backoff } else { Idle::Spin });
+        let hugepages = self
+            .optional(raw.hugepages, "auto, always or never", |text| match text {
+                "auto" => Some(Hugepages::Auto),
+                "always" => Some(Hugepages::Always),
+                "never" => Some(Hugepages::Never),
+                _ => None,
+            })?
+            .unwrap_or(Hugepages::Auto);
+        let mempool = match raw.mempool {
+            Some(value) if (1024..=16 << 20).contains(value.as_ref()) => value.into_inner(),
+            Some(value) => {
+                let message = format!("must be 1024 to 16777216 packet buffers, not {}", value.as_ref());
+                return Err(self.source.error(&value.span(), message));
+            }
+            None => MEMPOOL,
+        };
+        Ok(WorkersConfig { cores, idle, mempool, hugepages })
+    }
+
+    fn provisioning(&self, raw: Spanned<Provisioning>) -> Result<ProvisioningConfig, FileError> {
+        let span = raw.span();
+        let raw = raw.into_inner();
+        let path = |text: &str| (!text.is_empty()).then(|| self.source.resolve(text));
+        match (raw.file, raw.service) {
+            (Some(file), None) => {
+                for value in [&raw.server_name, &raw.ca, &raw.cert, &raw.key] {
+                    self.refuse(value, "has no effect with file = …; remove one of them")?;
+                }
+                Ok(ProvisioningConfig::File(self.text(file, "a path", path)?))
+            }
+            (None, Some(service)) => {
+                let legal = "the service's host:port, like control.example:9471 or [fd00::1]:9471";
+                let address =
+                    self.text(service, legal, |text| split_host_port(text).map(|_| text.to_owned()))?;
+                let server_name = self.optional(raw.server_name, "a DNS name or an IP address", |text| {
+                    (!text.is_empty()).then(|| text.to_owned())
+                })?;
+                let need = |value: Text, field: &str, what: &str| match value {
+                    Some(value) => self.text(value, "a path", path),
+                    None => {
+                        let message = format!("service = … needs {field} = the file with {what}, PEM");
+                        Err(self.source.error(&span, message))
+                    }
+                };
+                let host = split_host_port(&address).map(|(host, _)| host.to_owned()).unwrap_or_default();
+                Ok(ProvisioningConfig::Service(ServiceConfig {
+                    server_name: server_name.unwrap_or(host),
+                    ca: need(raw.ca, "ca", "the certificates that are trusted")?,
+                    certificate: need(raw.cert, "cert", "the engine's certificate")?,
+                    key: need(raw.key, "key", "the certificate's key")?,
+                    address,
+                }))
+            }
+            (Some(file), Some(_)) => {
+                Err(self.source.error(&file.span(), "must be either service = … or file = …, not both"))
+            }
+            (None, None) => {
+                Err(self.source.error(&span, "must have service = \"host:port\" or file = \"static.toml\""))
+            }
+        }
+    }
+}
+
+/// `^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`, as the API has it.
+pub(crate) fn is_id(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(legal)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+fn is_devargs(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 1024 && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn is_station(address: Ipv6Addr) -> bool {
+    !address.is_multicast()
+        && !address.is_unspecified()
+        && !address.is_loopback()
+        && !address.is_unicast_link_local()
+        && address.to_ipv4_mapped().is_none()
+}
+
+/// Host and port of `host:port` or `[address]:port`.
+fn split_host_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let host = match host.strip_prefix('[') {
+        Some(host) => host.strip_suffix(']').filter(|host| host.parse::<Ipv6Addr>().is_ok())?,
+        None => host,
+    };
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let ok = host.parse::<Ipv6Addr>().is_ok() && text.starts_with('[')
+        || !host.is_empty() && host.bytes().all(legal);
+    ok.then_some((host, port))
+}
+
+/// A whole number with `s`, `m`, `h` or `d` behind it.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return None,
+    };
+    number.parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * unit))
+}
+
+fn show_duration(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
+        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
+}

@@ -1,0 +1,162 @@
+use super::*;
+
+const GOOD: &str = r#"
+[engine]
+host = "host-a"
+
+[uplink]
+kind = "packet"
+device = "up0"
+address = "fd00:0:0:ff::a/64"
+gateway = "fd00:0:0:ff::1"
+
+[provisioning]
+service = "control.example:9471"
+ca = "ca.pem"
+cert = "host-a.pem"
+key = "host-a.key"
+"#;
+
+fn parse(text: &str) -> Result<Config, FileError> {
+    Config::parse(&Source::new(Path::new("conf/engine.toml"), text.to_owned()))
+}
+
+/// The message for [`GOOD`] with a piece replaced.
+fn wrong(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    parse(&GOOD.replacen(from, to, 1)).expect_err(to).to_string()
+}
+
+#[test]
+fn what_is_left_out_has_the_documented_default() {
+    let config = parse(GOOD).unwrap();
+    assert_eq!(config.stale_max, Duration::from_secs(24 * 3600));
+    assert_eq!(config.telemetry_listen.to_string(), "127.0.0.1:9470");
+    assert_eq!((config.workers.idle, config.workers.hugepages), (Idle::Backoff, Hugepages::Auto));
+    assert_eq!(config.layout, None);
+    assert_eq!(config.uplink.name, "uplink");
+    let ProvisioningConfig::Service(service) = config.provisioning else { panic!("service") };
+    assert_eq!(service.server_name, "control.example");
+    assert_eq!(service.ca, Path::new("conf/ca.pem"));
+}
+
+#[test]
+fn a_dedicated_core_spins_unless_told_otherwise() {
+    let with = |workers: &str| parse(&format!("{GOOD}\n[workers]\n{workers}")).unwrap().workers;
+    assert_eq!(with("cores = [2, 3]").idle, Idle::Spin);
+    assert_eq!(with("cores = [2]\nidle = \"backoff\"").idle, Idle::Backoff);
+    assert_eq!(with("cores = [2, 3]").cores, [2, 3]);
+}
+
+#[test]
+fn errors_name_file_line_field_and_legal_values() {
+    let golden = [
+        (
+            "host = \"host-a\"",
+            "host = \"Host A\"",
+            "conf/engine.toml:3: [engine] host: must be a host id of 1 to 63 lower-case letters, digits and '-', not \"Host A\"",
+        ),
+        (
+            "kind = \"packet\"",
+            "kind = \"tunnel\"",
+            "conf/engine.toml:6: [uplink] kind: must be packet or devargs, not \"tunnel\"",
+        ),
+        (
+            "device = \"up0\"",
+            "device = \"up0,evil=1\"",
+            "conf/engine.toml:7: [uplink] device: must be a kernel device name of 1 to 15 letters, digits, '_', '.' and '-', not \"up0,evil=1\"",
+        ),
+        (
+            "device = \"up0\"",
+            "",
+            "conf/engine.toml:6: [uplink] kind: kind = \"packet\" needs device = a kernel device name of 1 to 15 letters, digits, '_', '.' and '-'",
+        ),
+        (
+            "fd00:0:0:ff::a/64",
+            "fd00:0:0:ff::a",
+            "conf/engine.toml:8: [uplink] address: must be auto, or an IPv6 address with the length of its on-link prefix, like fd00:0:0:ff::2/64, not \"fd00:0:0:ff::a\"",
+        ),
+        (
+            "gateway = \"fd00:0:0:ff::1\"",
+            "",
+            "conf/engine.toml:8: [uplink] address: a static address needs gateway = the router's IPv6 address",
+        ),
+        (
+            "address = \"fd00:0:0:ff::a/64\"",
+            "address = \"auto\"",
+            "conf/engine.toml:9: [uplink] gateway: has no effect with address = \"auto\"; remove it",
+        ),
+        (
+            "service = \"control.example:9471\"",
+            "service = \"control.example\"",
+            "conf/engine.toml:12: [provisioning] service: must be the service's host:port, like control.example:9471 or [fd00::1]:9471, not \"control.example\"",
+        ),
+        (
+            "key = \"host-a.key\"",
+            "",
+            "conf/engine.toml:11: [provisioning]: service = … needs key = the file with the certificate's key, PEM",
+        ),
+        (
+            "key = \"host-a.key\"",
+            "key = \"host-a.key\"\nfile = \"static.toml\"",
+            "conf/engine.toml:16: [provisioning] file: must be either service = … or file = …, not both",
+        ),
+        (
+            "host = \"host-a\"",
+            "host = \"host-a\"\nspeed = 11",
+            "conf/engine.toml:4: [engine] speed: unknown field 'speed', expected 'host' or 'shutdown_deadline'",
+        ),
+        (
+            "host = \"host-a\"",
+            "host = 7",
+            "conf/engine.toml:3: [engine] host: invalid type: integer '7', expected a string",
+        ),
+        ("host = \"host-a\"", "", "conf/engine.toml:2: [engine]: missing field 'host'"),
+    ];
+    for (from, to, message) in golden {
+        assert_eq!(wrong(from, to), message);
+    }
+}
+
+#[test]
+fn errors_in_optional_tables_name_them_too() {
+    let golden = [
+        ("[workers]\nidle = \"sleep\"", "[workers] idle: must be spin or backoff, not \"sleep\""),
+        ("[workers]\ncores = [1, 1]", "[workers] cores: must be 1 to 64 different core numbers, like [2, 3]"),
+        ("[workers]\nmempool = 10", "[workers] mempool: must be 1024 to 16777216 packet buffers, not 10"),
+        (
+            "[state]\nstale_max = \"soon\"",
+            "[state] stale_max: must be a time from 1s to 365d, a number with s, m, h or d behind it, not \"soon\"",
+        ),
+        (
+            "[telemetry]\nlisten = \"localhost\"",
+            "[telemetry] listen: must be an address and port, like 127.0.0.1:9470, not \"localhost\"",
+        ),
+        (
+            "[substrate]\nlayout = \"slot128\"",
+            "[substrate] layout: must be slot64, plain72 or plain64, not \"slot128\"",
+        ),
+    ];
+    for (text, message) in golden {
+        let error = parse(&format!("{GOOD}\n{text}\n")).expect_err(text).to_string();
+        assert_eq!(error, format!("conf/engine.toml:18: {message}"));
+    }
+}
+
+#[test]
+fn text_that_is_not_toml_names_the_line() {
+    let error = parse("[engine]\nhost = \n").unwrap_err();
+    assert_eq!((error.line, error.field.as_str()), (Some(2), "[engine] host"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let error = Config::load(Path::new("/nonexistent/engine.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("/nonexistent/engine.toml: cannot be read: "), "{error}");
+}
+
+#[test]
+fn the_sample_configuration_is_legal() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf/engine.toml");
+    Config::load(&file).unwrap();
+}
