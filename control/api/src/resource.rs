@@ -1,0 +1,525 @@
+//! The JSON resources of the HTTP API `/v1`.
+//!
+//! What is written (`*Spec`, [`MoveRequest`]) refuses unknown fields and carries numbers and text as they came, so
+//! that the service can say precisely what is wrong with them. What is read back carries the id, what the service
+//! chose, and `revision`: the number of the change that last touched it.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use utoipa::{IntoParams, ToSchema};
+
+/// What a client-chosen id looks like, as a regular expression.
+pub const ID_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+/// The same, as a person reads it.
+pub const ID_LEGAL: &str =
+    "1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit (like web-1)";
+
+/// Whether `id` matches [`ID_PATTERN`].
+#[must_use]
+pub fn is_id(id: &str) -> bool {
+    let edge = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = id.as_bytes();
+    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };
+    bytes.len() <= 63 && edge(first) && edge(last) && bytes.iter().all(|&byte| edge(byte) || byte == b'-')
+}
+
+/// A customer, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EntitySpec {
+    /// For people; up to 256 bytes.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// A customer; owns networks and nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Entity {
+    /// Its id.
+    pub id: String,
+    /// For people.
+    pub description: String,
+    /// The change that last touched it.
+    pub revision: u64,
+}
+
+/// A part of a virtual network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Subnet {
+    /// IPv4 network, /8 to /30, like `10.0.0.0/24`.
+    pub cidr: String,
+    /// The gateway's address in it; the engines answer for it, no node may have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+}
+
+/// A virtual network, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSpec {
+    /// The entity that owns it. Cannot change.
+    pub entity: String,
+    /// Its 24-bit id on the substrate, 1 to 16777215; a random free one if absent. Cannot change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vnet: Option<u32>,
+    /// Its subnets, 1 to 64, not overlapping.
+    pub subnets: Vec<Subnet>,
+}
+
+/// A virtual network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Network {
+    /// Its id.
+    pub id: String,
+    /// The entity that owns it.
+    pub entity: String,
+    /// Its 24-bit id on the substrate.
+    pub vnet: u32,
+    /// Its subnets.
+    pub subnets: Vec<Subnet>,
+    /// The change that last touched it.
+    pub revision: u64,
+}
+
+/// How many interfaces a host takes unless told otherwise; also the most a host can have.
+pub const DEFAULT_CAPACITY: u32 = 64;
+
+const fn default_capacity() -> u32 {
+    DEFAULT_CAPACITY
+}
+
+/// A host, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostSpec {
+    /// Its substrate prefix, like `fd00:0:0:a::/64`. Cannot change.
+    pub prefix: String,
+    /// How many interfaces may be placed on it, 1 to 64; 64 if absent.
+    #[serde(default = "default_capacity")]
+    pub capacity: u32,
+}
+
+/// A host: runs one engine, owns one substrate prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Host {
+    /// Its id: the DNS name in its engine's certificate.
+    pub id: String,
+    /// Its substrate prefix.
+    pub prefix: String,
+    /// The substrate's address layout: `slot64`, `plain72` or `plain64`.
+    pub layout: String,
+    /// How many interfaces may be placed on it.
+    pub capacity: u32,
+    /// How many are.
+    pub interfaces: u32,
+    /// Its engine, as the service sees it now.
+    pub engine: EngineStatus,
+    /// The change that last touched it.
+    pub revision: u64,
+}
+
+/// A host's engine, as the service sees it now.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct EngineStatus {
+    /// Whether it is subscribed.
+    pub connected: bool,
+    /// Its version, when connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How many interfaces it said that it can attach, when connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u32>,
+    /// The last revision it acknowledged, when connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<u64>,
+    /// The last revision it was sent, when connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<u64>,
+}
+
+/// What an interface is attached by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachmentKind {
+    /// The host's side of a veth pair, made by the orchestrator.
+    Veth,
+    /// A tap that the engine makes.
+    Tap,
+}
+
+/// Where on its host an interface is attached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Attachment {
+    /// By what.
+    pub kind: AttachmentKind,
+    /// The kernel interface on the host: 1 to 15 of letters, digits, `_`, `.` and `-`.
+    pub device: String,
+}
+
+/// An interface, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceSpec {
+    /// Its name within the node, like an id.
+    pub name: String,
+    /// The network it belongs to.
+    pub network: String,
+    /// Its hardware address, like `02:00:5e:10:00:01`; made from its network and first address if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// Which interface of its host it is, 0 to 63; the lowest free one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+    /// Its IPv4 addresses, 1 to 64, each inside a subnet of the network.
+    pub addresses: Vec<String>,
+    /// Where it is attached.
+    pub attachment: Attachment,
+}
+
+/// A computing node, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSpec {
+    /// The entity that owns it. Cannot change.
+    pub entity: String,
+    /// The host it is on. Changed by a move only.
+    pub host: String,
+    /// Its interfaces, 1 to 16. Of one that exists only the addresses can change.
+    pub interfaces: Vec<InterfaceSpec>,
+}
+
+/// How far an interface is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceState {
+    /// Provisioned; its device has not appeared.
+    Defined,
+    /// Its device is attached; link down.
+    Attached,
+    /// Forwarding.
+    Live,
+    /// Terminated, or its device is gone after it was attached.
+    Gone,
+}
+
+impl InterfaceState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Defined, Self::Attached, Self::Live, Self::Gone];
+
+    /// The name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Defined => "defined",
+            Self::Attached => "attached",
+            Self::Live => "live",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl fmt::Display for InterfaceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An interface of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Interface {
+    /// Its name within the node.
+    pub name: String,
+    /// The network it belongs to.
+    pub network: String,
+    /// That network's id on the substrate.
+    pub vnet: u32,
+    /// Its hardware address.
+    pub mac: String,
+    /// Which interface of its host it is.
+    pub slot: u32,
+    /// Its IPv4 addresses.
+    pub addresses: Vec<String>,
+    /// Where it is attached.
+    pub attachment: Attachment,
+    /// How far it is, as its engine last reported.
+    pub state: InterfaceState,
+    /// Why, when it is not live.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// A computing node: a VM, container, process or physical machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// Its id.
+    pub id: String,
+    /// The entity that owns it.
+    pub entity: String,
+    /// The host it is on; during a move the one it comes from, until the switch.
+    pub host: String,
+    /// Its interfaces.
+    pub interfaces: Vec<Interface>,
+    /// The move under way, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Move>,
+    /// The change that last touched it.
+    pub revision: u64,
+}
+
+/// Asks for a node to be moved: the body of `POST /v1/nodes/{id}/move`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// The host it goes to.
+    pub host: String,
+    /// Where its interfaces go there. One that is not named keeps its attachment, and takes its old slot if that is
+    /// free, else the lowest free one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<MoveInterfaceSpec>,
+}
+
+/// Where an interface goes in a move, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveInterfaceSpec {
+    /// Which interface of the node.
+    pub name: String,
+    /// Its slot on the new host, 0 to 63.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+    /// Its attachment on the new host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<Attachment>,
+}
+
+/// How far a move is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MovePhase {
+    /// Receivers accept the old and the new location; packets go to the old one.
+    Prepare,
+    /// Packets go to the new location; receivers accept both.
+    Switch,
+    /// The old location is about to be refused and forgotten.
+    Retire,
+}
+
+/// A move under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Move {
+    /// The host it leaves.
+    pub from: String,
+    /// The host it goes to.
+    pub to: String,
+    /// How far it is.
+    pub phase: MovePhase,
+    /// When it was asked for, in seconds since 1970.
+    pub since: u64,
+    /// What it waits for; for people.
+    pub waiting_for: String,
+    /// Whether it has waited longer than the service's `[move] stuck_after`.
+    pub stuck: bool,
+    /// Its interfaces at the new host.
+    pub interfaces: Vec<MoveInterface>,
+}
+
+/// An interface at its new host, while it moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MoveInterface {
+    /// Which interface of the node.
+    pub name: String,
+    /// Its slot there.
+    pub slot: u32,
+    /// Its attachment there.
+    pub attachment: Attachment,
+    /// Its state there.
+    pub state: InterfaceState,
+    /// Why, when it is not live.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// One page of a list, ordered by id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// What is on this page.
+    pub items: Vec<T>,
+    /// Give this as `after` to get the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// How many items a page has unless told otherwise.
+pub const DEFAULT_PAGE: u32 = 100;
+/// The most items a page has.
+pub const MAX_PAGE: u32 = 1000;
+
+/// What to list. Filters that a kind of resource does not have are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    /// How many, 1 to 1000; 100 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Only those behind this id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Only those of this entity (networks, nodes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<String>,
+    /// Only those with an interface in this network (nodes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Only those on, or moving to, this host (nodes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+/// The service, at one glance: `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// The service's version.
+    pub version: String,
+    /// Which history the store holds: 16 bytes in hexadecimal.
+    pub incarnation: String,
+    /// The number of its last change.
+    pub revision: u64,
+    /// How many entities there are.
+    pub entities: u64,
+    /// How many networks.
+    pub networks: u64,
+    /// How many hosts.
+    pub hosts: u64,
+    /// How many of those have their engine connected.
+    pub hosts_connected: u64,
+    /// How many of those have acknowledged all that they were sent.
+    pub hosts_in_step: u64,
+    /// How many nodes.
+    pub nodes: u64,
+    /// How many interfaces, by state.
+    pub interfaces: InterfaceCounts,
+    /// Nodes that are moving; the first 100.
+    pub moves: Vec<NodeMove>,
+}
+
+/// How many interfaces are how far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct InterfaceCounts {
+    /// Provisioned, no device.
+    pub defined: u64,
+    /// Attached, link down.
+    pub attached: u64,
+    /// Forwarding.
+    pub live: u64,
+    /// Device gone.
+    pub gone: u64,
+}
+
+/// A node that is moving.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeMove {
+    /// Which node.
+    pub node: String,
+    /// How far it is.
+    pub progress: Move,
+}
+
+/// What kind of mistake or trouble an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// A value that is never legal (400).
+    Invalid,
+    /// The certificate's name may not use this API (403).
+    Forbidden,
+    /// No such path or resource (404).
+    NotFound,
+    /// The path exists; the method does not (405).
+    MethodNotAllowed,
+    /// Legal in itself; clashes with what there is (409).
+    Conflict,
+    /// Nothing is left: slots, capacity, ids (409).
+    Exhausted,
+    /// The body is larger than allowed (413).
+    TooLarge,
+    /// The body is not `application/json` (415).
+    UnsupportedMediaType,
+    /// It took too long (504). A write may have been done.
+    Timeout,
+    /// Shutting down or overloaded; try again (503).
+    Unavailable,
+    /// Our fault; the service's log says more (500).
+    Internal,
+}
+
+/// The body of every answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorDetail {
+    /// What kind it is.
+    pub code: ErrorCode,
+    /// The field that is wrong, like `interfaces[0].addresses[1]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// For people: what was given and why it is refused.
+    pub message: String,
+    /// The legal values of the field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legal: Option<String>,
+}
+
+impl fmt::Display for ErrorDetail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(field) = &self.field {
+            write!(f, "{field}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(legal) = &self.legal {
+            write!(f, " (legal: {legal})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ErrorDetail {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_what_the_pattern_says() {
+        for good in ["a", "7", "web-1", &"a".repeat(63)] {
+            assert!(is_id(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "a/b", "ä", &"a".repeat(64)] {
+            assert!(!is_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_refuses_unknown_fields() {
+        let error = serde_json::from_str::<HostSpec>(r#"{"prefix":"fd00::/64","capcity":3}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `capcity`, expected `prefix` or `capacity`"));
+    }
+
+    #[test]
+    fn errors_read_as_one_line() {
+        let error = ErrorDetail {
+            code: ErrorCode::Invalid,
+            field: Some("vnet".to_owned()),
+            message: "0 is reserved".to_owned(),
+            legal: Some("1 to 16777215".to_owned()),
+        };
+        assert_eq!(error.to_string(), "vnet: 0 is reserved (legal: 1 to 16777215)");
+    }
+}

@@ -1,0 +1,231 @@
+//! The one way engine, service and CLI set up mutual TLS: three PEM files in, `rustls` and `tonic` configurations
+//! out. Cryptography is `ring` everywhere. Who a peer is, is said by the DNS names in its certificate.
+
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// Where a party's TLS files are (PEM): a `[tls]` table of a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate authorities that peers' certificates must come from.
+    pub ca: PathBuf,
+    /// This party's certificate, followed by any intermediates.
+    pub certificate: PathBuf,
+    /// Its private key (PKCS #8, PKCS #1 or SEC 1).
+    pub key: PathBuf,
+}
+
+/// A TLS file or certificate that cannot be used; the message names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The file cannot be read.
+    #[error("{}: cannot read it: {source}", file.display())]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file's contents are not what they must be.
+    #[error("{}: {problem}", file.display())]
+    Contents {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// A peer's certificate cannot be parsed.
+    #[error("the peer's certificate cannot be parsed: {0}")]
+    Peer(String),
+}
+
+/// A party's checked TLS material.
+#[derive(Clone)]
+pub struct Credentials {
+    ca_pem: Vec<u8>,
+    certificate_pem: Vec<u8>,
+    key_pem: Vec<u8>,
+    server: ServerConfig,
+    client: ClientConfig,
+    names: Vec<String>,
+}
+
+impl Credentials {
+    /// Reads and checks the three files: they parse, the key is the certificate's, the certificate is valid today.
+    ///
+    /// # Errors
+    /// [`TlsError`] naming the file and what is wrong with it.
+    pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        let (ca_pem, certificate_pem, key_pem) =
+            (read(&files.ca)?, read(&files.certificate)?, read(&files.key)?);
+        let authorities = certificates(&files.ca, &ca_pem)?;
+        let chain = certificates(&files.certificate, &certificate_pem)?;
+        let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| {
+            let problem = match error {
+                pem::Error::NoItemsFound => {
+                    "no private key in it; it must hold one PEM private key".to_owned()
+                }
+                other => format!("not a PEM private key: {other}"),
+            };
+            contents(&files.key, problem)
+        })?;
+
+        let provider = Arc::new(ring::default_provider());
+        // tonic takes the process's default; the first to set it wins, and all of Overlane sets the same.
+        let _ = CryptoProvider::install_default(ring::default_provider());
+
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority).map_err(|error| {
+                contents(&files.ca, format!("not usable as certificate authority: {error}"))
+            })?;
+        }
+        let roots = Arc::new(roots);
+        let leaf =
+            chain.first().ok_or_else(|| contents(&files.certificate, "no certificate in it".to_owned()))?;
+        let names = check_own(&files.certificate, leaf)?;
+
+        let clients: Arc<dyn ClientCertVerifier> =
+            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+                .build()
+                .map_err(|error| contents(&files.ca, error.to_string()))?;
+        let servers: Arc<dyn ServerCertVerifier> =
+            rustls::client::WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+                .build()
+                .map_err(|error| contents(&files.ca, error.to_string()))?;
+        let mismatch = |error: rustls::Error| {
+            contents(
+                &files.key,
+                format!("cannot be used with the certificate {}: {error}", files.certificate.display()),
+            )
+        };
+        let versions = |error: rustls::Error| contents(&files.certificate, error.to_string());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(versions)?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(chain.clone(), key.clone_key())
+            .map_err(mismatch)?;
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(versions)?
+            .dangerous()
+            .with_custom_certificate_verifier(servers)
+            .with_client_auth_cert(chain, key)
+            .map_err(mismatch)?;
+        Ok(Self { ca_pem, certificate_pem, key_pem, server, client, names })
+    }
+
+    /// The DNS names in this party's own certificate: who its peers will take it for.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// For a tonic server; clients must show a certificate.
+    #[must_use]
+    pub fn grpc_server(&self) -> ServerTlsConfig {
+        ServerTlsConfig::new().identity(self.identity()).client_ca_root(Certificate::from_pem(&self.ca_pem))
+    }
+
+    /// For a tonic client of a server whose certificate must name `server_name` (a DNS name or an IP address).
+    #[must_use]
+    pub fn grpc_client(&self, server_name: &str) -> ClientTlsConfig {
+        ClientTlsConfig::new()
+            .identity(self.identity())
+            .ca_certificate(Certificate::from_pem(&self.ca_pem))
+            .domain_name(server_name)
+    }
+
+    /// For any other TLS server; clients must show a certificate. `alpn` is what it speaks, best first.
+    #[must_use]
+    pub fn rustls_server(&self, alpn: &[&[u8]]) -> Arc<ServerConfig> {
+        let mut config = self.server.clone();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    }
+
+    /// For any other TLS client. `alpn` is what it speaks, best first.
+    #[must_use]
+    pub fn rustls_client(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+        let mut config = self.client.clone();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from_pem(&self.certificate_pem, &self.key_pem)
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    /// Only the names: the key stays out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// The DNS names in the subject alternative names of a certificate that has been verified already.
+///
+/// # Errors
+/// [`TlsError::Peer`] if it does not parse.
+pub fn dns_names(certificate: &[u8]) -> Result<Vec<String>, TlsError> {
+    let (_, certificate) =
+        X509Certificate::from_der(certificate).map_err(|error| TlsError::Peer(error.to_string()))?;
+    names_of(&certificate).map_err(TlsError::Peer)
+}
+
+fn names_of(certificate: &X509Certificate<'_>) -> Result<Vec<String>, String> {
+    let Some(extension) = certificate.subject_alternative_name().map_err(|error| error.to_string())? else {
+        return Ok(Vec::new());
+    };
+    let names = extension.value.general_names.iter();
+    Ok(names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        })
+        .collect())
+}
+
+/// A certificate that peers would refuse anyway is better refused at start, by name.
+fn check_own(file: &Path, leaf: &CertificateDer<'_>) -> Result<Vec<String>, TlsError> {
+    let (_, certificate) = X509Certificate::from_der(leaf)
+        .map_err(|error| contents(file, format!("not an X.509 certificate: {error}")))?;
+    let validity = certificate.validity();
+    if !validity.is_valid() {
+        let problem = format!("valid only from {} to {}, not today", validity.not_before, validity.not_after);
+        return Err(contents(file, problem));
+    }
+    names_of(&certificate).map_err(|error| contents(file, error))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(file).map_err(|source| TlsError::Read { file: file.to_owned(), source })
+}
+
+fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if found.is_empty() => {
+            Err(contents(file, "no certificate in it; it must hold PEM certificates".to_owned()))
+        }
+        Ok(found) => Ok(found),
+        Err(error) => Err(contents(file, format!("not PEM certificates: {error}"))),
+    }
+}
+
+fn contents(file: &Path, problem: String) -> TlsError {
+    TlsError::Contents { file: file.to_owned(), problem }
+}
