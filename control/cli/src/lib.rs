@@ -1,25 +1,35 @@
 //! `overlane`: the operator's command, and the lab.
 //!
 //! The command is a library so that tests run the very code an operator runs, and so that the end-to-end tests use
-//! the same lab as `overlane lab`.
+//! the same lab as `overlane lab`. It knows the service by its HTTP API and nothing else.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
 pub mod args;
+pub mod client;
+pub mod documents;
 pub mod lab;
+pub mod output;
+pub mod resources;
+pub mod settings;
+mod status;
 
-/// What was asked for was done.
-pub const EXIT_OK: u8 = 0;
+use args::{Cli, Command};
+use client::Client;
+use output::Printer;
+use settings::SettingsError;
+
 /// The service refused, could not be reached, or something failed on the way.
 pub const EXIT_FAILED: u8 = 1;
 /// The command line or the connection settings make no sense.
 pub const EXIT_USAGE: u8 = 2;
 
-/// Parses the process's command line and runs it. Errors are printed to standard error.
+/// Parses the process's command line and runs it. Results go to standard output, errors to standard error.
 pub fn main() -> ExitCode {
-    let cli = match args::Cli::try_parse() {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Nothing sensible is left to do where even this cannot be printed.
@@ -27,21 +37,53 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    match run(cli) {
+    match run(cli, &mut io::stdout().lock()) {
         Ok(code) => code,
+        Err(error) if reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("overlane: {error:#}");
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(exit_code(&error))
         }
     }
 }
 
-/// Runs one parsed command line.
+/// Runs one parsed command line, writing results to `out`. The lab writes to the process's standard output itself.
 ///
 /// # Errors
 /// Whatever made the command fail.
-pub fn run(cli: args::Cli) -> anyhow::Result<ExitCode> {
+pub fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     match cli.command {
-        args::Command::Lab(args) => lab::run(args),
+        Command::Lab(args) => return lab::run(args),
+        Command::Completions(args) => documents::completions(&args, out)?,
+        Command::Man(args) => documents::man(&args.directory)?,
+        command => {
+            let client = Client::new(&cli.connection.settings()?)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(call(command, &client, &mut Printer::new(cli.output, out)))?;
+        }
     }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn call(command: Command, client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    match command {
+        Command::Entity(command) => resources::entity::run(command, client, printer).await,
+        Command::Network(command) => resources::network::run(command, client, printer).await,
+        Command::Host(command) => resources::host::run(command, client, printer).await,
+        Command::Node(command) => resources::node::run(command, client, printer).await,
+        Command::Status => status::run(client, printer).await,
+        Command::Lab(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+    }
+}
+
+/// The exit status that tells what kind of error this is.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<SettingsError>() { EXIT_USAGE } else { EXIT_FAILED }
+}
+
+/// `overlane node list | head` is no error. A broken connection is none of these: it has more causes around it.
+fn reader_left(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

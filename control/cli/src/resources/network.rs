@@ -1,0 +1,112 @@
+//! `overlane network`.
+
+use std::io;
+
+use clap::Subcommand;
+use overlane_api::resource::{ListQuery, Network, NetworkSpec, Subnet};
+
+use super::{Resource, parse_id, parse_pairs, required, single};
+use crate::args::ListArgs;
+use crate::client::Client;
+use crate::output::Printer;
+
+/// What to do with networks.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Creates a network, or confirms that it is there; its subnets can be changed so, too
+    #[command(after_help = "\
+Example:
+  overlane network create blue --entity acme --subnet 10.0.0.0/24,gateway=10.0.0.254
+
+The gateway is answered for by the engines; no node may have its address. Two networks may use the same addresses.")]
+    Create {
+        /// Its id
+        #[arg(value_parser = parse_id)]
+        id: String,
+        /// The entity that owns it
+        #[arg(long, value_parser = parse_id)]
+        entity: String,
+        /// Its 24-bit id on the substrate, 1 to 16777215 [default: a random free one]
+        #[arg(long, value_name = "NUMBER")]
+        vnet: Option<u32>,
+        /// A subnet, /8 to /30; repeat it for more
+        #[arg(long = "subnet", required = true, value_name = "CIDR[,gateway=ADDRESS]", value_parser = parse_subnet)]
+        subnets: Vec<Subnet>,
+    },
+    /// Lists networks
+    List {
+        /// Only those of this entity
+        #[arg(long, value_parser = parse_id)]
+        entity: Option<String>,
+        /// How many.
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Shows one network
+    Show {
+        /// Its id
+        #[arg(value_parser = parse_id)]
+        id: String,
+    },
+    /// Deletes a network that has no interface any more
+    Delete {
+        /// Its id
+        #[arg(value_parser = parse_id)]
+        id: String,
+    },
+}
+
+/// Whether the values are legal is the service's to say, in one place for all its clients.
+fn parse_subnet(text: &str) -> anyhow::Result<Subnet> {
+    let pairs = parse_pairs(text, Some("cidr"), &["gateway"])?;
+    Ok(Subnet {
+        cidr: required(&pairs, "cidr")?.to_owned(),
+        gateway: single(&pairs, "gateway")?.map(str::to_owned),
+    })
+}
+
+fn subnets(network: &Network) -> Vec<String> {
+    let gateway = |subnet: &Subnet| subnet.gateway.as_ref().map(|gateway| format!(" (gateway {gateway})"));
+    network
+        .subnets
+        .iter()
+        .map(|subnet| format!("{}{}", subnet.cidr, gateway(subnet).unwrap_or_default()))
+        .collect()
+}
+
+impl Resource for Network {
+    const KIND: &'static str = "network";
+    const COLLECTION: &'static str = "networks";
+    const HEADER: &'static [&'static str] = &["ID", "ENTITY", "VNET", "SUBNETS"];
+
+    fn row(&self) -> Vec<String> {
+        vec![self.id.clone(), self.entity.clone(), self.vnet.to_string(), subnets(self).join(", ")]
+    }
+
+    fn show(&self, printer: &mut Printer<'_>) -> io::Result<()> {
+        let mut facts = vec![
+            ("network", self.id.clone()),
+            ("entity", self.entity.clone()),
+            // As it is seen in substrate addresses, too.
+            ("vnet", format!("{} ({:#08x})", self.vnet, self.vnet)),
+        ];
+        facts.extend(subnets(self).into_iter().map(|subnet| ("subnet", subnet)));
+        facts.push(("revision", self.revision.to_string()));
+        printer.facts(facts)
+    }
+}
+
+pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
+    match command {
+        Command::Create { id, entity, vnet, subnets } => {
+            let spec = NetworkSpec { entity, vnet, subnets };
+            super::create::<Network>(client, printer, &id, &spec).await
+        }
+        Command::List { entity, list } => {
+            let filter = ListQuery { entity, ..ListQuery::default() };
+            super::list::<Network>(client, printer, filter, list.limit).await
+        }
+        Command::Show { id } => super::show::<Network>(client, printer, &id).await,
+        Command::Delete { id } => super::delete::<Network>(client, printer, &id).await,
+    }
+}
