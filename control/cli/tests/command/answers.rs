@@ -1,0 +1,225 @@
+//! How the command takes what a service says: refusals, pages, moves, and everything a service should not say.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use crate::support::{Pki, Scripted, answer, overlane};
+use overlane_cli::{EXIT_FAILED, EXIT_USAGE, exit_code};
+
+fn entity(id: &str) -> String {
+    format!(r#"{{"id":"{id}","description":"","revision":1}}"#)
+}
+
+/// What the command says, with all causes, when the service gives `raw` to everything.
+fn failure(raw: Option<Vec<u8>>, line: &str) -> String {
+    let pki = Pki::new();
+    let service = Scripted::start(&pki.service, Box::new(move |_| raw.clone()));
+    let error = overlane(&pki.flags(service.address), line).unwrap_err();
+    assert_eq!(exit_code(&error), EXIT_FAILED);
+    format!("{error:#}")
+}
+
+#[test]
+fn a_refusal_names_field_and_legal_values() {
+    let body = r#"{"error":{"code":"invalid","field":"interfaces[0].slot","message":"71 is out of range","legal":"0 to 63"}}"#;
+    let said = failure(answer(400, body), "host create a --prefix x");
+    for part in
+        ["the service refused (400)", "71 is out of range", "field: interfaces[0].slot", "legal: 0 to 63"]
+    {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
+#[test]
+fn a_refusal_cannot_steer_the_terminal() {
+    let body = r#"{"error":{"code":"invalid","field":null,"message":"\u001b[2Jgone","legal":null}}"#;
+    let said = failure(answer(400, body), "status");
+    assert!(!said.contains('\x1b'), "{said:?}");
+}
+
+#[test]
+fn answers_that_are_not_the_apis_are_refused() {
+    for (raw, part) in [
+        (answer(200, "<html>"), "not the API's (200 OK)"),
+        (answer(500, "oops"), "oops"),
+        (answer(200, r#"{"id":1}"#), "invalid type"),
+        (Some(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".to_vec()), "broke off"),
+        (Some(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), "cannot reach the service"),
+        (None, "cannot reach the service"),
+    ] {
+        let said = failure(raw, "entity show a");
+        assert!(said.contains(part), "{part} in {said}");
+    }
+}
+
+#[test]
+fn an_answer_without_end_is_cut_off() {
+    let mut raw = b"HTTP/1.1 200 OK\r\n\r\n[".to_vec();
+    raw.resize((16 << 20) + 100, b' ');
+    let said = failure(Some(raw), "entity show a");
+    assert!(said.contains("longer than 16777216 bytes"), "{said}");
+}
+
+#[test]
+fn a_list_is_read_page_by_page() {
+    let pki = Pki::new();
+    let pages = |asked: &str| {
+        let body = match asked {
+            "GET /v1/entities?limit=1000" => format!(r#"{{"items":[{}],"next":"a"}}"#, entity("a")),
+            "GET /v1/entities?limit=1000&after=a" => format!(r#"{{"items":[{}],"next":"b"}}"#, entity("b")),
+            "GET /v1/entities?limit=1000&after=b" => format!(r#"{{"items":[{}]}}"#, entity("c")),
+            other => panic!("{other}"),
+        };
+        answer(200, &body)
+    };
+    let service = Scripted::start(&pki.service, Box::new(pages));
+    let table = overlane(&pki.flags(service.address), "entity list").unwrap();
+    let ids: Vec<_> = table.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(ids, ["ID", "a", "b", "c"]);
+    assert_eq!(service.requests().len(), 3);
+}
+
+#[test]
+fn a_limited_list_asks_for_no_more_and_shows_no_more() {
+    let pki = Pki::new();
+    let body = format!(r#"{{"items":[{},{}],"next":"b"}}"#, entity("a"), entity("b"));
+    let service = Scripted::start(&pki.service, Box::new(move |_| answer(200, &body)));
+    let json = overlane(&pki.flags(service.address), "entity list --limit 1 --output json").unwrap();
+    let entities: Vec<overlane_api::resource::Entity> = serde_json::from_str(&json).unwrap();
+    assert_eq!(entities.len(), 1);
+    assert_eq!(service.requests(), ["GET /v1/entities?limit=1"]);
+}
+
+#[test]
+fn pages_that_do_not_go_on_are_refused() {
+    for next in ["a", "../status", ""] {
+        let said =
+            failure(answer(200, &format!(r#"{{"items":[{}],"next":"{next}"}}"#, entity("a"))), "entity list");
+        assert!(said.contains("does not go on"), "{next}: {said}");
+    }
+}
+
+fn node(host: &str, moving: Option<&str>) -> String {
+    let moving = moving.map_or("null".to_owned(), progress);
+    format!(
+        r#"{{"id":"web","entity":"acme","host":"{host}","interfaces":[],"moving":{moving},"revision":7}}"#
+    )
+}
+
+fn progress(phase: &str) -> String {
+    format!(
+        r#"{{"from":"a","to":"b","phase":"{phase}","since":0,"waiting_for":"host b","stuck":false,"interfaces":[]}}"#
+    )
+}
+
+#[test]
+fn a_move_is_followed_to_its_end_though_the_service_is_away_for_a_moment() {
+    let pki = Pki::new();
+    let mut asked_for_progress = 0;
+    let script = move |asked: &str| {
+        if asked == "POST /v1/nodes/web/move" {
+            return answer(202, &progress("prepare"));
+        }
+        assert_eq!(asked, "GET /v1/nodes/web");
+        asked_for_progress += 1;
+        match asked_for_progress {
+            1 => answer(200, &node("a", Some("prepare"))),
+            2 => None,
+            3 => answer(200, &node("b", Some("retire"))),
+            _ => answer(200, &node("b", None)),
+        }
+    };
+    let service = Scripted::start(&pki.service, Box::new(script));
+    let said = overlane(&pki.flags(service.address), "node move web --to b").unwrap();
+    assert!(said.starts_with("node web moved from a to b\n"), "{said}");
+    assert_eq!(service.requests().len(), 5);
+}
+
+#[test]
+fn a_move_that_ends_elsewhere_is_a_failure() {
+    let pki = Pki::new();
+    let script = |asked: &str| match asked.starts_with("POST") {
+        true => answer(202, &progress("prepare")),
+        false => answer(200, &node("a", None)),
+    };
+    let service = Scripted::start(&pki.service, Box::new(script));
+    let error = overlane(&pki.flags(service.address), "node move web --to b").unwrap_err();
+    assert!(error.to_string().contains("node web is on a, not b"), "{error:#}");
+}
+
+#[test]
+fn waiting_for_a_move_ends_in_time_and_says_where_it_stands() {
+    let pki = Pki::new();
+    let script = |asked: &str| match asked.starts_with("POST") {
+        true => answer(202, &progress("prepare")),
+        false => answer(200, &node("a", Some("switch"))),
+    };
+    let service = Scripted::start(&pki.service, Box::new(script));
+    let error = overlane(&pki.flags(service.address), "node move web --to b --timeout 1").unwrap_err();
+    assert_eq!(exit_code(&error), EXIT_FAILED);
+    for part in ["after 1 s", "a → b, switch, waiting for host b", "overlane node show web"] {
+        assert!(error.to_string().contains(part), "{part} in {error:#}");
+    }
+}
+
+#[test]
+fn a_move_that_is_not_waited_for_returns_at_once() {
+    let pki = Pki::new();
+    let service = Scripted::start(&pki.service, Box::new(|_| answer(202, &progress("prepare"))));
+    let said = overlane(&pki.flags(service.address), "node move web --to b --no-wait").unwrap();
+    assert_eq!(said, "node web: a → b, prepare, waiting for host b\n");
+    assert_eq!(service.requests(), ["POST /v1/nodes/web/move"]);
+}
+
+#[test]
+fn a_service_that_is_not_there_is_named_with_the_cause() {
+    let pki = Pki::new();
+    // Bound and not listening: nobody else gets the port, and connecting is refused.
+    let held = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, held.local_addr().unwrap().port()));
+    let error = overlane(&pki.flags(address), "status").unwrap_err();
+    assert_eq!(exit_code(&error), EXIT_FAILED);
+    let said = format!("{error:#}");
+    assert!(said.contains(&format!("https://{address}")) && said.contains("refused"), "{said}");
+}
+
+#[test]
+fn a_service_of_another_authority_is_not_believed() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let service = Scripted::start(&other.service, Box::new(|_| answer(200, &entity("a"))));
+    let said = format!("{:#}", overlane(&pki.flags(service.address), "entity show a").unwrap_err());
+    assert!(said.contains("certificate"), "{said}");
+    assert_eq!(service.requests(), [""; 0], "it was asked something");
+}
+
+#[test]
+fn a_service_of_another_name_is_not_believed() {
+    let pki = Pki::new();
+    let service = Scripted::start(&pki.service, Box::new(|_| answer(200, &entity("a"))));
+    let mut flags = pki.flags(service.address);
+    flags.extend(["--server-name".to_owned(), "other.test".to_owned()]);
+    flags.drain(2..4);
+    let said = format!("{:#}", overlane(&flags, "entity show a").unwrap_err());
+    assert!(said.contains("not valid for name"), "{said}");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_usage_errors() {
+    let pki = Pki::new();
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 1));
+    for (flag, value, said) in [
+        ("--api", "http://a", "https://control.example.net:8443"),
+        ("--ca", "/nowhere/ca.crt", "/nowhere/ca.crt"),
+        ("--key", pki.operator.certificate.to_str().unwrap(), "private key"),
+        ("--server-name", "a b", "a DNS name"),
+        ("--config", "/nowhere/cli.toml", "/nowhere/cli.toml"),
+    ] {
+        let mut flags = pki.flags(address);
+        if let Some(at) = flags.iter().position(|word| word == flag) {
+            flags.drain(at..at + 2);
+        }
+        flags.extend([flag.to_owned(), value.to_owned()]);
+        let error = overlane(&flags, "status").unwrap_err();
+        assert_eq!(exit_code(&error), EXIT_USAGE, "{error:#}");
+        assert!(error.to_string().contains(said), "{said} in {error:#}");
+    }
+}

@@ -1,0 +1,6 @@
+//! The `overlane` command from outside: what an operator types, and what comes back. One binary, linked once.
+
+mod answers;
+mod documents;
+mod support;
+mod test_summary;
