@@ -14,3 +14,5 @@ pub mod packet;
 pub mod pipeline;
 pub mod snapshot;
 pub mod wire;
+#[allow(unsafe_code)]
+pub mod table;

@@ -1,0 +1,572 @@
+//! The one writer of the table.
+
+use super::MappingKey;
+use super::compare::Scalar;
+use super::hash::Hasher;
+use super::lines::{EMPTY, Lines, Place, REMOVED, REUSABLE, WAYS};
+use super::slots::{SLOTS, Slots};
+use super::table::{OldLines, Shared, Table};
+use crate::table::qsbr::{Domain, Grace};
+use crate::table::sync::{AcqRel, AtomicPtr, Mutex, lock};
+use core::fmt;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Fewest home buckets of a table.
+const LEAST_HOMES: u32 = 8;
+/// Most home buckets: what fits the slots at the load after growing.
+const MOST_HOMES: u32 = SLOTS / WAYS as u32 * 2;
+/// Loads of the lines, in percent: full enough to grow, what a resize leaves, sparse enough to shrink. At the last,
+/// 36-byte values take 64 bytes each with everything around them.
+const GROW: usize = 70;
+const RESIZED: usize = 60;
+const SHRINK: usize = 50;
+/// How many retired slots gather before the readers' words are looked at.
+const BATCH: usize = 32;
+/// How long a change waits for readers when it cannot do without; a reader's turn takes microseconds.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// A key cannot be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TableFull {
+    /// A reader has held so much back that there is no room; try again when it has moved on.
+    #[error("the mapping table is behind: a reader holds retired values back")]
+    Behind,
+    /// The table has reached its largest size.
+    #[error("the mapping table holds as many mappings as it can")]
+    Capacity,
+}
+
+/// Bytes that a table takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Key and index lines.
+    pub lines: usize,
+    /// Value slots.
+    pub values: usize,
+    /// What the writer keeps for itself.
+    pub writer: usize,
+    /// Lines of before the last resize, until no reader can see them.
+    pub resize: usize,
+}
+
+impl Memory {
+    /// All of it.
+    #[must_use]
+    pub const fn total(self) -> usize {
+        self.lines + self.values + self.writer + self.resize
+    }
+}
+
+/// A value slot that is unlinked, and the word that led to it if its key was removed.
+#[derive(Clone, Copy)]
+struct Retired {
+    slot: u32,
+    /// The generation of lines that the place is in.
+    place: Option<(u32, Place)>,
+}
+
+/// What is to become of a key when limbo has room again; only the newest wish counts.
+struct Pending<V> {
+    /// Its place, if it was removed meanwhile.
+    retired: Option<Retired>,
+    /// Whether readers find the key, with an older value.
+    listed: bool,
+    /// Its newest value, unless it is to stay removed.
+    value: Option<V>,
+}
+
+/// What a resize left behind.
+struct Old {
+    lines: OldLines,
+    bytes: usize,
+    grace: Grace,
+    /// Whether values were moved out of slots from [`Writer::next`] on, so that their chunks can be freed.
+    compacted: bool,
+}
+
+/// A table, for its one writer. Changes are seen by every look-up that begins after they return.
+///
+/// A reader that stops keeps removed and replaced values from being freed. When limbo is at its bound for that,
+/// removals still take effect at once and new keys are still added while there is room; replacements, and removed keys
+/// that come back, wait (only the newest for each key), and [`Writer::is_behind`] says so.
+pub struct Writer<V: Copy + Send + Sync + 'static> {
+    shared: Arc<Shared<V>>,
+    hasher: Hasher,
+    /// Home buckets that the table never shrinks below.
+    least_homes: u32,
+    /// Keys in the lines.
+    listed: usize,
+    /// Pending keys that are not in the lines, and shall be.
+    unlisted: usize,
+    generation: u32,
+    /// For each bucket, how many keys have gone past it for want of room; at most 15 buckets of 8.
+    overflowed: Vec<u8>,
+    /// Slots that can be written.
+    free: Vec<u32>,
+    /// Slots from here on were never used, or are being freed.
+    next: u32,
+    limbo: VecDeque<(Grace, Retired)>,
+    pending: HashMap<u64, Pending<V>>,
+    /// The keys of `pending`, oldest first.
+    queue: VecDeque<u64>,
+    /// Oldest first. More than one only while a reader stands still and the table grows all the same.
+    old: VecDeque<Old>,
+    /// The newest grace period that was over when waiting for the next was in vain.
+    in_vain: Option<Grace>,
+    /// Removals until the next attempt to shrink.
+    rest: usize,
+}
+
+/// Home buckets at which `keys` keys make the load that a resize leaves.
+fn homes_for(keys: usize) -> u32 {
+    let homes = (keys * 100).div_ceil(RESIZED * WAYS);
+    u32::try_from(homes).unwrap_or(MOST_HOMES).clamp(LEAST_HOMES, MOST_HOMES)
+}
+
+impl<V: Copy + Send + Sync + 'static> Writer<V> {
+    pub(super) fn new(domain: &Arc<Domain>, expected: usize, seed: [u64; 2]) -> (Self, Table<V>) {
+        let hasher = Hasher::new(seed);
+        let lines = Lines::new(homes_for(expected), hasher);
+        let (homes, buckets) = (lines.homes(), lines.buckets());
+        let shared = Arc::new(Shared {
+            domain: Arc::clone(domain),
+            lines: AtomicPtr::new(Box::into_raw(Box::new(lines))),
+            slots: Slots::new(),
+            orphans: Mutex::new(Vec::new()),
+        });
+        let table = Table::new(Arc::clone(&shared));
+        let writer = Self {
+            shared,
+            hasher,
+            least_homes: homes,
+            listed: 0,
+            unlisted: 0,
+            generation: 0,
+            overflowed: vec![0; buckets],
+            free: Vec::new(),
+            next: 0,
+            limbo: VecDeque::new(),
+            pending: HashMap::new(),
+            queue: VecDeque::new(),
+            old: VecDeque::new(),
+            in_vain: None,
+            rest: 0,
+        };
+        (writer, table)
+    }
+
+    /// Another handle for readers.
+    #[must_use]
+    pub fn table(&self) -> Table<V> {
+        Table::new(Arc::clone(&self.shared))
+    }
+
+    /// Adds a key or replaces its value; returns the value that it had.
+    ///
+    /// # Errors
+    /// [`TableFull`], and nothing has changed. Never for a key that has a value, unless the table is behind by as
+    /// many keys as limbo holds.
+    pub fn insert(&mut self, key: MappingKey, value: V) -> Result<Option<V>, TableFull> {
+        self.catch_up();
+        let word = key.word();
+        if let Some(pending) = self.pending.get_mut(&word) {
+            let had = pending.value.replace(value);
+            if had.is_none() {
+                self.unlisted += 1;
+            }
+            return Ok(had);
+        }
+        let found = self.find(word);
+        if self.pending.len() >= self.shared.domain.limbo_limit() {
+            // Else adding and removing ever new keys would grow without bound while a reader stands still.
+            return Err(TableFull::Behind);
+        }
+        let Some((place, slot)) = found else {
+            self.add(word, value)?;
+            return Ok(None);
+        };
+        let had = self.value(slot);
+        if self.limbo_has_room() && self.replace(place, slot, value).is_ok() {
+            return Ok(Some(had));
+        }
+        self.postpone(word, Pending { retired: None, listed: true, value: Some(value) });
+        Ok(Some(had))
+    }
+
+    /// Removes a key; returns the value that it had. No look-up that begins afterwards finds it.
+    pub fn remove(&mut self, key: MappingKey) -> Option<V> {
+        self.catch_up();
+        let word = key.word();
+        if let Some(pending) = self.pending.get_mut(&word) {
+            let had = pending.value.take();
+            if pending.listed {
+                pending.listed = false;
+                let retired = self.unlist(word).map(|(retired, _)| retired);
+                if let Some(pending) = self.pending.get_mut(&word) {
+                    pending.retired = retired;
+                }
+            } else if had.is_some() {
+                self.unlisted -= 1;
+            }
+            return had;
+        }
+        let (retired, had) = self.unlist(word)?;
+        if self.limbo_has_room() {
+            self.retire(retired);
+        } else {
+            self.postpone(word, Pending { retired: Some(retired), listed: false, value: None });
+        }
+        self.shrink_if_sparse();
+        Some(had)
+    }
+
+    /// The value that a key has, or will have when the table is no longer behind.
+    #[must_use]
+    pub fn get(&self, key: MappingKey) -> Option<V> {
+        if let Some(pending) = self.pending.get(&key.word()) {
+            return pending.value;
+        }
+        self.find(key.word()).map(|(_, slot)| self.value(slot))
+    }
+
+    /// How many keys there are, counting those that wait to be added again.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.listed + self.unlisted
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether changes wait, or the next one would, for a reader that holds limbo full.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        !self.pending.is_empty() || !self.limbo_has_room()
+    }
+
+    /// How many keys wait for limbo to have room.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// How many unlinked values a reader may still see; never more than [`Domain::limbo_limit`].
+    #[must_use]
+    pub fn in_limbo(&self) -> usize {
+        self.limbo.len()
+    }
+
+    /// Bytes taken. Outside a resize at most 64 for each mapping, once there are more than was expected and than
+    /// fill a few chunks.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        Memory {
+            lines: self.lines().bytes(),
+            values: self.shared.slots.bytes(),
+            writer: self.overflowed.capacity()
+                + self.free.capacity() * size_of::<u32>()
+                + self.limbo.capacity() * size_of::<(Grace, Retired)>()
+                + self.pending.capacity() * size_of::<(u64, Pending<V>)>()
+                + self.queue.capacity() * size_of::<u64>(),
+            resize: self.old_bytes(),
+        }
+    }
+
+    /// Frees what can be freed and applies what waits. Every change begins with it; call it now and then when there
+    /// are none.
+    pub fn maintain(&mut self) {
+        self.collect();
+        self.catch_up();
+        self.shrink_if_sparse();
+    }
+
+    fn lines(&self) -> &Lines {
+        // SAFETY: this is the writer: only its own `&mut` methods swap lines out.
+        unsafe { self.shared.lines() }
+    }
+
+    fn find(&self, word: u64) -> Option<(Place, u32)> {
+        let lines = self.lines();
+        // SAFETY: `Scalar` needs no special instructions.
+        unsafe { lines.find::<Scalar>(lines.home(word), word) }
+    }
+
+    /// The value in a slot that the lines lead to.
+    fn value(&self, slot: u32) -> V {
+        // SAFETY: it was written before it was linked, and only `&mut` methods of this writer reuse slots.
+        unsafe { *self.shared.slots.get(slot) }
+    }
+
+    fn limbo_has_room(&self) -> bool {
+        self.limbo.len() < self.shared.domain.limbo_limit()
+    }
+
+    fn postpone(&mut self, word: u64, pending: Pending<V>) {
+        self.pending.insert(word, pending);
+        self.queue.push_back(word);
+    }
+
+    /// Adds a key that is not in the lines.
+    fn add(&mut self, word: u64, value: V) -> Result<(), TableFull> {
+        self.grow_if_crowded();
+        let slot = self.allocate(value)?;
+        let mut place = self.vacancy(word);
+        if place.is_none() && self.grow(self.lines().homes().saturating_mul(5) / 4 + 1) {
+            place = self.vacancy(word);
+        }
+        let Some((home, place)) = place else {
+            self.free.push(slot);
+            return Err(TableFull::Capacity);
+        };
+        self.lines().put(place, word, slot);
+        for passed in self.passed(home, place) {
+            *passed += 1;
+        }
+        self.listed += 1;
+        Ok(())
+    }
+
+    fn vacancy(&self, word: u64) -> Option<(u32, Place)> {
+        let lines = self.lines();
+        let home = lines.home(word);
+        lines.vacancy(home).map(|place| (home, place))
+    }
+
+    /// The overflow counts of the buckets from a key's home to before its place.
+    fn passed(&mut self, home: u32, place: Place) -> impl Iterator<Item = &mut u8> {
+        let range = home as usize..place.bucket() as usize;
+        self.overflowed.get_mut(range).unwrap_or_default().iter_mut()
+    }
+
+    fn replace(&mut self, place: Place, slot: u32, value: V) -> Result<(), TableFull> {
+        let new = self.allocate(value)?;
+        self.lines().replace(place, new);
+        self.retire(Retired { slot, place: None });
+        Ok(())
+    }
+
+    /// Takes a key out of the lines.
+    fn unlist(&mut self, word: u64) -> Option<(Retired, V)> {
+        let (place, slot) = self.find(word)?;
+        let had = self.value(slot);
+        self.lines().mark(place, REMOVED);
+        let home = self.lines().home(word);
+        for passed in self.passed(home, place) {
+            *passed -= 1;
+        }
+        for bucket in home..place.bucket() {
+            // Searches may end here again when nobody else has gone past.
+            if self.overflowed.get(bucket as usize) == Some(&0) {
+                self.lines().clear_reusable(bucket);
+            }
+        }
+        self.listed -= 1;
+        Some((Retired { slot, place: Some((self.generation, place)) }, had))
+    }
+
+    fn retire(&mut self, retired: Retired) {
+        self.limbo.push_back((self.shared.domain.begin_grace(), retired));
+    }
+
+    /// Puts a value in a slot that no reader can see.
+    fn allocate(&mut self, value: V) -> Result<u32, TableFull> {
+        if self.free.is_empty() {
+            self.collect();
+        }
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => self.fresh_slot()?,
+        };
+        // SAFETY: its chunk was ensured when it was fresh; it is fresh, or was retired and its grace period is
+        // over; this is the writer.
+        unsafe { self.shared.slots.write(slot, value) };
+        Ok(slot)
+    }
+
+    fn fresh_slot(&mut self) -> Result<u32, TableFull> {
+        if let Some(grace) = self.old.iter().find(|old| old.compacted).map(|old| old.grace)
+            && !self.wait(grace)
+        {
+            // Slots from `next` on were emptied, but a reader may still look at them.
+            return Err(TableFull::Behind);
+        }
+        let slot = self.next;
+        if slot >= SLOTS {
+            return Err(TableFull::Capacity);
+        }
+        self.shared.slots.ensure(slot);
+        self.next += 1;
+        Ok(slot)
+    }
+
+    /// Makes free what no reader can see any more.
+    fn collect(&mut self) {
+        if self.limbo.is_empty() && self.old.is_empty() {
+            return;
+        }
+        let oldest = self.shared.domain.oldest();
+        while let Some((_, retired)) = self.limbo.pop_front_if(|(grace, _)| *grace <= oldest) {
+            self.free.push(retired.slot);
+            if let Some((generation, place)) = retired.place
+                && generation == self.generation
+            {
+                let overflowed = self.overflowed.get(place.bucket() as usize) != Some(&0);
+                self.lines().mark(place, if overflowed { REUSABLE } else { EMPTY });
+            }
+        }
+        while let Some(old) = self.old.pop_front_if(|old| old.grace <= oldest) {
+            if old.compacted {
+                // SAFETY: values were moved out of these slots before the grace period began, and none of them was
+                // handed out since: `fresh_slot` waits for this.
+                unsafe { self.shared.slots.release(self.next) };
+            }
+            drop(old.lines);
+        }
+    }
+
+    /// Applies what waits, as far as limbo has room.
+    fn catch_up(&mut self) {
+        if self.limbo.len() >= BATCH.min(self.shared.domain.limbo_limit()) {
+            self.collect();
+        }
+        while self.limbo_has_room() {
+            let Some(word) = self.queue.pop_front() else { return };
+            let Some(mut pending) = self.pending.remove(&word) else { continue };
+            if let Some(retired) = pending.retired.take() {
+                self.retire(retired);
+            }
+            let Some(value) = pending.value else { continue };
+            let done = match self.find(word) {
+                Some((place, slot)) => self.replace(place, slot, value),
+                None => self.add(word, value).inspect(|()| self.unlisted -= 1),
+            };
+            if done.is_err() {
+                return self.postpone(word, pending);
+            }
+        }
+    }
+
+    fn grow_if_crowded(&mut self) {
+        if self.listed * 100 >= self.lines().homes() as usize * WAYS * GROW {
+            // Failing, it goes on with the lines it has, as long as they have room near a key's home.
+            self.grow(homes_for(self.listed + WAYS));
+        }
+    }
+
+    /// Moves to more lines. Those held back by a reader never take more than the new ones: until it moves on, the
+    /// table doubles.
+    fn grow(&mut self, homes: u32) -> bool {
+        self.collect();
+        let held = if self.old.is_empty() { 0 } else { self.old_bytes() + self.lines().bytes() };
+        let doubled = u32::try_from(held.div_ceil(Lines::BUCKET_BYTES)).unwrap_or(MOST_HOMES);
+        let homes = homes.max(doubled).min(MOST_HOMES);
+        homes > self.lines().homes() && self.rebuild(homes, None)
+    }
+
+    fn old_bytes(&self) -> usize {
+        self.old.iter().map(|old| old.bytes).sum()
+    }
+
+    /// Waits a little for a grace period, once for each time that readers stand still.
+    fn wait(&mut self, grace: Grace) -> bool {
+        let domain = &self.shared.domain;
+        if self.in_vain != Some(domain.oldest()) {
+            self.in_vain = domain.wait(grace, PATIENCE).is_err().then(|| domain.oldest());
+        }
+        let over = domain.is_over(grace);
+        self.collect();
+        over
+    }
+
+    /// Shrinks lines and slots when too much of them is unused.
+    fn shrink_if_sparse(&mut self) {
+        if self.rest > 0 {
+            self.rest -= 1;
+            return;
+        }
+        if !self.old.is_empty() {
+            return;
+        }
+        let homes = self.lines().homes();
+        let target = homes_for(self.listed).max(self.least_homes);
+        let lines = target < homes && self.listed * 100 < homes as usize * WAYS * SHRINK;
+        let cut = (self.listed + self.listed / 32) as u32 + 64;
+        let slots = self.free.len() > self.listed / 10 && Slots::<V>::can_release(cut, self.next);
+        if !lines && !slots {
+            return;
+        }
+        self.rest = self.listed / 16;
+        if slots && self.pending.is_empty() && self.drain() {
+            self.rebuild(if lines { target } else { homes }, Some(cut));
+        } else if lines {
+            self.rebuild(target, None);
+        }
+    }
+
+    /// Waits a little until nothing is in limbo.
+    fn drain(&mut self) -> bool {
+        self.collect();
+        if let Some((grace, _)) = self.limbo.back() {
+            self.wait(*grace);
+        }
+        self.limbo.is_empty()
+    }
+
+    /// Builds new lines beside the readers; with `cut`, also moves values into the slots below it. Then nothing may
+    /// be in limbo, pending or held back. `false`, and nothing has changed, if a key has no room near its home.
+    fn rebuild(&mut self, homes: u32, cut: Option<u32>) -> bool {
+        let lines = Lines::new(homes, self.hasher);
+        let mut overflowed = vec![0u8; lines.buckets()];
+        let mut low: Vec<u32> = match cut {
+            Some(cut) => self.free.iter().copied().filter(|slot| *slot < cut).collect(),
+            None => Vec::new(),
+        };
+        for (word, mut slot) in self.lines().entries() {
+            if cut.is_some_and(|cut| slot >= cut) {
+                let Some(to) = low.pop() else { return false };
+                // SAFETY: `to` was free, and is not handed out while this runs.
+                unsafe { self.shared.slots.write(to, self.value(slot)) };
+                slot = to;
+            }
+            let home = lines.home(word);
+            let Some(place) = lines.vacancy(home) else { return false };
+            lines.put(place, word, slot);
+            for passed in overflowed.get_mut(home as usize..place.bucket() as usize).unwrap_or_default() {
+                *passed += 1;
+            }
+        }
+        let bytes = self.lines().bytes();
+        let old = self.shared.lines.swap(Box::into_raw(Box::new(lines)), AcqRel);
+        self.overflowed = overflowed;
+        self.generation = self.generation.wrapping_add(1);
+        if let Some(cut) = cut {
+            self.free = low;
+            self.next = cut;
+        }
+        let grace = self.shared.domain.begin_grace();
+        self.old.push_back(Old { lines: OldLines(old), bytes, grace, compacted: cut.is_some() });
+        true
+    }
+}
+
+impl<V: Copy + Send + Sync + 'static> Drop for Writer<V> {
+    fn drop(&mut self) {
+        // Readers may go on: what they may still see stays until the table is gone.
+        lock(&self.shared.orphans).extend(self.old.drain(..).map(|old| old.lines));
+    }
+}
+
+impl<V: Copy + Send + Sync + 'static> fmt::Debug for Writer<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("len", &self.len())
+            .field("in_limbo", &self.limbo.len())
+            .field("pending", &self.pending.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,13 @@
+//! Tables that workers read without locks while the control thread changes them.
+//!
+//! [`qsbr`] tells when memory that was unlinked is seen by no reader any more; [`published`] is a value swapped
+//! whole; [`mapping`] is the table of mappings. This is the only module of the crate with `unsafe` code.
+
+pub mod mapping;
+pub mod published;
+pub mod qsbr;
+mod sync;
+
+pub use mapping::{Mapping, MappingKey, MappingTable, MappingWriter, TableFull, mapping_table};
+pub use published::Published;
+pub use qsbr::{Domain, Grace, LimboFull, Reader, Stalled, TooManyReaders};
