@@ -2,5 +2,6 @@
 //! provisioning, the kernel and the substrate.
 
 pub mod config;
+pub mod kernel;
 pub mod provisioning;
 pub mod uplink;
