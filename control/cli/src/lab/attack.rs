@@ -1,0 +1,158 @@
+//! What must not pass, tried: each attempt sends real frames and tells which counter they ended in.
+
+use super::engine;
+use super::handle::Lab;
+use super::inject::{self, Macs, RawPort};
+use super::metrics::Metrics;
+use super::plan::{LAYOUT, NODE_DEVICE, Node, UPLINK};
+use super::wait;
+use anyhow::{Result, ensure};
+use overlane_dataplane::address::{Delivery, HostPrefix, SubstrateAddress};
+use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::id::{Slot, VnetId};
+use overlane_dataplane::mac::MacAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// How long a counter may lag behind the frames.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sends frames and requires that the engine of `host` drops exactly them, by exactly these reasons.
+///
+/// # Errors
+/// If a counter does not reach its number, or goes beyond it.
+pub fn expect_drops(
+    lab: &Lab,
+    host: &str,
+    expected: &[(DropReason, u64)],
+    send: impl FnOnce() -> Result<()>,
+) -> Result<String> {
+    let before = engine::scrape(lab, host)?;
+    send()?;
+    let counted = |now: &Metrics, reason: DropReason| {
+        now.drops_since(&before).get(reason.name()).copied().unwrap_or_default()
+    };
+    let reached = wait::until_ok("the drops to be counted", PATIENCE, || {
+        let now = engine::scrape(lab, host)?;
+        for (reason, count) in expected {
+            ensure!(
+                counted(&now, *reason) >= *count,
+                "{} went up by {} instead of {count}; all drops since: {:?}",
+                reason.name(),
+                counted(&now, *reason),
+                now.drops_since(&before)
+            );
+        }
+        Ok(now)
+    })?;
+    let mut lines = Vec::new();
+    for (reason, count) in expected {
+        let more = counted(&reached, *reason);
+        ensure!(more == *count, "{} went up by {more} instead of {count}", reason.name());
+        let total = reached.drops().get(reason.name()).copied().unwrap_or_default();
+        lines.push(format!(
+            "overlane_drops_total{{reason=\"{}\"}} {} -> {total}",
+            reason.name(),
+            total - more
+        ));
+    }
+    Ok(lines.join(", "))
+}
+
+/// `attacker` sends `count` datagrams to `to` with `pretended` as their source.
+///
+/// # Errors
+/// If they are not dropped, each counted as `src_ipv4_spoofed`.
+pub fn spoof_ipv4(lab: &Lab, attacker: &Node, pretended: Ipv4Addr, to: &Node, count: u64) -> Result<String> {
+    let port = RawPort::open(&lab.namespace(&attacker.id), NODE_DEVICE)?;
+    let frame = inject::udp4(Macs::between(attacker, to)?, pretended, to.ipv4, b"spoofed")?;
+    expect_drops(lab, &attacker.host, &[(DropReason::SrcIpv4Spoofed, count)], || repeat(&port, &frame, count))
+}
+
+/// Sends the same frame `count` times.
+///
+/// # Errors
+/// If the kernel does not take it.
+pub fn repeat(port: &RawPort, frame: &[u8], count: u64) -> Result<()> {
+    (0..count).try_for_each(|_| port.send(frame))
+}
+
+/// The router's socket towards a host, and the hardware addresses of the link.
+///
+/// # Errors
+/// If a device is missing.
+pub fn substrate_port(lab: &Lab, host: &str) -> Result<(RawPort, Macs)> {
+    let port = RawPort::open(&lab.namespace("router"), host)?;
+    let destination = RawPort::open(&lab.namespace(host), UPLINK)?.mac();
+    let macs = Macs { source: port.mac(), destination };
+    Ok((port, macs))
+}
+
+/// A substrate address that anybody could write, with every field chosen freely.
+///
+/// # Errors
+/// If a field is none of its kind.
+pub fn forge(prefix: &str, slot: u8, vnet: u32, ipv4: Ipv4Addr) -> Result<Ipv6Addr> {
+    Ok(LAYOUT.encode(&SubstrateAddress {
+        prefix: HostPrefix::parse(LAYOUT, prefix)?,
+        slot: Slot::new(slot)?,
+        delivery: Delivery::Owner,
+        vnet: VnetId::new(vnet)?,
+        ipv4,
+    })?)
+}
+
+/// Somebody on the substrate sends `count` packets to `to` in the name of `pretended`, from a prefix where that node
+/// does not live.
+///
+/// # Errors
+/// If they are not dropped, each counted as `src_prefix_mismatch`.
+pub fn forge_prefix(lab: &Lab, pretended: &Node, to: &Node, count: u64) -> Result<String> {
+    let source = forge("fd00:0:0:c::/64", pretended.slot, pretended.vnet, pretended.ipv4)?;
+    let (port, macs) = substrate_port(lab, &to.host)?;
+    let frame = inject::udp6(macs, source, lab.plan().substrate_address(to)?, b"forged")?;
+    expect_drops(lab, &to.host, &[(DropReason::SrcPrefixMismatch, count)], || repeat(&port, &frame, count))
+}
+
+/// `node` sends `count` echo requests to its host's kernel: to the hardware address of the host's side of the veth
+/// pair, for an IPv4 address that the kernel owns.
+///
+/// # Errors
+/// If the kernel saw one, or they are not counted as `unknown_dst_mac`.
+pub fn reach_host_kernel(lab: &Lab, node: &Node, count: u64) -> Result<String> {
+    let host = lab.namespace(&node.host);
+    let macs = Macs { source: node.mac()?, destination: RawPort::open(&host, &node.device)?.mac() };
+    ensure!(macs.destination != MacAddr::ZERO, "{} has no hardware address", node.device);
+    let port = RawPort::open(&lab.namespace(&node.id), NODE_DEVICE)?;
+    let frame = inject::ping4(macs, node.ipv4, HOST_IPV4)?;
+    let seen = || host.enter(|| echo_requests(&std::fs::read_to_string("/proc/thread-self/net/snmp")?));
+    let before = seen()?;
+    let counted = expect_drops(lab, &node.host, &[(DropReason::UnknownDstMac, count)], || {
+        repeat(&port, &frame, count)
+    })?;
+    let after = seen()?;
+    ensure!(before == after, "the host's kernel received {} echo requests", after - before);
+    Ok(format!("{counted}; the kernel of {} saw none of {count}", node.host))
+}
+
+/// An IPv4 address that every host's kernel has, for intruders to aim at.
+pub const HOST_IPV4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// How many echo requests a kernel has received, out of its `/proc/net/snmp`.
+fn echo_requests(snmp: &str) -> Result<u64> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Icmp: "));
+    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let place = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "InEchos");
+    Ok(place.map_or(Ok(0), |(_, value)| value.parse())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn echo_requests_are_found_by_name() {
+        let snmp = "Ip: Forwarding\nIp: 1\nIcmp: InMsgs InErrors InEchos\nIcmp: 9 1 7\nTcp: InSegs\nTcp: 3\n";
+        assert_eq!(echo_requests(snmp).unwrap(), 7);
+    }
+}

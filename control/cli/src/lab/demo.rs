@@ -1,0 +1,229 @@
+//! `overlane lab demo`: the whole system shown in a few minutes, one chapter for each thing that it does.
+
+use super::attack;
+use super::capture::{self, Capture};
+use super::checks::describe;
+use super::handle::{Lab, LabOptions};
+use super::plan::Node;
+use super::probe::{IperfServer, Load, ping};
+use super::progress::Progress;
+use super::provision;
+use super::results::Results;
+use super::service;
+use super::session::EchoSession;
+use super::state::Mode;
+use anyhow::{Context, Result, ensure};
+use std::time::{Duration, Instant};
+
+/// Seconds that each iperf3 run lasts.
+const LOAD_SECONDS: f32 = 2.0;
+/// Frames sent in each attack.
+const ATTEMPTS: u64 = 20;
+
+/// Runs the demo in a lab of its own, which is taken down at the end.
+///
+/// # Errors
+/// If the lab could not be made or taken down; what failed within it is in the results.
+pub fn run(name: &str, progress: &dyn Progress) -> Result<Results> {
+    let began = Instant::now();
+    super::handle::down(name, progress)?;
+    chapter("A lab of two hosts, a plain IPv6 router, the service, and six nodes of two tenants");
+    let options = LabOptions { name: name.to_owned(), mode: Mode::Service, owned: true };
+    let lab = Lab::up(&options, progress)?;
+    progress.done(&format!("up after {:.1} s", began.elapsed().as_secs_f32()));
+    super::status::show(&lab)?;
+    let mut results = Results::default();
+    for (what, show) in CHAPTERS {
+        chapter(what);
+        let outcome = show(&lab);
+        match &outcome {
+            Ok(detail) => println!("  => {detail}"),
+            Err(error) => println!("  => FAILED: {error:#}"),
+        }
+        results.note(*what, outcome);
+    }
+    if !results.all_passed() {
+        println!("\n{}", lab.last_words());
+    }
+    lab.down(progress)?;
+    progress.done(&format!("taken down; {:.0} s in all", began.elapsed().as_secs_f32()));
+    Ok(results)
+}
+
+type Show = fn(&Lab) -> Result<String>;
+
+const CHAPTERS: &[(&str, Show)] = &[
+    ("ping across hosts and within a host, in both networks at once", pings),
+    ("TCP (iperf3) across hosts and within a host, in both networks at once", tcp),
+    ("on the router: plain TCP over IPv6, virtual addresses inside, no encapsulation", wire),
+    ("a node spoofs its neighbour's address", spoofing),
+    ("a forged IPv6 packet on the substrate", forgery),
+    ("a node tries to reach its host's own kernel", host_kernel),
+    ("the service is killed, and traffic goes on", service_killed),
+    ("a node moves to the other host, and its connection survives", node_moved),
+];
+
+fn chapter(title: &str) {
+    println!("\n== {title}");
+}
+
+/// The pairs that are looked at: within a host and across hosts, in both networks.
+fn pairs(lab: &Lab) -> Result<Vec<(Node, Node)>> {
+    let names =
+        [("acme-1", "acme-2"), ("globex-1", "globex-2"), ("acme-1", "acme-3"), ("globex-1", "globex-3")];
+    names.into_iter().map(|(from, to)| Ok((lab.node(from)?, lab.node(to)?))).collect()
+}
+
+/// Does `work` for all pairs at the same time and prints a line for each.
+fn at_once<T: Send>(
+    lab: &Lab,
+    pairs: &[(Node, Node)],
+    work: impl Fn(&Node, &Node) -> Result<T> + Sync,
+    line: impl Fn(&T) -> String,
+) -> Result<Vec<T>> {
+    let _ = lab;
+    let outcomes: Vec<Result<T>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = pairs.iter().map(|(from, to)| scope.spawn(|| work(from, to))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+            .collect()
+    });
+    let mut values = Vec::new();
+    for ((from, to), outcome) in pairs.iter().zip(outcomes) {
+        let value = outcome.with_context(|| format!("{} to {}", from.id, to.id))?;
+        let place = if from.host == to.host { "within a host" } else { "across hosts" };
+        println!(
+            "  {:<9} -> {:<9} {:<14} {} -> {}: {}",
+            from.id,
+            to.id,
+            place,
+            from.ipv4,
+            to.ipv4,
+            line(&value)
+        );
+        values.push(value);
+    }
+    Ok(values)
+}
+
+fn pings(lab: &Lab) -> Result<String> {
+    let all = at_once(
+        lab,
+        &pairs(lab)?,
+        |from, to| {
+            let result = ping(&lab.namespace(&from.id), to.ipv4, 5)?;
+            ensure!(result.is_complete(), "{} of {} answered", result.received, result.sent);
+            Ok(result)
+        },
+        |ping| format!("{} of {} answered, {:.2} ms", ping.received, ping.sent, ping.average_ms),
+    )?;
+    Ok(format!("{} pairs, every request answered", all.len()))
+}
+
+fn tcp(lab: &Lab) -> Result<String> {
+    let all = at_once(
+        lab,
+        &pairs(lab)?,
+        |from, to| {
+            let server = IperfServer::start(lab.state().path(), &to.id, &lab.namespace(&to.id), 5201)?;
+            let result = server.load(&lab.namespace(&from.id), to.ipv4, Load::Tcp, LOAD_SECONDS)?;
+            ensure!(result.bytes > 0, "nothing arrived");
+            Ok(result)
+        },
+        describe,
+    )?;
+    let sum: f64 = all.iter().map(|result| result.bits_per_second).sum();
+    Ok(format!("{} connections side by side, {:.2} Gbit/s together", all.len(), sum / 1e9))
+}
+
+fn wire(lab: &Lab) -> Result<String> {
+    let plan = lab.plan();
+    let (from, to) = (lab.node("acme-1")?, lab.node("acme-3")?);
+    let (source, destination) = (plan.substrate_address(&from)?, plan.substrate_address(&to)?);
+    let capture = Capture::start(&plan, lab.state().path(), &to.host, "tcp")?;
+    let session = EchoSession::start(&lab.namespace(&from.id), &lab.namespace(&to.id), to.ipv4)?;
+    session.advance(3, Duration::from_secs(5))?;
+    session.finish()?;
+    let frames = capture.finish()?;
+    let packets: Vec<_> = frames.iter().filter_map(|frame| capture::decode(frame)).collect();
+    for packet in packets.iter().take(4) {
+        println!("  {}", packet.describe(&plan));
+    }
+    ensure!(packets.len() == frames.len(), "{} frames are not plain", frames.len() - packets.len());
+    let between = |packet: &capture::Decoded| {
+        [(source, destination), (destination, source)].contains(&(packet.source, packet.destination))
+    };
+    ensure!(
+        !packets.is_empty() && packets.iter().all(|p| p.is_tcp && between(p)),
+        "other packets than expected"
+    );
+    Ok(format!("{} packets, each Ethernet, IPv6, TCP and nothing between them", packets.len()))
+}
+
+fn spoofing(lab: &Lab) -> Result<String> {
+    let (attacker, victim, target) = (lab.node("acme-1")?, lab.node("acme-2")?, lab.node("acme-3")?);
+    println!("  {} sends {ATTEMPTS} packets to {} as {}", attacker.id, target.id, victim.ipv4);
+    attack::spoof_ipv4(lab, &attacker, victim.ipv4, &target, ATTEMPTS)
+}
+
+fn forgery(lab: &Lab) -> Result<String> {
+    let (victim, target) = (lab.node("acme-3")?, lab.node("acme-1")?);
+    println!(
+        "  the router sends {ATTEMPTS} packets to {} as {}, from a prefix where it does not live",
+        target.id, victim.id
+    );
+    attack::forge_prefix(lab, &victim, &target, ATTEMPTS)
+}
+
+fn host_kernel(lab: &Lab) -> Result<String> {
+    let node = lab.node("globex-1")?;
+    println!(
+        "  {} pings {} of {} by the hardware address of the host",
+        node.id,
+        attack::HOST_IPV4,
+        node.host
+    );
+    attack::reach_host_kernel(lab, &node, ATTEMPTS)
+}
+
+fn service_killed(lab: &Lab) -> Result<String> {
+    let (from, to) = (lab.node("globex-1")?, lab.node("globex-3")?);
+    let session = EchoSession::start(&lab.namespace(&from.id), &lab.namespace(&to.id), to.ipv4)?;
+    session.advance(50, Duration::from_secs(5))?;
+    lab.with_process(service::NAME, |process| process.kill())?;
+    println!("  service killed; {} and {} go on talking", from.id, to.id);
+    session.advance(500, Duration::from_secs(10))?;
+    // A connection made without the service: nothing was only kept alive.
+    let fresh = ping(&lab.namespace("acme-2"), lab.node("acme-3")?.ipv4, 5)?;
+    ensure!(fresh.is_complete(), "{} of {} pings answered without the service", fresh.received, fresh.sent);
+    lab.start_service()?;
+    lab.wait_healthy(Duration::from_secs(20))?;
+    println!("  service started again; both engines are in step with it");
+    session.advance(50, Duration::from_secs(5))?;
+    let report = session.finish()?;
+    Ok(format!("{} round trips, none later than {} ms", report.turns, report.longest_gap.as_millis()))
+}
+
+fn node_moved(lab: &Lab) -> Result<String> {
+    let (still, mover) = (lab.node("acme-1")?, lab.node("acme-2")?);
+    let to = "host-b";
+    ensure!(mover.host != to, "{} is on {to} already", mover.id);
+    let session = EchoSession::start(&lab.namespace(&still.id), &lab.namespace(&mover.id), mover.ipv4)?;
+    session.advance(50, Duration::from_secs(5))?;
+    provision::move_node(lab, &mover.id, to)?;
+    let moved = lab.node(&mover.id)?;
+    println!(
+        "  {} went from {} to {to}; substrate address now {}",
+        mover.id,
+        mover.host,
+        lab.plan().substrate_address(&moved)?
+    );
+    session.advance(200, Duration::from_secs(10))?;
+    let report = session.finish()?;
+    Ok(format!(
+        "{} round trips on one connection, longest pause {} ms",
+        report.turns,
+        report.longest_gap.as_millis()
+    ))
+}
