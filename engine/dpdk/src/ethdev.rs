@@ -1,0 +1,513 @@
+//! Devices with a DPDK driver: by PCI address or virtual, attached and detached at run time.
+
+use core::mem;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::ffi::CString;
+use std::io;
+use std::sync::Arc;
+
+use overlane_dataplane::mac::MacAddr;
+
+use crate::queue::{RxKind, TxKind};
+use crate::{Capabilities, CloseError, Devargs, Eal, Mempool, PortStats, QueueState, RxQueue, TxQueue, sys};
+
+mod queue;
+
+pub(crate) use queue::{EthdevRx, EthdevTx};
+
+/// How to set up a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortOptions {
+    /// Receive queues: 1 to what the device has. With more than one, the device spreads flows by RSS.
+    pub rx_queues: u16,
+    /// Transmit queues: 1 to what the device has.
+    pub tx_queues: u16,
+    /// Descriptors of each receive queue; moved to what the device allows.
+    pub rx_descriptors: u16,
+    /// Descriptors of each transmit queue; moved to what the device allows.
+    pub tx_descriptors: u16,
+    /// Bytes of an IP packet: 68 to what the device allows. `None`: as the device comes up.
+    pub mtu: Option<u16>,
+    /// Receive frames to every address, not only the device's own and groups.
+    pub promiscuous: bool,
+}
+
+impl Default for PortOptions {
+    fn default() -> Self {
+        Self {
+            rx_queues: 1,
+            tx_queues: 1,
+            rx_descriptors: 1_024,
+            tx_descriptors: 1_024,
+            mtu: None,
+            promiscuous: false,
+        }
+    }
+}
+
+/// Why a device could not be attached or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// A port of that name is open.
+    #[error("device {0} is attached already")]
+    AlreadyAttached(String),
+    /// DPDK's build has room for no further port.
+    #[error("DPDK's build has room for {} ports and all are taken", Port::CAPACITY)]
+    TooManyPorts,
+    /// No driver, no such device, or the driver refused it; its reason is in the log, under the target `dpdk`.
+    #[error(
+        "cannot probe device {device}: {source} (DPDK's own messages are in the log under target `dpdk`)"
+    )]
+    Probe {
+        /// The device.
+        device: String,
+        /// DPDK's reason.
+        source: io::Error,
+    },
+    /// An option is outside what the device allows.
+    #[error("{field} {value} of device {device}: legal are {legal}")]
+    Option {
+        /// The device.
+        device: String,
+        /// Which option.
+        field: &'static str,
+        /// What was given.
+        value: u64,
+        /// What is legal.
+        legal: String,
+    },
+    /// The driver refused a step.
+    #[error("cannot {step} of device {device}: {source}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What was tried.
+        step: &'static str,
+        /// The driver's reason.
+        source: io::Error,
+    },
+}
+
+/// A started device with a DPDK driver.
+///
+/// Its queues keep the device open: should the port be dropped, the device closes when the last queue is gone.
+/// [`Port::close`] is the orderly way, and tells what went wrong.
+#[derive(Debug)]
+pub struct Port {
+    device: Arc<Device>,
+    mac: MacAddr,
+    capabilities: Capabilities,
+}
+
+/// What port and queues share; its drop closes the device, so there is none to poll when it is closed.
+#[derive(Debug)]
+struct Device {
+    id: u16,
+    name: CString,
+    eal: Eal,
+    /// Outlives the device, whose receive queues allocate from it.
+    pool: Mempool,
+    counters: Counters,
+    open: bool,
+}
+
+/// What the driver does not count.
+#[derive(Debug, Default)]
+struct Counters {
+    tx_full: AtomicU64,
+    tx_refused: AtomicU64,
+}
+
+impl Port {
+    /// Ports that DPDK's build has room for.
+    pub const CAPACITY: u32 = sys::RTE_MAX_ETHPORTS;
+
+    /// Attaches the device and starts it. Its receive queues take their buffers from `pool`.
+    ///
+    /// # Errors
+    /// [`PortError`]; the device is detached again then.
+    pub fn attach(
+        eal: &Eal,
+        devargs: &Devargs,
+        pool: &Mempool,
+        options: &PortOptions,
+    ) -> Result<(Self, Vec<RxQueue>, Vec<TxQueue>), PortError> {
+        let mut devices = eal.devices();
+        let name = devargs.name_to_c_string();
+        if devices.contains(&name) {
+            return Err(PortError::AlreadyAttached(devargs.name().to_owned()));
+        }
+        if devices.len() >= Self::CAPACITY as usize {
+            return Err(PortError::TooManyPorts);
+        }
+        let id = probe(devargs, &name)?;
+        devices.insert(name.clone());
+        // From here on the value's drop detaches; it takes the lock itself.
+        let device = Device {
+            id,
+            name,
+            eal: eal.clone(),
+            pool: pool.clone(),
+            counters: Counters::default(),
+            open: true,
+        };
+        let started = device.start(options);
+        drop(devices);
+        let (mac, offloads) = started?;
+        let capabilities = capabilities(offloads);
+        let device = Arc::new(device);
+        let rx = (0..options.rx_queues)
+            .map(|queue| RxQueue::new(RxKind::Ethdev(EthdevRx::new(Arc::clone(&device), queue))))
+            .collect();
+        let tx = (0..options.tx_queues)
+            .map(|queue| {
+                TxQueue::new(TxKind::Ethdev(Box::new(EthdevTx::new(
+                    Arc::clone(&device),
+                    queue,
+                    capabilities,
+                ))))
+            })
+            .collect();
+        Ok((Self { device, mac, capabilities }, rx, tx))
+    }
+
+    /// The device's name within DPDK.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.device.name()
+    }
+
+    /// The device's hardware address.
+    #[must_use]
+    pub fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    /// What the device can do to the packets it sends.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Bytes of an IP packet.
+    ///
+    /// # Errors
+    /// [`PortError::Device`].
+    pub fn mtu(&self) -> Result<u16, PortError> {
+        let mut mtu = 0;
+        // SAFETY: the port is open; the place lives through the call.
+        let result = unsafe { sys::rte_eth_dev_get_mtu(self.device.id, &raw mut mtu) };
+        self.device.check("read the MTU", result).map(|()| mtu)
+    }
+
+    /// Changes the MTU while the device runs, where its driver can do that.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    pub fn set_mtu(&self, mtu: u16) -> Result<(), PortError> {
+        let _one_at_a_time = self.device.eal.devices();
+        // SAFETY: the port is open.
+        let result = unsafe { sys::rte_eth_dev_set_mtu(self.device.id, mtu) };
+        self.device.check("set the MTU", result)
+    }
+
+    /// Whether the link is up, as the driver knows it.
+    #[must_use]
+    pub fn link_up(&self) -> bool {
+        // SAFETY: a plain structure of integers; zero is a value of it.
+        let mut link: sys::rte_eth_link = unsafe { mem::zeroed() };
+        // SAFETY: the port is open; the place lives through the call.
+        unsafe { sys::rte_eth_link_get_nowait(self.device.id, &raw mut link) == 0 && link.link_status() == 1 }
+    }
+
+    /// Whether the device is there.
+    #[must_use]
+    pub fn state(&self) -> QueueState {
+        self.device.state()
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn stats(&self) -> PortStats {
+        // SAFETY: a plain structure of integers; zero is a value of it.
+        let mut stats: sys::rte_eth_stats = unsafe { mem::zeroed() };
+        // SAFETY: the port is open; the place lives through the call. If it fails, the counts stay zero.
+        unsafe { sys::rte_eth_stats_get(self.device.id, &raw mut stats) };
+        PortStats {
+            rx_packets: stats.ipackets,
+            tx_packets: stats.opackets,
+            rx_missed: stats.imissed,
+            rx_no_buffer: stats.rx_nombuf,
+            rx_errors: stats.ierrors,
+            tx_full: self.device.counters.tx_full.load(Ordering::Relaxed),
+            tx_lost: stats.oerrors,
+            tx_refused: self.device.counters.tx_refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stops, closes and detaches the device, for which all of its queues must be given back.
+    ///
+    /// # Errors
+    /// [`CloseError::Queues`] with everything that was given, or [`CloseError::Device`].
+    pub fn close(self, rx: Vec<RxQueue>, tx: Vec<TxQueue>) -> Result<(), CloseError<Self>> {
+        let ours =
+            |device: Option<&Arc<Device>>| device.is_some_and(|device| Arc::ptr_eq(device, &self.device));
+        let all_ours =
+            rx.iter().all(|queue| ours(queue.ethdev())) && tx.iter().all(|queue| ours(queue.ethdev()));
+        if !all_ours || Arc::strong_count(&self.device) != 1 + rx.len() + tx.len() {
+            return Err(CloseError::Queues { port: self, rx, tx });
+        }
+        drop((rx, tx));
+        let name = self.name();
+        match Arc::into_inner(self.device) {
+            Some(mut device) => {
+                device.shut_down().map_err(|(step, source)| CloseError::Device { port: name, step, source })
+            }
+            // Queues cannot be cloned, so the count above was right and this does not happen; the drop closes then.
+            None => Ok(()),
+        }
+    }
+}
+
+impl RxQueue {
+    fn ethdev(&self) -> Option<&Arc<Device>> {
+        match &self.kind {
+            RxKind::Ethdev(queue) => Some(queue.device()),
+            RxKind::Packet(_) => None,
+        }
+    }
+}
+
+impl TxQueue {
+    fn ethdev(&self) -> Option<&Arc<Device>> {
+        match &self.kind {
+            TxKind::Ethdev(queue) => Some(queue.device()),
+            TxKind::Packet(_) => None,
+        }
+    }
+}
+
+/// Lets DPDK find the device, unless it did so when it started (as with PCI functions), and returns its port.
+fn probe(devargs: &Devargs, name: &CString) -> Result<u16, PortError> {
+    let mut id = 0;
+    // SAFETY: a C string and a place that live through the call.
+    let mut find = || unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut id) };
+    if find() == 0 {
+        return Ok(id);
+    }
+    let failed = |result: i32| PortError::Probe {
+        device: devargs.to_string(),
+        source: io::Error::from_raw_os_error(result.saturating_neg()),
+    };
+    let text = devargs.to_c_string();
+    // SAFETY: a C string that lives through the call; the caller holds the lock that makes this the only attempt.
+    match unsafe { sys::rte_dev_probe(text.as_ptr()) } {
+        0 => {}
+        result => return Err(failed(result)),
+    }
+    match find() {
+        0 => Ok(id),
+        result => Err(failed(result)),
+    }
+}
+
+fn capabilities(offloads: u64) -> Capabilities {
+    let checksum = sys::OVERLANE_TX_OFFLOAD_TCP_CKSUM | sys::OVERLANE_TX_OFFLOAD_UDP_CKSUM;
+    Capabilities {
+        checksum: offloads & checksum == checksum,
+        tcp_segmentation: offloads & sys::OVERLANE_TX_OFFLOAD_TCP_TSO != 0,
+        udp_segmentation: false,
+        multi_segment: offloads & sys::OVERLANE_TX_OFFLOAD_MULTI_SEGS != 0,
+    }
+}
+
+impl Device {
+    fn name(&self) -> String {
+        self.name.to_string_lossy().into_owned()
+    }
+
+    fn check(&self, step: &'static str, result: i32) -> Result<(), PortError> {
+        match result {
+            0.. => Ok(()),
+            _ => Err(PortError::Device {
+                device: self.name(),
+                step,
+                source: io::Error::from_raw_os_error(result.saturating_neg()),
+            }),
+        }
+    }
+
+    fn option(&self, field: &'static str, value: u64, legal: String) -> PortError {
+        PortError::Option { device: self.name(), field, value, legal }
+    }
+
+    fn info(&self) -> Result<sys::rte_eth_dev_info, PortError> {
+        // SAFETY: a structure of integers and pointers; zero is a value of it.
+        let mut info: sys::rte_eth_dev_info = unsafe { mem::zeroed() };
+        // SAFETY: the port is open; the place lives through the call.
+        let result = unsafe { sys::rte_eth_dev_info_get(self.id, &raw mut info) };
+        self.check("read the capabilities", result).map(|()| info)
+    }
+
+    fn state(&self) -> QueueState {
+        // SAFETY: the port is open.
+        if unsafe { sys::rte_eth_dev_is_removed(self.id) } == 1 {
+            QueueState::Gone
+        } else {
+            QueueState::Running
+        }
+    }
+
+    /// Configures and starts; returns the address and the transmit offloads in use.
+    fn start(&self, options: &PortOptions) -> Result<(MacAddr, u64), PortError> {
+        let info = self.info()?;
+        self.check_options(options, &info)?;
+        let offloads = self.configure(options, &info)?;
+        // SAFETY: the port is configured and its queues are set up.
+        self.check("start", unsafe { sys::rte_eth_dev_start(self.id) })?;
+        // Neighbour discovery needs the groups; virtual devices that filter nothing do not support the call.
+        // SAFETY: the port is open.
+        let _ = unsafe { sys::rte_eth_allmulticast_enable(self.id) };
+        if options.promiscuous {
+            // SAFETY: the port is open.
+            self.check("set promiscuous mode", unsafe { sys::rte_eth_promiscuous_enable(self.id) })?;
+        }
+        let mut address = sys::rte_ether_addr { addr_bytes: [0; 6] };
+        // SAFETY: the port is open; the place lives through the call.
+        let result = unsafe { sys::rte_eth_macaddr_get(self.id, &raw mut address) };
+        self.check("read the hardware address", result)?;
+        Ok((MacAddr(address.addr_bytes), offloads))
+    }
+
+    fn check_options(&self, options: &PortOptions, info: &sys::rte_eth_dev_info) -> Result<(), PortError> {
+        let queues = [
+            ("rx_queues", options.rx_queues, info.max_rx_queues),
+            ("tx_queues", options.tx_queues, info.max_tx_queues),
+        ];
+        for (field, value, most) in queues {
+            if value == 0 || value > most {
+                return Err(self.option(field, u64::from(value), format!("1 to {most}")));
+            }
+        }
+        let (least, most) = (info.min_mtu.max(68), info.max_mtu);
+        match options.mtu {
+            Some(mtu) if mtu < least || mtu > most => {
+                Err(self.option("mtu", u64::from(mtu), format!("{least} to {most}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn configure(&self, options: &PortOptions, info: &sys::rte_eth_dev_info) -> Result<u64, PortError> {
+        let mut current = 0;
+        // SAFETY: the port is open; the place lives through the call.
+        self.check("read the MTU", unsafe { sys::rte_eth_dev_get_mtu(self.id, &raw mut current) })?;
+        let mtu = options.mtu.unwrap_or(current);
+
+        // SAFETY: a structure of integers, unions of them and null pointers; zero is a value of it.
+        let mut conf: sys::rte_eth_conf = unsafe { mem::zeroed() };
+        conf.rxmode.mtu = u32::from(mtu);
+        let checksums = sys::OVERLANE_RX_OFFLOAD_IPV4_CKSUM
+            | sys::OVERLANE_RX_OFFLOAD_TCP_CKSUM
+            | sys::OVERLANE_RX_OFFLOAD_UDP_CKSUM;
+        conf.rxmode.offloads = info.rx_offload_capa & checksums;
+        // Ethernet header, two tags and frame check sequence.
+        if u32::from(mtu) + 26 > u32::from(self.pool.data_room()) {
+            if info.rx_offload_capa & sys::OVERLANE_RX_OFFLOAD_SCATTER != 0 {
+                conf.rxmode.offloads |= sys::OVERLANE_RX_OFFLOAD_SCATTER;
+            } else {
+                let most = u32::from(self.pool.data_room()) - 26;
+                return Err(self.option(
+                    "mtu",
+                    u64::from(mtu),
+                    format!("up to {most} with this pool's data room"),
+                ));
+            }
+        }
+        conf.rxmode.mq_mode = sys::OVERLANE_MQ_RX_NONE;
+        let rss = info.flow_type_rss_offloads
+            & (sys::OVERLANE_RSS_IP | sys::OVERLANE_RSS_TCP | sys::OVERLANE_RSS_UDP);
+        if options.rx_queues > 1 && rss != 0 {
+            conf.rxmode.mq_mode = sys::OVERLANE_MQ_RX_RSS;
+            conf.rx_adv_conf.rss_conf.rss_hf = rss;
+        }
+        conf.txmode.offloads = info.tx_offload_capa
+            & (sys::OVERLANE_TX_OFFLOAD_IPV4_CKSUM
+                | sys::OVERLANE_TX_OFFLOAD_TCP_CKSUM
+                | sys::OVERLANE_TX_OFFLOAD_UDP_CKSUM
+                | sys::OVERLANE_TX_OFFLOAD_TCP_TSO
+                | sys::OVERLANE_TX_OFFLOAD_MULTI_SEGS);
+        // SAFETY: the port is open and not started; the configuration lives through the call.
+        let result = unsafe {
+            sys::rte_eth_dev_configure(self.id, options.rx_queues, options.tx_queues, &raw const conf)
+        };
+        self.check("configure the queues", result)?;
+        self.set_up_queues(options, &conf)?;
+        Ok(conf.txmode.offloads)
+    }
+
+    fn set_up_queues(&self, options: &PortOptions, conf: &sys::rte_eth_conf) -> Result<(), PortError> {
+        let info = self.info()?;
+        let (mut rx_descriptors, mut tx_descriptors) = (options.rx_descriptors, options.tx_descriptors);
+        // SAFETY: the port is configured; the places live through the call.
+        let result = unsafe {
+            sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &raw mut rx_descriptors, &raw mut tx_descriptors)
+        };
+        self.check("fit the number of descriptors", result)?;
+        // SAFETY: the port is open.
+        let socket = unsafe { sys::rte_eth_dev_socket_id(self.id) }.cast_unsigned();
+        let mut rx_conf = info.default_rxconf;
+        rx_conf.offloads = conf.rxmode.offloads;
+        for queue in 0..options.rx_queues {
+            // SAFETY: the queue is one of those configured; the pool outlives the device, which holds a handle.
+            let result = unsafe {
+                let pool = self.pool.as_ptr();
+                sys::rte_eth_rx_queue_setup(self.id, queue, rx_descriptors, socket, &raw const rx_conf, pool)
+            };
+            self.check("set up a receive queue", result)?;
+        }
+        let mut tx_conf = info.default_txconf;
+        tx_conf.offloads = conf.txmode.offloads;
+        for queue in 0..options.tx_queues {
+            // SAFETY: the queue is one of those configured.
+            let result = unsafe {
+                sys::rte_eth_tx_queue_setup(self.id, queue, tx_descriptors, socket, &raw const tx_conf)
+            };
+            self.check("set up a transmit queue", result)?;
+        }
+        Ok(())
+    }
+
+    /// Stops, closes and detaches; the first failure is reported and the rest still done.
+    fn shut_down(&mut self) -> Result<(), (&'static str, io::Error)> {
+        if !mem::replace(&mut self.open, false) {
+            return Ok(());
+        }
+        let mut devices = self.eal.devices();
+        let device = self.info().map_or(core::ptr::null_mut(), |info| info.device);
+        let mut outcome = Ok(());
+        let mut note = |step, result: i32| {
+            if result < 0 && outcome.is_ok() {
+                outcome = Err((step, io::Error::from_raw_os_error(result.saturating_neg())));
+            }
+        };
+        // SAFETY: the port is open and no queue is left to poll it: they hold the device that is dropped here.
+        note("stop", unsafe { sys::rte_eth_dev_stop(self.id) });
+        // SAFETY: as above.
+        note("close", unsafe { sys::rte_eth_dev_close(self.id) });
+        if !device.is_null() {
+            // SAFETY: closing a port leaves its device, which is removed once; the lock makes us the only ones.
+            note("detach", unsafe { sys::rte_dev_remove(device) });
+        }
+        devices.remove(&self.name);
+        outcome
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if let Err((step, error)) = self.shut_down() {
+            tracing::warn!(port = %self.name(), step, %error, "cannot close a device cleanly");
+        }
+    }
+}
