@@ -10,6 +10,7 @@
 use crate::id::{Slot, VnetId};
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::num::NonZeroU16;
 use core::str::FromStr;
 
 /// How the fields lie in a substrate address. One per substrate, chosen by configuration.
@@ -240,7 +241,8 @@ impl Delivery {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Locator {
     octets: [u8; 12],
-    sum: u16,
+    /// Never zero, since the prefix is not: so an `Option` takes no more room than a locator.
+    sum: NonZeroU16,
 }
 
 impl Locator {
@@ -257,7 +259,9 @@ impl Locator {
         // Six words cannot overflow 32 bits, and two folds always suffice (RFC 1071).
         let sum = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum::<u32>();
         let sum = (sum & 0xffff) + (sum >> 16);
-        Ok(Self { octets, sum: ((sum & 0xffff) + (sum >> 16)) as u16 })
+        let sum = NonZeroU16::new(((sum & 0xffff) + (sum >> 16)) as u16);
+        let Some(sum) = sum else { return refuse("host prefix", "a routable unicast prefix") };
+        Ok(Self { octets, sum })
     }
 
     /// The twelve octets as they lie in front of the IPv4 address.
@@ -271,7 +275,7 @@ impl Locator {
     #[inline]
     #[must_use]
     pub const fn sum(&self) -> u16 {
-        self.sum
+        self.sum.get()
     }
 
     /// The substrate address of an IPv4 address that lives here.

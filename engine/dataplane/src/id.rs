@@ -1,6 +1,7 @@
 //! Checked identifiers: a value of one of these types is always legal.
 
 use core::fmt;
+use core::num::NonZeroU16;
 use core::str::FromStr;
 
 /// A value that an identifier cannot hold; names the field and its legal values.
@@ -73,8 +74,14 @@ impl Slot {
 
 /// A port of this engine: an index into the engine's port list, given by the control thread and never reused
 /// while a worker may still hold the old port. Meaningless outside the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortId(u16);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(NonZeroU16);
+
+impl fmt::Debug for PortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PortId({})", self.index())
+    }
+}
 
 impl PortId {
     /// How many ports an engine can have, uplinks included.
@@ -85,24 +92,25 @@ impl PortId {
     /// # Errors
     /// [`OutOfRange`] at [`PortId::LIMIT`] and above.
     pub const fn new(index: u16) -> Result<Self, OutOfRange> {
-        if index as usize >= Self::LIMIT {
-            return Err(OutOfRange { field: "port index", legal: "0 to 4095", given: index as u64 });
+        // One more is kept than the index, so that an `Option` takes no more room than an id.
+        match NonZeroU16::new(index.wrapping_add(1)) {
+            Some(more) if (index as usize) < Self::LIMIT => Ok(Self(more)),
+            _ => Err(OutOfRange { field: "port index", legal: "0 to 4095", given: index as u64 }),
         }
-        Ok(Self(index))
     }
 
     /// The index, 0 to 4095.
     #[must_use]
     pub const fn index(self) -> usize {
-        self.0 as usize
+        self.0.get() as usize - 1
     }
 }
 
 macro_rules! number_text {
-    ($($name:ident($inner:ty)),*) => {$(
+    ($($name:ident($inner:ty) by $number:ident),*) => {$(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
+                self.$number().fmt(f)
             }
         }
 
@@ -114,7 +122,7 @@ macro_rules! number_text {
         }
     )*};
 }
-number_text!(VnetId(u32), Slot(u8), PortId(u16));
+number_text!(VnetId(u32) by get, Slot(u8) by get, PortId(u16) by index);
 
 impl FromStr for VnetId {
     type Err = String;
@@ -137,6 +145,17 @@ mod tests {
             VnetId::new(0x100_0000).unwrap_err().to_string(),
             "vnet id must be 1 to 16777215, not 16777216"
         );
+    }
+
+    #[test]
+    fn port_id_holds_its_index() {
+        for index in [0, 1, 4095] {
+            let port = PortId::new(index).unwrap();
+            assert_eq!((port.index(), port.to_string()), (usize::from(index), index.to_string()));
+        }
+        for index in [4096, u16::MAX] {
+            assert_eq!(PortId::new(index).unwrap_err().given, u64::from(index));
+        }
     }
 
     #[test]
