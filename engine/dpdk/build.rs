@@ -130,6 +130,7 @@ fn bindings(flags: &[String]) {
         .rust_edition(bindgen::RustEdition::Edition2024)
         .prepend_enum_name(false)
         .derive_default(false)
+        .formatter(bindgen::Formatter::None)
         .generate_comments(false)
         .layout_tests(true);
     if let Some(directory) = resource_dir {
