@@ -180,8 +180,8 @@ impl Connection {
         let api = all.api.ok_or_else(|| {
             missing("the address of the service", "api", "OVERLANE_API", "https://control.example.net:8443")
         })?;
-        let ca = || missing("the authority's certificate", "ca", "OVERLANE_CA", "/etc/overlane/pki/ca.crt");
-        let cert = || missing("our certificate", "cert", "OVERLANE_CERT", "/etc/overlane/pki/operator.crt");
+        let ca = || missing("the authority's certificate", "ca", "OVERLANE_CA", "/etc/overlane/pki/ca.pem");
+        let cert = || missing("our certificate", "cert", "OVERLANE_CERT", "/etc/overlane/pki/operator.pem");
         let key =
             || missing("our certificate's key", "key", "OVERLANE_KEY", "/etc/overlane/pki/operator.key");
         Ok(Settings {
