@@ -44,9 +44,10 @@ bench: deps ## Runs the benches
 	cargo bench --locked -p overlane-benches
 
 .PHONY: clean-lab
-clean-lab: deps ## Takes down the lab, also what a crashed one left behind
+clean-lab: deps ## Takes down the lab and the demo's, also what a crash left behind
 	cargo build --locked -p overlane-cli --bins
 	scripts/as-root $(target)/debug/overlane lab down
+	scripts/as-root $(target)/debug/overlane lab --name demo down
 
 .PHONY: clean
 clean: ## Removes what was built
