@@ -44,6 +44,20 @@ fn totals_are_summed_over_all_binaries_and_skipped_tests_are_named() {
 }
 
 #[test]
+fn a_test_that_decides_at_run_time_is_named_with_its_reason() {
+    let log = "
+     Running tests/b.rs (target/debug/deps/b-1)
+SKIPPED five: needs root
+test five ... ignored
+test result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+    let (said, well) = summary(log);
+    assert!(well, "{said}");
+    assert!(said.contains("deps/b-1): five (needs root)"), "{said}");
+    assert_eq!(said.lines().last(), Some("0 passed, 0 failed, 1 skipped"));
+}
+
+#[test]
 fn a_failed_test_is_named_and_fails_the_run() {
     let log = format!(
         "{GOOD}
