@@ -1,0 +1,325 @@
+//! Between the sync protocol's messages and the checked model. Every field from the wire is hostile until it is here.
+
+use super::model::{
+    Attachment, AttachmentKind, Change, DEVICE_NAME_LEGAL, DeviceName, Host, Interface, MAX_ADDRESSES,
+    MAX_NAME, MAX_SUBNETS, Mapping, Revision, Target, Vnet, What,
+};
+use core::fmt::Display;
+use core::net::{Ipv4Addr, Ipv6Addr};
+use ipnet::Ipv4Net;
+use overlane_api::sync;
+use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::id::{Slot, VnetId};
+use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::snapshot::Subnet;
+
+/// A message that is refused: the field, and what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} must be {legal}, not {given}")]
+pub struct WireError {
+    /// The field, like `put_interface.slot`.
+    pub field: &'static str,
+    /// Its legal values.
+    pub legal: String,
+    /// What came, shortened.
+    pub given: String,
+}
+
+fn wrong(field: &'static str, legal: impl Into<String>, given: impl Display) -> WireError {
+    let given: String = given.to_string().chars().take(64).collect();
+    WireError { field, legal: legal.into(), given: given.escape_debug().to_string() }
+}
+
+fn absent(field: &'static str) -> WireError {
+    wrong(field, "present", "absent")
+}
+
+/// Checks a revision.
+///
+/// # Errors
+/// [`WireError`] naming the field.
+pub fn revision(revision: Option<&sync::Revision>) -> Result<Revision, WireError> {
+    let revision = revision.ok_or_else(|| absent("revision"))?;
+    let given = format!("{} bytes", revision.incarnation.len());
+    let incarnation = <[u8; 16]>::try_from(revision.incarnation.as_slice());
+    let incarnation = incarnation.map_err(|_| wrong("revision.incarnation", "16 bytes", given))?;
+    Ok(Revision { incarnation, number: revision.number })
+}
+
+/// A revision as a message.
+#[must_use]
+pub fn encode_revision(revision: Revision) -> sync::Revision {
+    sync::Revision { incarnation: revision.incarnation.to_vec(), number: revision.number }
+}
+
+/// Checks the engine's own host.
+///
+/// # Errors
+/// [`WireError`] naming the field.
+pub fn host(host: &sync::Host) -> Result<Host, WireError> {
+    let layout: Layout =
+        host.layout.parse().map_err(|_| wrong("host.layout", "slot64, plain72 or plain64", &host.layout))?;
+    let prefix = HostPrefix::parse(layout, &host.prefix)
+        .map_err(|error| wrong("host.prefix", error.legal, &host.prefix))?;
+    Ok(Host { id: name("host.id", &host.id)?, layout, prefix })
+}
+
+/// Checks one change; locations are read in `layout`.
+///
+/// # Errors
+/// [`WireError`] naming the field.
+pub fn change(change: sync::Change, layout: Layout) -> Result<Change, WireError> {
+    use sync::change::What as Wire;
+    let what = match change.what.ok_or_else(|| absent("change.what"))? {
+        Wire::PutHost(put) => {
+            let put = host(&put)?;
+            if put.layout != layout {
+                return Err(wrong("put_host.layout", format!("{layout}, as it was at Welcome"), put.layout));
+            }
+            What::PutHost(put)
+        }
+        Wire::PutVnet(put) => What::PutVnet(vnet(put)?),
+        Wire::DeleteVnet(id) => What::DeleteVnet(vnet_id("delete_vnet", id)?),
+        Wire::PutInterface(put) => What::PutInterface(interface(put, layout)?),
+        Wire::DeleteInterface(id) => What::DeleteInterface(name("delete_interface", &id)?.into()),
+        Wire::PutMapping(put) => {
+            let (target, mapping) = mapping(put, layout)?;
+            What::PutMapping(target, mapping)
+        }
+        Wire::DeleteMapping(key) => What::DeleteMapping(target(key)?),
+    };
+    Ok(Change { revision: change.revision, what })
+}
+
+/// A change as a message.
+#[must_use]
+pub fn encode_change(change: &Change, layout: Layout) -> sync::Change {
+    use sync::change::What as Wire;
+    let what = match &change.what {
+        What::PutHost(host) => Wire::PutHost(encode_host(host)),
+        What::PutVnet(vnet) => Wire::PutVnet(encode_vnet(vnet)),
+        What::DeleteVnet(id) => Wire::DeleteVnet(id.get()),
+        What::PutInterface(interface) => Wire::PutInterface(encode_interface(interface)),
+        What::DeleteInterface(id) => Wire::DeleteInterface(id.to_string()),
+        What::PutMapping(target, mapping) => Wire::PutMapping(encode_mapping(*target, mapping, layout)),
+        What::DeleteMapping(target) => Wire::DeleteMapping(encode_target(*target)),
+    };
+    sync::Change { revision: change.revision, what: Some(what) }
+}
+
+fn name(field: &'static str, text: &str) -> Result<String, WireError> {
+    let legal = (1..=MAX_NAME).contains(&text.len()) && !text.chars().any(char::is_control);
+    let legal = legal.then(|| text.to_owned());
+    legal.ok_or_else(|| wrong(field, format!("1 to {MAX_NAME} bytes of printable text"), text))
+}
+
+fn vnet_id(field: &'static str, id: u32) -> Result<VnetId, WireError> {
+    VnetId::new(id).map_err(|error| wrong(field, error.legal, id))
+}
+
+fn slot(field: &'static str, slot: u32, layout: Layout) -> Result<Slot, WireError> {
+    let legal = if layout.has_slots() { "0 to 63" } else { "0 in a layout without slots" };
+    u8::try_from(slot)
+        .ok()
+        .and_then(|slot| Slot::new(slot).ok())
+        .filter(|slot| layout.has_slots() || *slot == Slot::ZERO)
+        .ok_or_else(|| wrong(field, legal, slot))
+}
+
+fn vnet(put: sync::Vnet) -> Result<Vnet, WireError> {
+    let id = vnet_id("put_vnet.id", put.id)?;
+    let name = if put.name.is_empty() { id.to_string() } else { name("put_vnet.name", &put.name)? };
+    if put.subnets.len() > MAX_SUBNETS {
+        return Err(wrong("put_vnet.subnets", format!("at most {MAX_SUBNETS}"), put.subnets.len()));
+    }
+    let subnets: Vec<Subnet> = put.subnets.iter().map(subnet).collect::<Result<_, _>>()?;
+    check_subnets(&subnets).map_err(|(legal, given)| wrong("put_vnet.subnets", legal, given))?;
+    Ok(Vnet { id, name, subnets })
+}
+
+fn subnet(subnet: &sync::Subnet) -> Result<Subnet, WireError> {
+    let net: Ipv4Net = subnet
+        .cidr
+        .parse()
+        .map_err(|_| wrong("subnet.cidr", "IPv4 in CIDR form, like 10.0.0.0/24", &subnet.cidr))?;
+    let gateway = match subnet.gateway.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| wrong("subnet.gateway", "an IPv4 address or empty", text))?),
+    };
+    Ok(Subnet { net, gateway })
+}
+
+/// Subnets as they must be, here and in the static file: host bits zero, apart from each other, gateways inside.
+/// The error is what would be legal, and what is not.
+pub(crate) fn check_subnets(subnets: &[Subnet]) -> Result<(), (&'static str, String)> {
+    for (index, Subnet { net, gateway }) in subnets.iter().enumerate() {
+        if net.trunc() != *net {
+            return Err(("with zeros behind the prefix length", net.to_string()));
+        }
+        if let Some(gateway) = gateway
+            && !is_host_of(net, *gateway)
+        {
+            return Err((
+                "with a gateway that is a host address of its subnet",
+                format!("{gateway} in {net}"),
+            ));
+        }
+        let earlier = subnets.iter().take(index);
+        if let Some(other) = earlier.map(|other| other.net).find(|o| o.contains(net) || net.contains(o)) {
+            return Err(("apart from each other", format!("{net} and {other}")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether an address may be a node's or a gateway's in a subnet: not its network or broadcast address (which /31 and
+/// /32 do not have, RFC 3021).
+pub(crate) fn is_host_of(net: &Ipv4Net, address: Ipv4Addr) -> bool {
+    net.contains(&address)
+        && (net.prefix_len() >= 31 || address != net.network() && address != net.broadcast())
+}
+
+/// Whether a node may have this address at all.
+pub(crate) fn is_unicast(address: Ipv4Addr) -> bool {
+    !address.is_multicast()
+        && !address.is_broadcast()
+        && !address.is_loopback()
+        && address.octets().first() != Some(&0)
+}
+
+fn unicast(field: &'static str, bits: u32) -> Result<Ipv4Addr, WireError> {
+    let address = Ipv4Addr::from_bits(bits);
+    is_unicast(address).then_some(address).ok_or_else(|| wrong(field, "a unicast IPv4 address", address))
+}
+
+fn interface(put: sync::Interface, layout: Layout) -> Result<Interface, WireError> {
+    let mac = <[u8; 6]>::try_from(put.mac.as_slice()).ok().map(MacAddr).filter(|mac| mac.is_station());
+    let mac = mac
+        .ok_or_else(|| wrong("put_interface.mac", "six octets of a station", format!("{:02x?}", put.mac)))?;
+    let count = put.addresses.len();
+    if count == 0 || count > MAX_ADDRESSES {
+        return Err(wrong("put_interface.addresses", format!("1 to {MAX_ADDRESSES} addresses"), count));
+    }
+    let mut addresses = put
+        .addresses
+        .into_iter()
+        .map(|bits| unicast("put_interface.addresses", bits))
+        .collect::<Result<Vec<_>, _>>()?;
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.len() != count {
+        return Err(wrong("put_interface.addresses", "different from each other", "the same twice"));
+    }
+    let attachment = put.attachment.ok_or_else(|| absent("put_interface.attachment"))?;
+    let kind = match attachment.kind() {
+        sync::AttachmentKind::Veth => AttachmentKind::Veth,
+        sync::AttachmentKind::Tap => AttachmentKind::Tap,
+        sync::AttachmentKind::Unspecified => {
+            return Err(wrong("put_interface.attachment.kind", "veth or tap", attachment.kind));
+        }
+    };
+    let device = DeviceName::new(&attachment.device)
+        .ok_or_else(|| wrong("put_interface.attachment.device", DEVICE_NAME_LEGAL, &attachment.device))?;
+    Ok(Interface {
+        id: name("put_interface.id", &put.id)?.into(),
+        vnet: vnet_id("put_interface.vnet", put.vnet)?,
+        slot: slot("put_interface.slot", put.slot, layout)?,
+        mac,
+        addresses,
+        attachment: Attachment { kind, device },
+    })
+}
+
+fn target(key: sync::MappingKey) -> Result<Target, WireError> {
+    Ok(Target { vnet: vnet_id("mapping.key.vnet", key.vnet)?, ipv4: unicast("mapping.key.ipv4", key.ipv4)? })
+}
+
+fn mapping(put: sync::Mapping, layout: Layout) -> Result<(Target, Mapping), WireError> {
+    let live = match put.state() {
+        sync::MappingState::Live => true,
+        sync::MappingState::Down => false,
+        sync::MappingState::Unspecified => return Err(wrong("mapping.state", "live or down", put.state)),
+    };
+    let target = target(put.key.ok_or_else(|| absent("mapping.key"))?)?;
+    let location = put.location.ok_or_else(|| absent("mapping.location"))?;
+    let locator = locator(&location, target.vnet, layout)?;
+    let also_accept =
+        put.also_accept.map(|location| self::locator(&location, target.vnet, layout)).transpose()?;
+    Ok((target, Mapping { locator, also_accept, live }))
+}
+
+fn locator(location: &sync::Location, vnet: VnetId, layout: Layout) -> Result<Locator, WireError> {
+    let bytes = usize::from(layout.prefix_length() / 8);
+    let mut octets = [0; 16];
+    match octets.get_mut(..bytes) {
+        Some(front) if location.prefix.len() == bytes => front.copy_from_slice(&location.prefix),
+        _ => {
+            let given = format!("{} bytes", location.prefix.len());
+            return Err(wrong("mapping.location.prefix", format!("{bytes} bytes"), given));
+        }
+    }
+    let address = Ipv6Addr::from_octets(octets);
+    let prefix = HostPrefix::new(layout, address)
+        .map_err(|error| wrong("mapping.location.prefix", error.legal, address))?;
+    let slot = slot("mapping.location.slot", location.slot, layout)?;
+    Locator::new(layout, prefix, slot, vnet).map_err(|error| wrong("mapping.location", error.legal, address))
+}
+
+fn encode_host(host: &Host) -> sync::Host {
+    sync::Host { id: host.id.clone(), layout: host.layout.to_string(), prefix: host.prefix.to_string() }
+}
+
+fn encode_vnet(vnet: &Vnet) -> sync::Vnet {
+    let subnet = |subnet: &Subnet| sync::Subnet {
+        cidr: subnet.net.to_string(),
+        gateway: subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+    };
+    sync::Vnet {
+        id: vnet.id.get(),
+        name: vnet.name.clone(),
+        subnets: vnet.subnets.iter().map(subnet).collect(),
+    }
+}
+
+fn encode_interface(interface: &Interface) -> sync::Interface {
+    let kind = match interface.attachment.kind {
+        AttachmentKind::Veth => sync::AttachmentKind::Veth,
+        AttachmentKind::Tap => sync::AttachmentKind::Tap,
+    };
+    sync::Interface {
+        id: interface.id.to_string(),
+        vnet: interface.vnet.get(),
+        slot: interface.slot.get().into(),
+        mac: interface.mac.0.to_vec(),
+        addresses: interface.addresses.iter().map(|address| address.to_bits()).collect(),
+        attachment: Some(sync::Attachment {
+            kind: kind.into(),
+            device: interface.attachment.device.as_str().to_owned(),
+        }),
+    }
+}
+
+fn encode_target(target: Target) -> sync::MappingKey {
+    sync::MappingKey { vnet: target.vnet.get(), ipv4: target.ipv4.to_bits() }
+}
+
+fn encode_mapping(target: Target, mapping: &Mapping, layout: Layout) -> sync::Mapping {
+    let location = |locator: &Locator| {
+        let bytes = usize::from(layout.prefix_length() / 8);
+        sync::Location {
+            prefix: locator.prefix(layout).network().octets().into_iter().take(bytes).collect(),
+            slot: locator.slot(layout).get().into(),
+        }
+    };
+    let state = if mapping.live { sync::MappingState::Live } else { sync::MappingState::Down };
+    sync::Mapping {
+        key: Some(encode_target(target)),
+        location: Some(location(&mapping.locator)),
+        also_accept: mapping.also_accept.as_ref().map(location),
+        state: state.into(),
+    }
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

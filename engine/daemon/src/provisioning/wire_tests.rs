@@ -1,0 +1,150 @@
+use super::*;
+use proptest::prelude::*;
+
+fn good_interface() -> sync::Interface {
+    sync::Interface {
+        id: "n1/eth0".into(),
+        vnet: 7,
+        slot: 5,
+        mac: vec![2, 0, 0, 0, 0, 1],
+        addresses: vec![0x0a00_0005],
+        attachment: Some(sync::Attachment {
+            kind: sync::AttachmentKind::Veth.into(),
+            device: "veth-n1".into(),
+        }),
+    }
+}
+
+fn good_mapping() -> sync::Mapping {
+    sync::Mapping {
+        key: Some(sync::MappingKey { vnet: 7, ipv4: 0x0a00_0005 }),
+        location: Some(sync::Location { prefix: vec![0xfd, 0, 0, 0, 0, 0, 0, 10], slot: 5 }),
+        also_accept: Some(sync::Location { prefix: vec![0xfd, 0, 0, 0, 0, 0, 0, 11], slot: 6 }),
+        state: sync::MappingState::Live.into(),
+    }
+}
+
+fn check(what: sync::change::What) -> Result<Change, WireError> {
+    change(sync::Change { revision: 3, what: Some(what) }, Layout::Slot64)
+}
+
+#[test]
+fn what_is_legal_survives_the_wire_both_ways() {
+    use sync::change::What as Wire;
+    let vnet = sync::Vnet {
+        id: 7,
+        name: "red".into(),
+        subnets: vec![sync::Subnet { cidr: "10.0.0.0/24".into(), gateway: "10.0.0.1".into() }],
+    };
+    let host = sync::Host { id: "host-a".into(), layout: "slot64".into(), prefix: "fd00:0:0:a::/64".into() };
+    for what in [
+        Wire::PutVnet(vnet),
+        Wire::DeleteVnet(7),
+        Wire::PutInterface(good_interface()),
+        Wire::DeleteInterface("n1/eth0".into()),
+        Wire::PutMapping(good_mapping()),
+        Wire::DeleteMapping(sync::MappingKey { vnet: 7, ipv4: 0x0a00_0005 }),
+        Wire::PutHost(host),
+    ] {
+        let message = sync::Change { revision: 3, what: Some(what) };
+        let checked = change(message.clone(), Layout::Slot64).unwrap();
+        assert_eq!(encode_change(&checked, Layout::Slot64), message);
+    }
+}
+
+#[test]
+fn what_is_not_legal_is_refused_by_field() {
+    use sync::change::What as Wire;
+    let interface = |spoil: fn(&mut sync::Interface)| {
+        let mut interface = good_interface();
+        spoil(&mut interface);
+        check(Wire::PutInterface(interface)).unwrap_err().field
+    };
+    assert_eq!(interface(|i| i.id = String::new()), "put_interface.id");
+    assert_eq!(interface(|i| i.id = "a\nb".into()), "put_interface.id");
+    assert_eq!(interface(|i| i.id = "x".repeat(300)), "put_interface.id");
+    assert_eq!(interface(|i| i.vnet = 1 << 24), "put_interface.vnet");
+    assert_eq!(interface(|i| i.slot = 64), "put_interface.slot");
+    assert_eq!(interface(|i| i.slot = 256), "put_interface.slot");
+    assert_eq!(interface(|i| i.mac = vec![1, 0, 0, 0, 0, 1]), "put_interface.mac");
+    assert_eq!(interface(|i| i.mac = vec![2]), "put_interface.mac");
+    assert_eq!(interface(|i| i.addresses.clear()), "put_interface.addresses");
+    assert_eq!(interface(|i| i.addresses = vec![0xe000_0001]), "put_interface.addresses");
+    assert_eq!(interface(|i| i.addresses = vec![0x0a00_0005; 2]), "put_interface.addresses");
+    assert_eq!(
+        interface(|i| i.addresses = (1..=2000).map(|n| 0x0a00_0000 + n).collect()),
+        "put_interface.addresses"
+    );
+    assert_eq!(interface(|i| i.attachment = None), "put_interface.attachment");
+    assert_eq!(interface(|i| i.attachment.as_mut().unwrap().kind = 9), "put_interface.attachment.kind");
+    assert_eq!(
+        interface(|i| i.attachment.as_mut().unwrap().device = "a,b".into()),
+        "put_interface.attachment.device"
+    );
+    let mapping = |spoil: fn(&mut sync::Mapping)| {
+        let mut mapping = good_mapping();
+        spoil(&mut mapping);
+        check(Wire::PutMapping(mapping)).unwrap_err().field
+    };
+    assert_eq!(mapping(|m| m.key = None), "mapping.key");
+    assert_eq!(mapping(|m| m.location = None), "mapping.location");
+    assert_eq!(mapping(|m| m.location.as_mut().unwrap().prefix.push(0)), "mapping.location.prefix");
+    assert_eq!(mapping(|m| m.location.as_mut().unwrap().prefix[0] = 0xff), "mapping.location.prefix");
+    assert_eq!(mapping(|m| m.also_accept.as_mut().unwrap().slot = 64), "mapping.location.slot");
+    assert_eq!(mapping(|m| m.state = 0), "mapping.state");
+    assert_eq!(mapping(|m| m.key.as_mut().unwrap().ipv4 = 0), "mapping.key.ipv4");
+    let vnet = |subnets: &[(&str, &str)]| {
+        let subnet = |(cidr, gateway): &(&str, &str)| sync::Subnet {
+            cidr: (*cidr).to_owned(),
+            gateway: (*gateway).to_owned(),
+        };
+        let vnet = sync::Vnet { id: 7, name: "red".into(), subnets: subnets.iter().map(subnet).collect() };
+        check(Wire::PutVnet(vnet)).unwrap_err().field
+    };
+    assert_eq!(vnet(&[("10.0.0.1/24", "")]), "put_vnet.subnets");
+    assert_eq!(vnet(&[("10.0.0.0/33", "")]), "subnet.cidr");
+    assert_eq!(vnet(&[("10.0.0.0/24", "10.0.1.1")]), "put_vnet.subnets");
+    assert_eq!(vnet(&[("10.0.0.0/24", "10.0.0.255")]), "put_vnet.subnets");
+    assert_eq!(vnet(&[("10.0.0.0/24", ""), ("10.0.0.128/25", "")]), "put_vnet.subnets");
+    assert_eq!(
+        change(sync::Change { revision: 1, what: None }, Layout::Slot64).unwrap_err().field,
+        "change.what"
+    );
+    assert_eq!(revision(None).unwrap_err().field, "revision");
+    let short = sync::Revision { incarnation: vec![0; 15], number: 1 };
+    assert_eq!(revision(Some(&short)).unwrap_err().field, "revision.incarnation");
+}
+
+proptest! {
+    /// Bytes that happen to parse as a change are checked or refused, in every layout, without a panic, and what is
+    /// accepted survives being written down and read again.
+    #[test]
+    fn any_change_is_checked_or_refused(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        layout in prop::sample::select(&Layout::ALL),
+    ) {
+        if let Ok(message) = <sync::Change as prost::Message>::decode(bytes.as_slice())
+            && let Ok(checked) = change(message, layout)
+        {
+            prop_assert_eq!(change(encode_change(&checked, layout), layout).unwrap(), checked);
+        }
+    }
+
+    #[test]
+    fn any_mapping_is_checked_or_refused(
+        prefix in prop::collection::vec(any::<u8>(), 7..10), slot in 0u32..70, vnet in 0u32..0x100_0004,
+        ipv4: u32, state in 0i32..4, layout in prop::sample::select(&Layout::ALL),
+    ) {
+        let location = sync::Location { prefix, slot };
+        let put = sync::Mapping {
+            key: Some(sync::MappingKey { vnet, ipv4 }),
+            location: Some(location.clone()),
+            also_accept: Some(location),
+            state,
+        };
+        let message = sync::Change { revision: 1, what: Some(sync::change::What::PutMapping(put)) };
+        if let Ok(checked) = change(message.clone(), layout) {
+            prop_assert_eq!(encode_change(&checked, layout), message);
+        }
+    }
+}
