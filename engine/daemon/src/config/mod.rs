@@ -9,6 +9,8 @@ mod raw;
 mod tests;
 
 use crate::provisioning::model::DeviceName;
+pub(crate) use raw::is_id;
+
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use located::{FileError, Source};

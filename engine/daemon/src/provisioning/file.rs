@@ -1,0 +1,386 @@
+//! Static mode: the whole site in one TOML file, the same for every engine, checked as the API checks.
+
+use super::desired::{DesiredState, Kept};
+use super::model::{
+    Attachment, AttachmentKind, DEVICE_NAME_LEGAL, DeviceName, Host, Interface, MAX_ADDRESSES,
+    MAX_INTERFACES, Mapping, Target, Vnet,
+};
+use super::wire::{check_subnets, is_host_of, is_unicast};
+use crate::config::is_id;
+use crate::config::located::{FileError, Source};
+use core::net::Ipv4Addr;
+use core::ops::Range;
+use hashbrown::{HashMap, HashSet};
+use ipnet::Ipv4Net;
+use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::id::{Slot, VnetId};
+use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::snapshot::Subnet;
+use serde::Deserialize;
+use std::path::Path;
+use std::sync::Arc;
+use toml::Spanned;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSite {
+    layout: Option<Spanned<String>>,
+    #[serde(default)]
+    host: Vec<RawHost>,
+    #[serde(default)]
+    network: Vec<RawNetwork>,
+    #[serde(default)]
+    interface: Vec<RawInterface>,
+    #[serde(default)]
+    mapping: Vec<RawMapping>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHost {
+    id: Spanned<String>,
+    prefix: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNetwork {
+    id: Spanned<String>,
+    vnet: Spanned<u32>,
+    #[serde(default)]
+    subnets: Vec<RawSubnet>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSubnet {
+    cidr: Spanned<String>,
+    gateway: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInterface {
+    id: Spanned<String>,
+    host: Spanned<String>,
+    network: Spanned<String>,
+    slot: Option<Spanned<u8>>,
+    mac: Option<Spanned<String>>,
+    addresses: Spanned<Vec<Spanned<String>>>,
+    attachment: Option<RawAttachment>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAttachment {
+    kind: Spanned<String>,
+    device: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMapping {
+    network: Spanned<String>,
+    address: Spanned<String>,
+    host: Spanned<String>,
+    slot: Option<Spanned<u8>>,
+}
+
+/// Reads a site file and takes from it what concerns `own_host`. The state has no revision yet.
+///
+/// # Errors
+/// [`FileError`] naming file, line, field and legal values of the first thing that is wrong anywhere in the file.
+pub fn load(file: &Path, own_host: &str) -> Result<DesiredState, FileError> {
+    parse(&Source::read(file)?, own_host)
+}
+
+/// As [`load`], from text.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(source: &Source, own_host: &str) -> Result<DesiredState, FileError> {
+    let raw: RawSite = source.parse()?;
+    let layout = match &raw.layout {
+        Some(text) => text.as_ref().parse().map_err(|_| {
+            source.error(&text.span(), format!("must be slot64, plain72 or plain64, not {:?}", text.as_ref()))
+        })?,
+        None => Layout::default(),
+    };
+    let mut site = Site::new(source, own_host, layout);
+    site.hosts(&raw.host)?;
+    site.networks(&raw.network)?;
+    for interface in &raw.interface {
+        site.interface(interface)?;
+    }
+    for mapping in &raw.mapping {
+        site.mapping(mapping)?;
+    }
+    Ok(site.finish())
+}
+
+/// The file's contents, as far as they have been checked.
+struct Site<'a> {
+    source: &'a Source,
+    own_host: &'a str,
+    layout: Layout,
+    hosts: HashMap<String, HostPrefix>,
+    networks: HashMap<String, Arc<Vnet>>,
+    interface_ids: HashSet<String>,
+    /// Who has a host's slot.
+    slots: HashMap<(HostPrefix, Slot), String>,
+    devices: HashMap<String, String>,
+    state: DesiredState,
+}
+
+const ID_LEGAL: &str = "1 to 63 lower-case letters, digits and '-'";
+const INTERFACE_LEGAL: &str = "<node>/<interface>, each 1 to 63 lower-case letters, digits and '-'";
+
+/// Everything in a static file is of one revision.
+const fn kept<T>(value: T) -> Kept<T> {
+    Kept { revision: 1, value }
+}
+
+impl<'a> Site<'a> {
+    fn new(source: &'a Source, own_host: &'a str, layout: Layout) -> Self {
+        Self {
+            source,
+            own_host,
+            layout,
+            hosts: HashMap::new(),
+            networks: HashMap::new(),
+            interface_ids: HashSet::new(),
+            slots: HashMap::new(),
+            devices: HashMap::new(),
+            state: DesiredState::default(),
+        }
+    }
+
+    fn refuse<T>(&self, span: &Range<usize>, message: impl Into<String>) -> Result<T, FileError> {
+        Err(self.source.error(span, message))
+    }
+
+    fn check<T>(&self, value: &Spanned<String>, legal: &str, parsed: Option<T>) -> Result<T, FileError> {
+        parsed.ok_or_else(|| {
+            self.source.error(&value.span(), format!("must be {legal}, not {:?}", value.as_ref()))
+        })
+    }
+
+    fn hosts(&mut self, hosts: &[RawHost]) -> Result<(), FileError> {
+        let mut prefixes = HashMap::new();
+        for raw in hosts {
+            let id =
+                self.check(&raw.id, ID_LEGAL, is_id(raw.id.as_ref()).then(|| raw.id.as_ref().clone()))?;
+            let prefix = HostPrefix::parse(self.layout, raw.prefix.as_ref()).map_err(|error| {
+                let message = format!("must be {}, not {:?}", error.legal, raw.prefix.as_ref());
+                self.source.error(&raw.prefix.span(), message)
+            })?;
+            if let Some(other) = prefixes.insert(prefix, id.clone()) {
+                return self.refuse(&raw.prefix.span(), format!("{prefix} is host {other}'s already"));
+            }
+            if self.hosts.insert(id.clone(), prefix).is_some() {
+                return self.refuse(&raw.id.span(), format!("host {id} is there already"));
+            }
+        }
+        let Some(prefix) = self.hosts.get(self.own_host) else {
+            let message = format!("must describe this engine's host, {:?}", self.own_host);
+            return Err(self.source.missing("[[host]]", message));
+        };
+        let host = Host { id: self.own_host.to_owned(), layout: self.layout, prefix: *prefix };
+        self.state.host = Some(kept(host));
+        Ok(())
+    }
+
+    fn networks(&mut self, networks: &[RawNetwork]) -> Result<(), FileError> {
+        let mut vnets = HashMap::new();
+        for raw in networks {
+            let name =
+                self.check(&raw.id, ID_LEGAL, is_id(raw.id.as_ref()).then(|| raw.id.as_ref().clone()))?;
+            let Ok(id) = VnetId::new(*raw.vnet.as_ref()) else {
+                let message = format!("must be 1 to 16777215, not {}", raw.vnet.as_ref());
+                return self.refuse(&raw.vnet.span(), message);
+            };
+            if let Some(other) = vnets.insert(id, name.clone()) {
+                return self.refuse(&raw.vnet.span(), format!("{id} is network {other}'s already"));
+            }
+            let mut subnets = Vec::new();
+            for raw in &raw.subnets {
+                let legal = "IPv4 in CIDR form, like 10.0.0.0/24";
+                let net: Ipv4Net = self.check(&raw.cidr, legal, raw.cidr.as_ref().parse().ok())?;
+                let gateway = match &raw.gateway {
+                    Some(text) => Some(self.check(text, "an IPv4 address", text.as_ref().parse().ok())?),
+                    None => None,
+                };
+                subnets.push(Subnet { net, gateway });
+                if let Err((legal, given)) = check_subnets(&subnets) {
+                    return self.refuse(&raw.cidr.span(), format!("subnets must be {legal}, not {given}"));
+                }
+            }
+            let vnet = Arc::new(Vnet { id, name: name.clone(), subnets });
+            if self.networks.insert(name.clone(), vnet).is_some() {
+                return self.refuse(&raw.id.span(), format!("network {name} is there already"));
+            }
+        }
+        Ok(())
+    }
+
+    fn host_of(&self, name: &Spanned<String>) -> Result<HostPrefix, FileError> {
+        let prefix = self.hosts.get(name.as_ref()).copied();
+        self.check(name, "the id of a [[host]] of this file", prefix)
+    }
+
+    fn network_of(&self, name: &Spanned<String>) -> Result<Arc<Vnet>, FileError> {
+        let network = self.networks.get(name.as_ref()).cloned();
+        self.check(name, "the id of a [[network]] of this file", network)
+    }
+
+    fn slot(&self, slot: Option<&Spanned<u8>>, at: &Range<usize>) -> Result<Slot, FileError> {
+        match slot {
+            Some(raw) => match Slot::new(*raw.as_ref()) {
+                Ok(slot) if self.layout.has_slots() || slot == Slot::ZERO => Ok(slot),
+                Ok(_) => self.refuse(&raw.span(), format!("must be left out in layout {}", self.layout)),
+                Err(_) => self.refuse(&raw.span(), format!("must be 0 to 63, not {}", raw.as_ref())),
+            },
+            None if self.layout.has_slots() => {
+                self.refuse(at, "needs slot = 0 to 63, another for each of its host")
+            }
+            None => Ok(Slot::ZERO),
+        }
+    }
+
+    fn address(&self, text: &Spanned<String>, vnet: &Vnet) -> Result<Ipv4Addr, FileError> {
+        let parsed = text.as_ref().parse().ok().filter(|address| is_unicast(*address));
+        let address = self.check(text, "a unicast IPv4 address", parsed)?;
+        let inside =
+            vnet.subnets.is_empty() || vnet.subnets.iter().any(|subnet| is_host_of(&subnet.net, address));
+        if !inside {
+            let message = format!("{address} is no host address of a subnet of network {}", vnet.name);
+            return self.refuse(&text.span(), message);
+        }
+        if vnet.subnets.iter().any(|subnet| subnet.gateway == Some(address)) {
+            return self.refuse(&text.span(), format!("{address} is the gateway of network {}", vnet.name));
+        }
+        Ok(address)
+    }
+
+    fn put_mapping(
+        &mut self,
+        vnet: &Vnet,
+        text: &Spanned<String>,
+        locator: Locator,
+    ) -> Result<Ipv4Addr, FileError> {
+        let address = self.address(text, vnet)?;
+        let target = Target { vnet: vnet.id, ipv4: address };
+        let mapping = Mapping { locator, also_accept: None, live: true };
+        if self.state.mappings.insert(target, kept(mapping)).is_some() {
+            return self.refuse(&text.span(), format!("{address} is there already in network {}", vnet.name));
+        }
+        Ok(address)
+    }
+
+    fn locator(
+        &self,
+        prefix: HostPrefix,
+        slot: Slot,
+        vnet: VnetId,
+        at: &Range<usize>,
+    ) -> Result<Locator, FileError> {
+        Locator::new(self.layout, prefix, slot, vnet)
+            .map_err(|error| self.source.error(at, error.to_string()))
+    }
+
+    fn interface(&mut self, raw: &RawInterface) -> Result<(), FileError> {
+        let at = raw.id.span();
+        let id = raw.id.as_ref();
+        let legal = id.split_once('/').is_some_and(|(node, name)| is_id(node) && is_id(name));
+        let id = self.check(&raw.id, INTERFACE_LEGAL, legal.then(|| id.clone()))?;
+        if !self.interface_ids.insert(id.clone()) {
+            return self.refuse(&at, format!("interface {id} is there already"));
+        }
+        let prefix = self.host_of(&raw.host)?;
+        let vnet = self.network_of(&raw.network)?;
+        let slot = self.slot(raw.slot.as_ref(), &at)?;
+        if self.layout.has_slots()
+            && let Some(other) = self.slots.insert((prefix, slot), id.clone())
+        {
+            return self.refuse(&at, format!("slot {slot} of its host is interface {other}'s already"));
+        }
+        let locator = self.locator(prefix, slot, vnet.id, &at)?;
+        let mut addresses = Vec::new();
+        for text in raw.addresses.as_ref() {
+            addresses.push(self.put_mapping(&vnet, text, locator)?);
+        }
+        if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
+            return self.refuse(&raw.addresses.span(), format!("must be 1 to {MAX_ADDRESSES} addresses"));
+        }
+        addresses.sort_unstable();
+        let mac = match &raw.mac {
+            Some(text) => {
+                let mac = text.as_ref().parse::<MacAddr>().ok().filter(|mac| mac.is_station());
+                Some(self.check(text, "a station's MAC address, like 02:00:5e:10:00:01", mac)?)
+            }
+            None => None,
+        };
+        let attachment = raw.attachment.as_ref().map(|raw| self.attachment(raw)).transpose()?;
+        if raw.host.as_ref() != self.own_host {
+            return Ok(());
+        }
+        // Only this host's interfaces have to say how they are attached.
+        let Some(mac) = mac else {
+            return self.refuse(
+                &at,
+                format!("an interface of this host, {}, needs mac = its hardware address", self.own_host),
+            );
+        };
+        let Some(attachment) = attachment else {
+            let message = format!(
+                "an interface of this host, {}, needs attachment = {{ kind = \"veth\" or \"tap\", device = … }}",
+                self.own_host
+            );
+            return self.refuse(&at, message);
+        };
+        let device = attachment.device.as_str().to_owned();
+        if let Some(other) = self.devices.insert(device, id.clone()) {
+            return self.refuse(&at, format!("device {} is interface {other}'s already", attachment.device));
+        }
+        if self.state.interfaces.len() >= MAX_INTERFACES {
+            return self.refuse(&at, format!("this host has more than {MAX_INTERFACES} interfaces"));
+        }
+        self.state.vnets.insert(vnet.id, kept(vnet.clone()));
+        let id: Arc<str> = id.into();
+        let interface = Interface { id: id.clone(), vnet: vnet.id, slot, mac, addresses, attachment };
+        self.state.interfaces.insert(id, kept(Arc::new(interface)));
+        Ok(())
+    }
+
+    fn attachment(&self, raw: &RawAttachment) -> Result<Attachment, FileError> {
+        let kind = match raw.kind.as_ref().as_str() {
+            "veth" => Some(AttachmentKind::Veth),
+            "tap" => Some(AttachmentKind::Tap),
+            _ => None,
+        };
+        Ok(Attachment {
+            kind: self.check(&raw.kind, "veth or tap", kind)?,
+            device: self.check(&raw.device, DEVICE_NAME_LEGAL, DeviceName::new(raw.device.as_ref()))?,
+        })
+    }
+
+    fn mapping(&mut self, raw: &RawMapping) -> Result<(), FileError> {
+        let at = raw.address.span();
+        let prefix = self.host_of(&raw.host)?;
+        let vnet = self.network_of(&raw.network)?;
+        let slot = self.slot(raw.slot.as_ref(), &at)?;
+        let locator = self.locator(prefix, slot, vnet.id, &at)?;
+        self.put_mapping(&vnet, &raw.address, locator).map(|_| ())
+    }
+
+    /// The state, without the mappings of vnets that have no interface here.
+    fn finish(mut self) -> DesiredState {
+        let vnets = &self.state.vnets;
+        self.state.mappings.retain(|target, _| vnets.contains_key(&target.vnet));
+        self.state
+    }
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

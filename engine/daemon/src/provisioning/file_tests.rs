@@ -1,0 +1,126 @@
+use super::*;
+
+const SAMPLE: &str = include_str!("../../../../conf/static.toml");
+
+fn site(text: &str, own_host: &str) -> Result<DesiredState, FileError> {
+    parse(&Source::new(Path::new("static.toml"), text.to_owned()), own_host)
+}
+
+/// The message for the sample with a piece replaced.
+fn wrong(from: &str, to: &str) -> String {
+    assert!(SAMPLE.contains(from), "{from}");
+    let error = site(&SAMPLE.replacen(from, to, 1), "host-a").expect_err(to);
+    format!("{}: {}", error.field, error.message)
+}
+
+#[test]
+fn a_host_takes_its_interfaces_and_the_mappings_of_their_networks() {
+    let state = site(SAMPLE, "host-a").unwrap();
+    assert_eq!(state.host.unwrap().value.prefix.to_string(), "fd00:0:0:a::/64");
+    assert_eq!((state.interfaces.len(), state.vnets.len(), state.mappings.len()), (2, 2, 5));
+    let target = Target { vnet: VnetId::new(7).unwrap(), ipv4: Ipv4Addr::new(10, 0, 0, 7) };
+    let locator = state.mappings[&target].value.locator;
+    assert_eq!(locator.address(target.ipv4).to_string(), "fd00::b:0:7:a00:7");
+
+    // host-b has no interface in blue, so blue's mappings are not its business.
+    let state = site(SAMPLE, "host-b").unwrap();
+    assert_eq!((state.interfaces.len(), state.vnets.len(), state.mappings.len()), (1, 1, 3));
+}
+
+#[test]
+fn everything_wrong_in_a_site_is_refused_with_field_and_legal_values() {
+    let golden = [
+        (
+            "layout = \"slot64\"",
+            "layout = \"slot65\"",
+            "layout: must be slot64, plain72 or plain64, not \"slot65\"",
+        ),
+        (
+            "prefix = \"fd00:0:0:b::/64\"",
+            "prefix = \"fd00:0:0:a::/64\"",
+            "[[host]] prefix: fd00:0:0:a::/64 is host host-a's already",
+        ),
+        (
+            "prefix = \"fd00:0:0:b::/64\"",
+            "prefix = \"fd00:0:0:b::/60\"",
+            "[[host]] prefix: must be an IPv6 prefix of length 64, like fd00:0:0:a::/64, not \"fd00:0:0:b::/60\"",
+        ),
+        ("id = \"host-b\"", "id = \"host-a\"", "[[host]] id: host host-a is there already"),
+        ("id = \"host-a\"", "id = \"host-c\"", "[[host]]: must describe this engine's host, \"host-a\""),
+        ("vnet = 8", "vnet = 7", "[[network]] vnet: 7 is network red's already"),
+        ("vnet = 8", "vnet = 0", "[[network]] vnet: must be 1 to 16777215, not 0"),
+        ("id = \"blue\"", "id = \"red\"", "[[network]] id: network red is there already"),
+        (
+            "gateway = \"10.0.0.1\"",
+            "gateway = \"10.0.1.1\"",
+            "[[network]] subnets: subnets must be with a gateway that is a host address of its subnet, not 10.0.1.1 in 10.0.0.0/24",
+        ),
+        ("id = \"db/eth0\"", "id = \"web/eth0\"", "[[interface]] id: interface web/eth0 is there already"),
+        (
+            "id = \"db/eth0\"",
+            "id = \"db\"",
+            "[[interface]] id: must be <node>/<interface>, each 1 to 63 lower-case letters, digits and '-', not \"db\"",
+        ),
+        ("slot = 1", "slot = 0", "[[interface]] id: slot 0 of its host is interface web/eth0's already"),
+        ("slot = 1", "slot = 64", "[[interface]] slot: must be 0 to 63, not 64"),
+        ("slot = 0\n", "", "[[interface]] id: needs slot = 0 to 63, another for each of its host"),
+        (
+            "mac = \"02:00:5e:10:00:05\"",
+            "",
+            "[[interface]] id: an interface of this host, host-a, needs mac = its hardware address",
+        ),
+        (
+            "mac = \"02:00:5e:10:00:05\"",
+            "mac = \"03:00:5e:10:00:05\"",
+            "[[interface]] mac: must be a station's MAC address, like 02:00:5e:10:00:01, not \"03:00:5e:10:00:05\"",
+        ),
+        (
+            "\"10.0.0.6\", \"10.0.0.7\"",
+            "\"10.0.0.6\", \"10.0.0.5\"",
+            "[[interface]] addresses: 10.0.0.5 is there already in network red",
+        ),
+        (
+            "\"10.0.0.6\", \"10.0.0.7\"",
+            "\"10.0.1.6\"",
+            "[[interface]] addresses: 10.0.1.6 is no host address of a subnet of network red",
+        ),
+        (
+            "\"10.0.0.6\", \"10.0.0.7\"",
+            "\"10.0.0.1\"",
+            "[[interface]] addresses: 10.0.0.1 is the gateway of network red",
+        ),
+        ("\"10.0.0.6\", \"10.0.0.7\"", "", "[[interface]] addresses: must be 1 to 1024 addresses"),
+        (
+            "device = \"tap-shop\"",
+            "device = \"veth-web\"",
+            "[[interface]] id: device veth-web is interface web/eth0's already",
+        ),
+        (
+            "device = \"veth-web\"",
+            "device = \"veth,web\"",
+            "[[interface]] attachment: must be a kernel device name of 1 to 15 letters, digits, '_', '.' and '-', not \"veth,web\"",
+        ),
+        (
+            "network = \"blue\"\naddress",
+            "network = \"green\"\naddress",
+            "[[mapping]] network: must be the id of a [[network]] of this file, not \"green\"",
+        ),
+        (
+            "address = \"10.0.0.6\"",
+            "address = \"10.0.0.5\"",
+            "[[mapping]] address: 10.0.0.5 is there already in network blue",
+        ),
+    ];
+    for (from, to, message) in golden {
+        assert_eq!(wrong(from, to), message, "{from} -> {to}");
+    }
+}
+
+#[test]
+fn layouts_without_slots_take_none() {
+    let text = SAMPLE.replace("slot64", "plain64").replace("slot = 0\n", "").replace("slot = 1\n", "");
+    let state = site(&text, "host-a").unwrap();
+    assert_eq!(state.mappings.len(), 5);
+    let error = site(&SAMPLE.replace("slot64", "plain64"), "host-a");
+    assert_eq!(error.unwrap_err().message, "must be left out in layout plain64");
+}
