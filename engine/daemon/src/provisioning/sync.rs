@@ -1,0 +1,398 @@
+//! The client of the service's sync stream.
+//!
+//! Whatever the service sends is checked before it leaves this module. A message that fails a check is refused whole,
+//! the stream is ended, and the next one asks for a full snapshot.
+
+use super::desired::DesiredState;
+use super::model::{Host, Revision, What};
+use super::wire::{self, WireError};
+use super::{Applied, Connection, Event, InterfaceState, Report, Reports};
+use crate::config::ServiceConfig;
+use core::time::Duration;
+use hashbrown::HashMap;
+use overlane_api::sync::engine_message::Body as Outgoing;
+use overlane_api::sync::service_message::Body as Incoming;
+use overlane_api::sync::sync_client::SyncClient;
+use overlane_api::sync::{self as proto, EngineMessage, PROTOCOL_VERSION, ServiceMessage};
+use overlane_api::tls::{Credentials, TlsFiles};
+use overlane_dataplane::address::Layout;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+
+/// The client, and its channels to the reconciler.
+#[derive(Debug)]
+pub struct Client {
+    /// Where the service is.
+    pub service: ServiceConfig,
+    /// This host's id.
+    pub host: String,
+    /// The layout that the service must have, if configuration gives one.
+    pub layout: Option<Layout>,
+    /// How many interfaces the engine can attach.
+    pub capacity: u32,
+    /// To the reconciler.
+    pub events: mpsc::Sender<Event>,
+    /// What the data plane has applied.
+    pub applied: watch::Receiver<Applied>,
+    /// How the interfaces are.
+    pub reports: watch::Receiver<Arc<Reports>>,
+}
+
+/// Largest message that is taken.
+const MAX_MESSAGE: usize = 16 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+/// A service that does not answer a ping for this long is away.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+const BACKOFF_LEAST: Duration = Duration::from_millis(200);
+const BACKOFF_MOST: Duration = Duration::from_secs(10);
+/// A stream that lasted this long was a good one: the next attempt comes soon.
+const GOOD_STREAM: Duration = Duration::from_secs(30);
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("cannot reach {0}: {1}")]
+    Unreachable(String, String),
+    #[error("{0}")]
+    Tls(#[from] overlane_api::tls::TlsError),
+    #[error("the service ended the stream: {0}")]
+    Status(String),
+    #[error("the service closed the stream")]
+    Closed,
+    #[error("no Welcome within {} s", WELCOME_TIMEOUT.as_secs())]
+    NoWelcome,
+    #[error(
+        "the service speaks protocol version {0}, this engine {PROTOCOL_VERSION}; they may differ by one at most"
+    )]
+    Version(u32),
+    #[error("{0}")]
+    Disagreement(String),
+    #[error("refused a message: {0}")]
+    Refused(String),
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+}
+
+impl From<WireError> for Ended {
+    fn from(error: WireError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+fn refused(why: &str) -> Ended {
+    Ended::Refused(why.to_owned())
+}
+
+impl Client {
+    /// Keeps a stream to the service for as long as the reconciler takes events.
+    pub async fn run(mut self) {
+        let mut backoff = BACKOFF_LEAST;
+        let mut full = false;
+        let mut last_error = String::new();
+        loop {
+            let start = Instant::now();
+            let ended = match self.stream(full).await {
+                Err(Ended::ShuttingDown) => return,
+                Err(ended) => ended,
+                Ok(never) => match never {},
+            };
+            // What was refused comes again unless everything is asked for anew.
+            full = matches!(ended, Ended::Refused(_) | Ended::Disagreement(_));
+            let error = ended.to_string();
+            if error == last_error {
+                tracing::debug!(%error, "still without the provisioning service");
+            } else {
+                tracing::warn!(%error, "without the provisioning service; forwarding goes on with the last state");
+            }
+            if self.events.send(Event::Connection(Connection::Down(error.clone()))).await.is_err() {
+                return;
+            }
+            last_error = error;
+            if start.elapsed() > GOOD_STREAM {
+                backoff = BACKOFF_LEAST;
+                last_error.clear();
+            }
+            tokio::select! {
+                () = tokio::time::sleep(jitter(backoff)) => {}
+                () = self.events.closed() => return,
+            }
+            backoff = (backoff * 2).min(BACKOFF_MOST);
+        }
+    }
+
+    async fn connect(&self) -> Result<SyncClient<Channel>, Ended> {
+        let unreachable = |error: &tonic::transport::Error| {
+            Ended::Unreachable(self.service.address.clone(), sources(error))
+        };
+        // Read each time, so that a renewed certificate is used.
+        let credentials = Credentials::load(&TlsFiles {
+            ca: self.service.ca.clone(),
+            certificate: self.service.certificate.clone(),
+            key: self.service.key.clone(),
+        })?;
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.service.address))
+            .and_then(|endpoint| endpoint.tls_config(credentials.grpc_client(&self.service.server_name)))
+            .map_err(|error| unreachable(&error))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true);
+        let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
+        Ok(SyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// One stream, from connecting to its end.
+    async fn stream(&mut self, full: bool) -> Result<core::convert::Infallible, Ended> {
+        let mut client = self.connect().await?;
+        let applied = *self.applied.borrow_and_update();
+        let last_applied = applied.revision.filter(|_| !full);
+        let (out, outgoing) = mpsc::channel(16);
+        let hello = proto::Hello {
+            protocol_version: PROTOCOL_VERSION,
+            last_applied: last_applied.map(wire::encode_revision),
+            engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+            capacity: self.capacity,
+        };
+        let hello = EngineMessage { body: Some(Outgoing::Hello(hello)) };
+        out.try_send(hello).map_err(|_| Ended::Closed)?;
+        let welcome = async {
+            let response = client.subscribe(ReceiverStream::new(outgoing)).await.map_err(|s| status(&s))?;
+            let mut incoming = response.into_inner();
+            let message = next(&mut incoming).await?;
+            Ok::<_, Ended>((message, incoming))
+        };
+        let (message, incoming) =
+            tokio::time::timeout(WELCOME_TIMEOUT, welcome).await.map_err(|_| Ended::NoWelcome)??;
+        let (host, service_version) = self.welcome(message)?;
+        if last_applied.is_some() && applied.layout != Some(host.layout) {
+            let message =
+                format!("the substrate's layout is {} now; asking for everything anew", host.layout);
+            return Err(Ended::Disagreement(message));
+        }
+        tracing::info!(host = %host.id, prefix = %host.prefix, %service_version, "in contact with the provisioning service");
+        let layout = host.layout;
+        let up = Event::Connection(Connection::Up { host: host.clone(), service_version });
+        let mut session = Session {
+            layout,
+            host,
+            incoming,
+            out,
+            reached: last_applied,
+            staged: None,
+            event: Some(up),
+            ack: None,
+            reported: HashMap::new(),
+        };
+        session.run(self).await
+    }
+
+    fn welcome(&self, message: ServiceMessage) -> Result<(Host, String), Ended> {
+        let Some(Incoming::Welcome(welcome)) = message.body else {
+            return Err(refused("the first message must be Welcome"));
+        };
+        if proto::negotiate(welcome.protocol_version).is_none() {
+            return Err(Ended::Version(welcome.protocol_version));
+        }
+        let host = wire::host(welcome.host.as_ref().ok_or_else(|| refused("Welcome without host"))?)?;
+        if host.id != self.host {
+            let message =
+                format!("[engine] host is {:?}, and the service takes us for {:?}", self.host, host.id);
+            return Err(Ended::Disagreement(message));
+        }
+        if let Some(layout) = self.layout
+            && layout != host.layout
+        {
+            let message = format!("[substrate] layout is {layout}, and the service says {}", host.layout);
+            return Err(Ended::Disagreement(message));
+        }
+        let version = welcome.service_version.chars().filter(|c| !c.is_control()).take(64).collect();
+        Ok((host, version))
+    }
+}
+
+/// One stream after its Welcome.
+struct Session {
+    layout: Layout,
+    host: Host,
+    incoming: Streaming<ServiceMessage>,
+    out: mpsc::Sender<EngineMessage>,
+    /// The revision that the last event brings the reconciler to.
+    reached: Option<Revision>,
+    /// The snapshot that is coming in.
+    staged: Option<DesiredState>,
+    /// The event that waits for the reconciler; nothing is read from the service meanwhile.
+    event: Option<Event>,
+    ack: Option<Revision>,
+    reported: HashMap<Arc<str>, Report>,
+}
+
+impl Session {
+    async fn run(&mut self, client: &mut Client) -> Result<core::convert::Infallible, Ended> {
+        let out = self.out.clone();
+        loop {
+            let next_out = self.next_out(&client.reports.borrow());
+            tokio::select! {
+                permit = client.events.reserve(), if self.event.is_some() => {
+                    let permit = permit.map_err(|_| Ended::ShuttingDown)?;
+                    if let Some(event) = self.event.take() {
+                        permit.send(event);
+                    }
+                }
+                message = next(&mut self.incoming), if self.event.is_none() => {
+                    self.event = self.take(message?)?;
+                }
+                permit = out.reserve(), if next_out.is_some() => {
+                    let permit = permit.map_err(|_| Ended::Closed)?;
+                    if let Some(body) = next_out {
+                        self.note_sent(&body, &client.reports.borrow());
+                        permit.send(EngineMessage { body: Some(body) });
+                    }
+                }
+                changed = client.applied.changed() => {
+                    changed.map_err(|_| Ended::ShuttingDown)?;
+                    let applied = client.applied.borrow_and_update().revision;
+                    // Only what this stream has brought, or what it began from, means something to its service.
+                    self.ack = applied.filter(|applied| self.covers(*applied)).or(self.ack);
+                }
+                changed = client.reports.changed() => {
+                    changed.map_err(|_| Ended::ShuttingDown)?;
+                    let reports = client.reports.borrow_and_update();
+                    self.reported.retain(|id, _| reports.contains_key(id));
+                }
+            }
+        }
+    }
+
+    fn covers(&self, applied: Revision) -> bool {
+        self.reached.is_some_and(|reached| {
+            reached.incarnation == applied.incarnation && applied.number <= reached.number
+        })
+    }
+
+    /// What is to be said next: acknowledgements first, then the first report that the service does not have.
+    fn next_out(&self, reports: &Reports) -> Option<Outgoing> {
+        if let Some(revision) = self.ack {
+            return Some(Outgoing::Ack(proto::Ack { revision: Some(wire::encode_revision(revision)) }));
+        }
+        let (id, report) = reports.iter().find(|(id, report)| self.reported.get(*id) != Some(*report))?;
+        let state = match report.state {
+            InterfaceState::Defined => proto::InterfaceState::Defined,
+            InterfaceState::Attached => proto::InterfaceState::Attached,
+            InterfaceState::Live => proto::InterfaceState::Live,
+            InterfaceState::Gone => proto::InterfaceState::Gone,
+        };
+        Some(Outgoing::InterfaceReport(proto::InterfaceReport {
+            interface_id: id.to_string(),
+            state: state.into(),
+            detail: report.detail.clone(),
+        }))
+    }
+
+    fn note_sent(&mut self, body: &Outgoing, reports: &Reports) {
+        match body {
+            Outgoing::Ack(_) => self.ack = None,
+            Outgoing::InterfaceReport(sent) => {
+                if let Some((id, report)) = reports.get_key_value(sent.interface_id.as_str()) {
+                    self.reported.insert(id.clone(), report.clone());
+                }
+            }
+            Outgoing::Hello(_) => {}
+        }
+    }
+
+    /// Takes one message; an event when it completes one.
+    fn take(&mut self, message: ServiceMessage) -> Result<Option<Event>, Ended> {
+        match message.body.ok_or_else(|| refused("a message without body"))? {
+            Incoming::Welcome(_) => Err(refused("a second Welcome")),
+            Incoming::SnapshotBegin(begin) => {
+                let revision = wire::revision(begin.revision.as_ref())?;
+                let mut staged = DesiredState { revision: Some(revision), ..DesiredState::default() };
+                let host = What::PutHost(self.host.clone());
+                let _ = staged.apply(super::model::Change { revision: 0, what: host });
+                self.staged = Some(staged);
+                Ok(None)
+            }
+            Incoming::SnapshotPart(part) => {
+                let layout = self.layout;
+                let staged =
+                    self.staged.as_mut().ok_or_else(|| refused("a snapshot part outside a snapshot"))?;
+                for change in part.changes {
+                    let change = wire::change(change, layout)?;
+                    if let What::DeleteVnet(_) | What::DeleteInterface(_) | What::DeleteMapping(_) =
+                        change.what
+                    {
+                        return Err(refused("a deletion in a snapshot"));
+                    }
+                    staged.apply(change).map_err(|error| Ended::Refused(error.to_string()))?;
+                }
+                Ok(None)
+            }
+            Incoming::SnapshotEnd(end) => {
+                let revision = wire::revision(end.revision.as_ref())?;
+                let staged = self.staged.take().ok_or_else(|| refused("the end of no snapshot"))?;
+                if staged.revision != Some(revision) {
+                    return Err(refused("a snapshot that ends with another revision than it began with"));
+                }
+                self.reached = Some(revision);
+                Ok(Some(Event::Snapshot(Box::new(staged))))
+            }
+            Incoming::Delta(delta) => {
+                if self.staged.is_some() {
+                    return Err(refused("a delta inside a snapshot"));
+                }
+                let revision = wire::revision(delta.revision.as_ref())?;
+                let reached = self.reached.ok_or_else(|| refused("a delta without a snapshot before it"))?;
+                if reached.incarnation != revision.incarnation {
+                    return Err(refused("a delta of another incarnation"));
+                }
+                if revision.number <= reached.number {
+                    tracing::debug!(%revision, %reached, "a delta that is known already");
+                    return Ok(None);
+                }
+                let changes = delta.changes.unwrap_or_default().changes;
+                let changes = changes
+                    .into_iter()
+                    .map(|change| wire::change(change, self.layout))
+                    .collect::<Result<Vec<_>, _>>()?;
+                self.reached = Some(revision);
+                Ok(Some(Event::Delta { revision, changes }))
+            }
+        }
+    }
+}
+
+async fn next(incoming: &mut Streaming<ServiceMessage>) -> Result<ServiceMessage, Ended> {
+    incoming.message().await.map_err(|error| status(&error))?.ok_or(Ended::Closed)
+}
+
+fn status(status: &tonic::Status) -> Ended {
+    let message: String = status.message().chars().filter(|c| !c.is_control()).take(256).collect();
+    Ended::Status(format!("{:?}: {message}", status.code()))
+}
+
+/// An error with its causes: TLS failures hide three levels deep.
+fn sources(error: &dyn core::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Half to one and a half times `duration`, so that engines do not come back all at once.
+fn jitter(duration: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish() as u32;
+    duration / 2 + duration.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
