@@ -8,11 +8,16 @@ pub mod address;
 pub mod buffer;
 pub mod counters;
 pub mod drop;
+mod header;
 pub mod id;
 pub mod mac;
+mod offload;
 pub mod packet;
 pub mod pipeline;
+pub mod segment;
 pub mod snapshot;
-pub mod wire;
+mod stage;
 #[allow(unsafe_code)]
 pub mod table;
+mod translate;
+pub mod wire;

@@ -16,7 +16,8 @@ use std::sync::Arc;
 pub struct HostSnapshot {
     /// The substrate's address layout.
     pub layout: Layout,
-    /// This host's prefix; `None` until provisioning has told it, and then nothing is forwarded.
+    /// This host's prefix; `None` until provisioning has told it, and until then nothing goes to or comes from the
+    /// substrate.
     pub prefix: Option<HostPrefix>,
     /// What each port is for, by [`PortId::index`].
     pub ports: Vec<PortRole>,

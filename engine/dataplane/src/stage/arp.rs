@@ -1,0 +1,82 @@
+//! From a node: ARP. The engine answers in place, with dummy MACs, for gateways and for live destinations that the asker
+//! may reach; it learns nothing from what nodes say.
+
+use super::{FromNode, authorise};
+use crate::drop::DropReason;
+use crate::header::contiguous;
+use crate::mac::MacAddr;
+use crate::packet::{Offload, Packet};
+use crate::pipeline::{BURST, Outbox};
+use crate::table::mapping::{MappingKey, MappingTable};
+use crate::table::qsbr::Reader;
+use crate::wire::{WireError, arp, ethernet};
+use arrayvec::ArrayVec;
+
+const FRAME: usize = ethernet::LENGTH + arp::LENGTH;
+
+/// Answers or drops each packet.
+pub(crate) fn run<P: Packet>(
+    node: &FromNode<'_>,
+    table: &MappingTable,
+    reader: &Reader,
+    arps: &mut ArrayVec<P, BURST>,
+    out: &mut impl Outbox<P>,
+) {
+    for mut packet in arps.drain(..) {
+        match answer(node, table, reader, &mut packet) {
+            Ok(()) => out.transmit(node.interface.port, packet),
+            Err(reason) => node.drops.count(reason),
+        }
+    }
+}
+
+/// Turns a request into its answer, if it deserves one.
+fn answer(
+    node: &FromNode<'_>,
+    table: &MappingTable,
+    reader: &Reader,
+    packet: &mut impl Packet,
+) -> Result<(), DropReason> {
+    contiguous(packet, FRAME)?;
+    let interface = node.interface;
+    let bytes = packet.head().get(ethernet::LENGTH..).unwrap_or(&[]);
+    let asked = arp::Packet::new_checked(bytes).map_err(|error| match error {
+        WireError::Truncated => DropReason::FrameTruncated,
+        WireError::Malformed => DropReason::ArpMalformed,
+    })?;
+
+    let probe = asked.sender.is_unspecified() && asked.operation == arp::Operation::Request;
+    if asked.sender_mac != interface.mac || !(probe || interface.addresses.contains(&asked.sender)) {
+        return Err(DropReason::ArpSpoofed);
+    }
+    if asked.operation == arp::Operation::Reply {
+        return Err(DropReason::ArpAbsorbed);
+    }
+    if interface.addresses.contains(&asked.target) {
+        // Its own address: a probe for a duplicate (RFC 5227), or an announcement.
+        return Err(if probe { DropReason::ArpProbeOwn } else { DropReason::ArpAbsorbed });
+    }
+    let vnet = &interface.vnet;
+    if !vnet.is_gateway(asked.target) {
+        let mapping = table.lookup(reader, MappingKey::new(vnet.id, asked.target));
+        if !mapping.is_some_and(|mapping| mapping.live) || authorise::verdict(vnet.id, vnet.id).is_err() {
+            return Err(DropReason::ArpTargetUnknown);
+        }
+    }
+
+    let dummy = MacAddr::dummy(vnet.id, asked.target);
+    let reply = arp::Packet {
+        operation: arp::Operation::Reply,
+        sender_mac: dummy,
+        sender: asked.target,
+        target_mac: asked.sender_mac,
+        target: asked.sender,
+    };
+    packet.truncate(FRAME);
+    packet.set_offload(Offload::default());
+    let frame: &mut [u8; FRAME] = packet.head_mut().first_chunk_mut().ok_or(DropReason::FrameTruncated)?;
+    let (header, body) = frame.split_first_chunk_mut().ok_or(DropReason::FrameTruncated)?;
+    ethernet::emit(header, interface.mac, dummy, ethernet::ethertype::ARP);
+    reply.emit(body.first_chunk_mut().ok_or(DropReason::FrameTruncated)?);
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! Whole engines without I/O: real bytes into a port of one, over the substrate, out of a port of the other.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails should panic where it fails"
+)]
+
+mod arp;
+mod delivery;
+mod frames;
+mod oracle;
+mod refusals;
+mod world;
