@@ -18,8 +18,13 @@ help: ## Shows this list
 deps: ## Installs the Debian packages that are missing (the other targets do that too)
 	@scripts/install-deps
 
+# Asked for before anything long, not after it.
+.PHONY: root
+root:
+	@scripts/as-root true
+
 .PHONY: demo
-demo: deps ## Shows the whole system at work in a lab on this machine
+demo: deps root ## Shows the whole system at work in a lab on this machine
 	cargo build --release --locked -p overlane-engine -p overlane-control -p overlane-cli --bins
 	scripts/as-root $(target)/release/overlane lab demo
 
@@ -44,7 +49,7 @@ bench: deps ## Runs the benches
 	cargo bench --locked -p overlane-benches
 
 .PHONY: clean-lab
-clean-lab: deps ## Takes down the lab and the demo's, also what a crash left behind
+clean-lab: deps root ## Takes down the lab and the demo's, also what a crash left behind
 	cargo build --locked -p overlane-cli --bins
 	scripts/as-root $(target)/debug/overlane lab down
 	scripts/as-root $(target)/debug/overlane lab --name demo down
