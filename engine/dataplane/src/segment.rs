@@ -16,9 +16,9 @@ use crate::wire::{ipv4, ipv6, protocol, tcp, udp};
 pub struct Capabilities {
     /// Completes partial checksums.
     pub checksum: bool,
-    /// Cuts TCP over IPv4 and IPv6.
+    /// Cuts TCP over IPv4 and IPv6, and completes the checksums of the segments.
     pub tcp_segmentation: bool,
-    /// Cuts UDP over IPv4 and IPv6.
+    /// Cuts UDP over IPv4 and IPv6, and completes the checksums of the segments.
     pub udp_segmentation: bool,
 }
 
@@ -41,8 +41,7 @@ pub fn finish<K: Pool>(
         if !can {
             return cut(pool, capabilities, packet, segmentation, emit);
         }
-    }
-    if let Checksum::Partial { start, offset } = offload.checksum
+    } else if let Checksum::Partial { start, offset } = offload.checksum
         && !capabilities.checksum
     {
         complete(&mut packet, usize::from(start), usize::from(offset))?;
@@ -58,8 +57,7 @@ fn complete(packet: &mut impl Packet, start: usize, offset: usize) -> Result<(),
     // The field is part of the sum: it brings the pseudo-header in. UDP must not have zero, and to the others both
     // zeros are the same.
     write_word(packet, start + offset, nonzero(sum.checksum()))?;
-    let offload = packet.offload();
-    packet.set_offload(Offload { checksum: Checksum::Verified, ..offload });
+    packet.set_offload(Offload::default());
     Ok(())
 }
 

@@ -11,5 +11,7 @@ mod arp;
 mod delivery;
 mod frames;
 mod oracle;
+mod properties;
 mod refusals;
+mod segmentation;
 mod world;

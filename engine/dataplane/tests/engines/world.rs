@@ -11,6 +11,7 @@ use overlane_dataplane::id::{PortId, Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::packet::{Offload, Packet};
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
+use overlane_dataplane::segment::Capabilities;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
 use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, mapping_table};
 use overlane_dataplane::table::qsbr::{Domain, Reader};
@@ -131,6 +132,13 @@ impl Outcome {
     }
 }
 
+/// What came of finishing a packet in software.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) frames: Vec<Sent>,
+    pub(crate) result: Result<(), DropReason>,
+}
+
 #[derive(Default)]
 struct Collected {
     sent: Vec<(PortId, HeapPacket)>,
@@ -191,6 +199,11 @@ pub(crate) fn engine_address(host: usize) -> Ipv6Addr {
 impl Engine {
     /// The engine of `host` in the test's world.
     pub(crate) fn new(layout: Layout, host: usize) -> Self {
+        Self::with_pool(layout, host, 4096)
+    }
+
+    /// The same with a pool of `limit` packets.
+    pub(crate) fn with_pool(layout: Layout, host: usize, limit: usize) -> Self {
         let subnet = |third: u8| Subnet {
             net: format!("10.0.{third}.0/24").parse().unwrap(),
             gateway: Some(Ipv4Addr::new(10, 0, third, 1)),
@@ -244,7 +257,7 @@ impl Engine {
             };
             mappings.insert(MappingKey::new(vnet(node.vnet), node.ipv4), mapping).unwrap();
         }
-        let pool = HeapPool::new(HeapOptions { limit: 4096, ..HeapOptions::default() });
+        let pool = HeapPool::new(HeapOptions { limit, ..HeapOptions::default() });
         let pipeline = Pipeline::new(WORKER, table, pool.clone());
         Self { pool, snapshot, mappings, pipeline, reader, before: BTreeMap::new() }
     }
@@ -347,6 +360,27 @@ impl Engine {
             all.insert(format!("{name} tx_bytes"), traffic.tx_bytes.get());
         }
         all
+    }
+
+    /// A packet of these bytes, cut into segments at `cuts`, with this offload.
+    pub(crate) fn packet(&self, frame: &[u8], cuts: &[usize], offload: Offload) -> HeapPacket {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| (*cut).min(frame.len())).collect();
+        cuts.extend([0, frame.len()]);
+        cuts.sort_unstable();
+        let mut packet = self.pool.packet_of(cuts.windows(2).map(|cut| &frame[cut[0]..cut[1]])).unwrap();
+        packet.set_offload(offload);
+        packet
+    }
+
+    /// What a port with `capabilities` sends for a packet that left the pipeline.
+    pub(crate) fn finish(&self, capabilities: Capabilities, sent: &Sent, cuts: &[usize]) -> Finished {
+        let packet = self.packet(&sent.bytes, cuts, sent.offload);
+        let mut frames = Vec::new();
+        let result = self.pipeline.finish(capabilities, packet, |packet| {
+            frames.push(Sent { port: sent.port, bytes: bytes(&packet), offload: packet.offload() });
+        });
+        assert_eq!(self.pool.outstanding(), 0, "a packet leaked");
+        Finished { frames, result }
     }
 
     /// A frame that must be dropped, for one reason, counted in one place.
