@@ -2,6 +2,7 @@
 
 use super::compare::Way;
 use super::hash::Hasher;
+use super::region::Region;
 use crate::table::sync::{Acquire, AtomicU64, Relaxed, Release};
 use core::sync::atomic::AtomicU32;
 
@@ -43,8 +44,8 @@ pub(super) struct Place {
 
 /// Lines of one size. The control thread writes, readers read; a resize makes another.
 pub(super) struct Lines {
-    keys: Box<[KeyLine]>,
-    indices: Box<[IndexLine]>,
+    keys: Region<KeyLine>,
+    indices: Region<IndexLine>,
     /// Buckets that are somebody's home; [`PROBES`] - 1 more follow, so that no search wraps around.
     homes: u32,
     hasher: Hasher,
@@ -56,8 +57,8 @@ impl Lines {
         let homes = homes.max(1);
         let buckets = homes as usize + PROBES - 1;
         Self {
-            keys: (0..buckets).map(|_| KeyLine::default()).collect(),
-            indices: (0..buckets).map(|_| IndexLine::default()).collect(),
+            keys: Region::new(buckets, KeyLine::default),
+            indices: Region::new(buckets, IndexLine::default),
             homes,
             hasher,
         }
@@ -70,13 +71,13 @@ impl Lines {
     /// Bytes of a bucket.
     pub(super) const BUCKET_BYTES: usize = size_of::<KeyLine>() + size_of::<IndexLine>();
 
-    pub(super) const fn buckets(&self) -> usize {
+    pub(super) fn buckets(&self) -> usize {
         self.keys.len()
     }
 
     /// Bytes of all lines.
     pub(super) fn bytes(&self) -> usize {
-        size_of_val::<[KeyLine]>(&self.keys) + size_of_val::<[IndexLine]>(&self.indices)
+        self.keys.bytes() + self.indices.bytes()
     }
 
     /// The bucket where the search for a key begins. Monotonic in the hash, so that a resize keeps the order.
@@ -179,7 +180,7 @@ impl Lines {
 
     /// Every key with its value slot, in the order of buckets.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u64, u32)> {
-        self.keys.iter().zip(&self.indices).flat_map(|(keys, indices)| {
+        self.keys.iter().zip(self.indices.iter()).flat_map(|(keys, indices)| {
             let entries = keys.words.iter().zip(&indices.slots);
             entries.filter_map(|(key, slot)| {
                 let key = key.load(Relaxed);

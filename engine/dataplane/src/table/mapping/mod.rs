@@ -17,6 +17,7 @@
 mod compare;
 mod hash;
 mod lines;
+mod region;
 mod slots;
 mod table;
 mod writer;
@@ -83,6 +84,9 @@ pub struct Mapping {
     pub live: bool,
 }
 
+// A power of two: a value never lies across two cache lines, and a chunk of them fills huge pages.
+const _: () = assert!(size_of::<Mapping>() == 32);
+
 /// The mapping table, for readers.
 pub type MappingTable = Table<Mapping>;
 
@@ -97,5 +101,7 @@ pub fn mapping_table(domain: &Arc<Domain>, expected: usize, seed: [u64; 2]) -> (
     Writer::new(domain, expected, seed)
 }
 
+#[cfg(all(test, not(loom)))]
+mod stress;
 #[cfg(all(test, not(loom)))]
 mod tests;

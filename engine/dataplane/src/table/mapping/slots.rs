@@ -1,10 +1,11 @@
 //! Value slots: where values lie, in chunks that never move.
 
+use super::region::Region;
 use crate::table::sync::{Acquire, AtomicPtr, Relaxed, Release};
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 /// Slots of a chunk: 65,536.
 const CHUNK_BITS: u32 = 16;
@@ -14,12 +15,12 @@ const CHUNKS: u32 = 1024;
 /// Slots of a table.
 pub(super) const SLOTS: u32 = CHUNKS * CHUNK;
 
-type Chunk<V> = [UnsafeCell<MaybeUninit<V>>];
+type Cell<V> = UnsafeCell<MaybeUninit<V>>;
 
 /// The value slots of a table. Which are in use is the writer's business.
 pub(super) struct Slots<V> {
     /// Each null, or the first of a chunk's slots.
-    chunks: Box<[AtomicPtr<UnsafeCell<MaybeUninit<V>>>]>,
+    chunks: Box<[AtomicPtr<Cell<V>>]>,
     owns: PhantomData<V>,
 }
 
@@ -39,8 +40,8 @@ impl<V: Copy> Slots<V> {
         if let Some(place) = self.chunks.get((slot >> CHUNK_BITS) as usize)
             && place.load(Relaxed).is_null()
         {
-            let chunk: Box<Chunk<V>> = (0..CHUNK).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
-            place.store(Box::into_raw(chunk).cast(), Release);
+            let chunk = Region::new(CHUNK as usize, || Cell::<V>::new(MaybeUninit::uninit()));
+            place.store(chunk.into_raw(), Release);
         }
     }
 
@@ -68,7 +69,7 @@ impl<V: Copy> Slots<V> {
     /// # Safety
     /// `ensure(slot)` was called, in an order that the caller sees, and the chunk was not released since.
     #[inline(always)]
-    unsafe fn address(&self, slot: u32) -> *const UnsafeCell<MaybeUninit<V>> {
+    unsafe fn address(&self, slot: u32) -> *const Cell<V> {
         debug_assert!(slot < SLOTS);
         // SAFETY: the slot is one that `ensure` took, so it is below SLOTS and its chunk is in the directory.
         unsafe {
@@ -115,7 +116,7 @@ impl<V: Copy> Slots<V> {
     /// Bytes of all chunks and their directory.
     pub(super) fn bytes(&self) -> usize {
         let chunks = self.chunks.iter().filter(|chunk| !chunk.load(Relaxed).is_null()).count();
-        chunks * CHUNK as usize * size_of::<V>() + size_of_val::<[AtomicPtr<_>]>(&self.chunks)
+        chunks * Region::<Cell<V>>::bytes_of(CHUNK as usize) + size_of_val::<[AtomicPtr<_>]>(&self.chunks)
     }
 }
 
@@ -123,10 +124,10 @@ impl<V: Copy> Slots<V> {
 ///
 /// # Safety
 /// `chunk` is null or came from `Slots::ensure`, and the caller is its only owner.
-unsafe fn free<V>(chunk: *mut UnsafeCell<MaybeUninit<V>>) {
-    if !chunk.is_null() {
+unsafe fn free<V>(chunk: *mut Cell<V>) {
+    if let Some(chunk) = NonNull::new(chunk) {
         // SAFETY: the caller's promise; `ensure` made it of this length.
-        drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(chunk, CHUNK as usize)) });
+        drop(unsafe { Region::from_raw(chunk, CHUNK as usize) });
     }
 }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::table::Reader;
 use proptest::prelude::*;
 
-const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+pub(super) const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 
 fn key(number: u32) -> MappingKey {
     MappingKey::new(VnetId::new(1 + number % 3).unwrap(), Ipv4Addr::from_bits(number))
@@ -151,4 +151,142 @@ fn insert(
         }
     }
     Ok(())
+}
+
+#[test]
+fn a_reader_that_stops_fills_limbo_and_no_more_and_removals_take_effect_meanwhile() {
+    const LIMBO: usize = 16;
+    let (mut writer, table, mut stopped) = table_of(LIMBO, 1000);
+    let reader = writer.domain().register("new look-ups").unwrap();
+    for number in 0..600 {
+        writer.insert(key(number), 0).unwrap();
+    }
+    let before = writer.memory();
+    for round in 1..=50 {
+        for number in 0..300 {
+            writer.insert(key(number), round).unwrap();
+        }
+        assert!(writer.in_limbo() <= LIMBO);
+    }
+    assert!(writer.is_behind());
+    for number in 200..600 {
+        assert!(writer.remove(key(number)).is_some());
+        assert_eq!(table.lookup(&reader, key(number)), None);
+    }
+    // A removed key that returns waits; those that keep coming and going are refused, and nothing grows.
+    assert_eq!(writer.insert(key(599), 7), Ok(None));
+    assert_eq!((writer.get(key(599)), table.lookup(&reader, key(599))), (Some(7), None));
+    assert_eq!(writer.insert(key(5_000), 1), Err(TableFull::Behind));
+    assert_eq!((writer.in_limbo(), writer.len()), (LIMBO, 201));
+    assert_eq!(writer.memory().values, before.values);
+    // It catches up, a limbo full each time the readers have moved on.
+    drop(reader);
+    while writer.is_behind() {
+        stopped.quiesce();
+        writer.maintain();
+    }
+    for number in 0..600 {
+        let expected = (number < 200).then_some(50).or((number == 599).then_some(7));
+        assert_eq!(table.lookup(&stopped, key(number)).copied(), expected, "{number}");
+    }
+    assert_eq!(writer.insert(key(5_000), 1), Ok(None));
+}
+
+#[test]
+fn sequential_addresses_of_one_tenant_spread_like_any_others() {
+    for seed in [SEED, [0, 0], [1, 2]] {
+        let domain = Domain::new(1, 64);
+        let (mut writer, _table) = Writer::new(&domain, 100_000, seed);
+        // What a tenant can choose: runs, strides of powers of two, one bit at a time.
+        let patterns: [fn(u32) -> u32; 3] = [|i| i, |i| i.rotate_left(8), |i| i << 15];
+        for (vnet, pattern) in (1..).zip(patterns) {
+            for number in 0..33_000 {
+                let key = MappingKey::new(VnetId::new(vnet).unwrap(), Ipv4Addr::from_bits(pattern(number)));
+                writer.insert(key, number).unwrap();
+            }
+        }
+        let lines = writer.lines();
+        let mut homes = vec![0u32; lines.homes() as usize];
+        for (word, _) in lines.entries() {
+            homes[lines.home(word) as usize] += 1;
+        }
+        // About 4.8 keys call a bucket home; of a Poisson distribution with that mean, 6 % are beyond 8 and one in
+        // ten million beyond 20.
+        let crowded = homes.iter().filter(|keys| **keys > 8).count();
+        assert!(crowded * 100 < homes.len() * 8, "{crowded} of {} buckets overflow", homes.len());
+        assert!(homes.iter().all(|keys| *keys <= 20), "{:?}", homes.iter().max());
+    }
+}
+
+#[test]
+fn a_mapping_takes_at_most_64_bytes_while_the_table_grows_and_shrinks() {
+    let (mut writer, _table, mut reader) = table_of::<[u8; 32]>(256, 0);
+    let mut turn = |writer: &mut Writer<_>, number: u32| {
+        if number % 100 == 99 {
+            reader.quiesce();
+            writer.maintain();
+        }
+        if number % 10_000 == 9_999 {
+            // What the last change or the first maintenance began, the second ends.
+            reader.quiesce();
+            writer.maintain();
+            reader.quiesce();
+            writer.maintain();
+            let (memory, mappings) = (writer.memory(), writer.len());
+            // Beside a chunk that is not full, and huge pages that are not.
+            let slack = 3 * (2 << 20) + 64 * 1024;
+            assert!(memory.resize == 0 && memory.total() <= 64 * mappings + slack, "{memory:?}, {mappings}");
+        }
+    };
+    for number in 0..500_000 {
+        writer.insert(key(number), [number as u8; 32]).unwrap();
+        turn(&mut writer, number);
+    }
+    for number in 0..490_000 {
+        // Scattered over the slots.
+        writer.remove(key(number / 7 + number % 7 * 70_000)).unwrap();
+        turn(&mut writer, number);
+    }
+    assert_eq!(writer.len(), 10_000);
+}
+
+#[test]
+fn readers_go_on_when_the_writer_is_gone() {
+    let (mut writer, table, reader) = table_of(8, 0);
+    for number in 0..1000 {
+        writer.insert(key(number), number).unwrap();
+    }
+    // The reader has not moved since the table began to grow: old lines are still held back.
+    assert!(writer.memory().resize > 0);
+    drop(writer);
+    assert_eq!(table.lookup(&reader, key(999)), Some(&999));
+}
+
+#[test]
+fn every_way_to_compare_finds_the_same_words() {
+    let lines = super::lines::Lines::new(1, super::hash::Hasher::new(SEED));
+    let line = lines.line(0);
+    for (i, word) in line.words.iter().enumerate() {
+        word.store(
+            [0, 1, 2, 1 << 32, u64::MAX, 1 << 63, 0, 1 << 32 | 1][i],
+            core::sync::atomic::Ordering::Relaxed,
+        );
+    }
+    for word in [0, 1, 2, 3, 1 << 32, 1 << 32 | 1, 1 << 63, u64::MAX, 0xffff_ffff] {
+        // SAFETY: each is called only where the processor has its instructions.
+        unsafe {
+            use super::compare::{Scalar, Way};
+            let mask = Scalar::equal(line, word);
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            {
+                use super::compare::{Avx2, Avx512};
+                assert!(!Compare::Avx2.is_available() || Avx2::equal(line, word) == mask, "{word:#x}");
+                assert!(!Compare::Avx512.is_available() || Avx512::equal(line, word) == mask, "{word:#x}");
+            }
+            let expected = line.words.iter().rev().fold(0, |mask, own| {
+                mask << 1 | u32::from(own.load(core::sync::atomic::Ordering::Relaxed) == word)
+            });
+            assert_eq!(mask, expected, "{word:#x}");
+        }
+    }
 }

@@ -100,6 +100,8 @@ pub struct Writer<V: Copy + Send + Sync + 'static> {
     listed: usize,
     /// Pending keys that are not in the lines, and shall be.
     unlisted: usize,
+    /// Pending keys whose removed word and value wait for limbo to have room.
+    withheld: usize,
     generation: u32,
     /// For each bucket, how many keys have gone past it for want of room; at most 15 buckets of 8.
     overflowed: Vec<u8>,
@@ -143,6 +145,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
             least_homes: homes,
             listed: 0,
             unlisted: 0,
+            withheld: 0,
             generation: 0,
             overflowed: vec![0; buckets],
             free: Vec::new(),
@@ -157,6 +160,18 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
         (writer, table)
     }
 
+    /// The domain that its readers must be registered with.
+    #[must_use]
+    pub fn domain(&self) -> &Arc<Domain> {
+        &self.shared.domain
+    }
+
+    /// How often the lines were rebuilt: grown, shrunk or compacted.
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// Another handle for readers.
     #[must_use]
     pub fn table(&self) -> Table<V> {
@@ -166,8 +181,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
     /// Adds a key or replaces its value; returns the value that it had.
     ///
     /// # Errors
-    /// [`TableFull`], and nothing has changed. Never for a key that has a value, unless the table is behind by as
-    /// many keys as limbo holds.
+    /// [`TableFull`], and nothing has changed. Never for a key that has a value.
     pub fn insert(&mut self, key: MappingKey, value: V) -> Result<Option<V>, TableFull> {
         self.catch_up();
         let word = key.word();
@@ -178,12 +192,11 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
             }
             return Ok(had);
         }
-        let found = self.find(word);
-        if self.pending.len() >= self.shared.domain.limbo_limit() {
-            // Else adding and removing ever new keys would grow without bound while a reader stands still.
-            return Err(TableFull::Behind);
-        }
-        let Some((place, slot)) = found else {
+        let Some((place, slot)) = self.find(word) else {
+            if self.withheld >= self.shared.domain.limbo_limit() {
+                // Else adding and removing ever new keys would grow without bound while a reader stands still.
+                return Err(TableFull::Behind);
+            }
             self.add(word, value)?;
             return Ok(None);
         };
@@ -204,6 +217,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
             if pending.listed {
                 pending.listed = false;
                 let retired = self.unlist(word).map(|(retired, _)| retired);
+                self.withheld += 1;
                 if let Some(pending) = self.pending.get_mut(&word) {
                     pending.retired = retired;
                 }
@@ -216,6 +230,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
         if self.limbo_has_room() {
             self.retire(retired);
         } else {
+            self.withheld += 1;
             self.postpone(word, Pending { retired: Some(retired), listed: false, value: None });
         }
         self.shrink_if_sparse();
@@ -282,10 +297,16 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
     pub fn maintain(&mut self) {
         self.collect();
         self.catch_up();
+        self.rest = 0;
         self.shrink_if_sparse();
+        // What a crowd of waiting changes took is given back.
+        let usual = self.shared.domain.limbo_limit();
+        self.pending.shrink_to(usual);
+        self.queue.shrink_to(usual);
+        self.free.shrink_to(usual + self.free.len());
     }
 
-    fn lines(&self) -> &Lines {
+    pub(super) fn lines(&self) -> &Lines {
         // SAFETY: this is the writer: only its own `&mut` methods swap lines out.
         unsafe { self.shared.lines() }
     }
@@ -438,6 +459,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
             let Some(word) = self.queue.pop_front() else { return };
             let Some(mut pending) = self.pending.remove(&word) else { continue };
             if let Some(retired) = pending.retired.take() {
+                self.withheld -= 1;
                 self.retire(retired);
             }
             let Some(value) = pending.value else { continue };
