@@ -13,7 +13,8 @@ const SYSTEM_FILE: &str = "/etc/overlane/cli.toml";
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Connection (also in ~/.config/overlane/cli.toml and /etc/overlane/cli.toml)")]
 pub struct Connection {
-    /// Address of the service's API, like https://control.example.net:8443
+    /// Address of the service's API.
+    #[arg(help = "Address of the service's API, like https://control.example.net:8443")]
     #[arg(long, global = true, value_name = "URL", env = "OVERLANE_API", hide_env_values = true)]
     pub api: Option<String>,
 
