@@ -30,13 +30,22 @@ Nothing at hand to try it on? `overlane lab up` makes two hosts and a service on
 Exit status: 0 done; 1 the service refused or failed; 2 the command line or the settings make no sense."
 )]
 pub struct Cli {
+    /// How results are written to standard output
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "OVERLANE_OUTPUT",
+        hide_env_values = true
+    )]
+    pub output: Output,
+
+    // Behind the others: its heading goes for all that follows it.
     /// Where the service is and who we are to it.
     #[command(flatten)]
     pub connection: Connection,
-
-    /// How results are written to standard output
-    #[arg(long, short, global = true, value_enum, default_value_t, env = "OVERLANE_OUTPUT")]
-    pub output: Output,
 
     /// What to do.
     #[command(subcommand)]
