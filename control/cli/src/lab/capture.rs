@@ -27,8 +27,24 @@ impl Capture {
         let log = log_path(state, "tcpdump");
         let _ = std::fs::remove_file(&log);
         let mut command = plan.router().command("tcpdump");
-        // -Z: the file lies where only root may write; -U: packets are in the file as soon as they are captured.
-        command.args(["-i", device, "-n", "-U", "-s", "256", "-c", "20000", "-Z", "root", "-w"]).arg(&file);
+        // -Z: the file lies where only root may write; -U and immediate mode: packets are in the file as soon as they
+        // are captured.
+        command
+            .args([
+                "-i",
+                device,
+                "-n",
+                "-U",
+                "--immediate-mode",
+                "-s",
+                "256",
+                "-c",
+                "20000",
+                "-Z",
+                "root",
+                "-w",
+            ])
+            .arg(&file);
         command.arg(format!("ip6 and not icmp6 and ({filter})"));
         let mut process = Process::start(state, "tcpdump", command)?;
         wait::until("tcpdump to listen", Duration::from_secs(5), || {
@@ -42,15 +58,21 @@ impl Capture {
         Ok(Self { process, file })
     }
 
-    /// Ends the capture.
+    /// Ends the capture, once it has at least this many packets.
     ///
     /// # Errors
-    /// If tcpdump does not end, or its file is no capture.
-    pub fn finish(mut self) -> Result<Vec<Vec<u8>>> {
+    /// If so many do not come, tcpdump does not end, or its file is no capture.
+    pub fn finish(mut self, at_least: usize) -> Result<Vec<Vec<u8>>> {
+        wait::until(&format!("{at_least} captured packets"), Duration::from_secs(5), || {
+            Ok((self.read().is_ok_and(|frames| frames.len() >= at_least)).then_some(()))
+        })?;
         self.process.signal(Signal::SIGINT)?;
         self.process.wait(Duration::from_secs(5))?;
-        let bytes = std::fs::read(&self.file).with_context(|| format!("{:?}", self.file))?;
-        read_pcap(&bytes)
+        self.read()
+    }
+
+    fn read(&self) -> Result<Vec<Vec<u8>>> {
+        read_pcap(&std::fs::read(&self.file).with_context(|| format!("{:?}", self.file))?)
     }
 
     /// Where the capture lies.

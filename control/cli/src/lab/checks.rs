@@ -12,7 +12,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 /// Seconds that each iperf3 run lasts.
-const LOAD_SECONDS: f32 = 1.0;
+const LOAD_SECONDS: u32 = 1;
 /// What a UDP run sends: far below what two engines on two shared cores carry, so that a loss means something.
 const UDP_MEGABITS: u32 = 20;
 /// The loss that a UDP run may have on a machine that others share, in percent.

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 
 /// Seconds that each iperf3 run lasts.
-const LOAD_SECONDS: f32 = 2.0;
+const LOAD_SECONDS: u32 = 2;
 /// Frames sent in each attack.
 const ATTEMPTS: u64 = 20;
 
@@ -145,7 +145,7 @@ fn wire(lab: &Lab) -> Result<String> {
     let session = EchoSession::start(&lab.namespace(&from.id), &lab.namespace(&to.id), to.ipv4)?;
     session.advance(3, Duration::from_secs(5))?;
     session.finish()?;
-    let frames = capture.finish()?;
+    let frames = capture.finish(10)?;
     let packets: Vec<_> = frames.iter().filter_map(|frame| capture::decode(frame)).collect();
     for packet in packets.iter().take(4) {
         println!("  {}", packet.describe(&plan));

@@ -112,7 +112,7 @@ impl IperfServer {
     ///
     /// # Errors
     /// If iperf3 fails; its own message is told.
-    pub fn load(&self, from: &Namespace, to: Ipv4Addr, load: Load, seconds: f32) -> Result<Throughput> {
+    pub fn load(&self, from: &Namespace, to: Ipv4Addr, load: Load, seconds: u32) -> Result<Throughput> {
         iperf(from, to, self.port, load, seconds)
     }
 }
@@ -128,10 +128,17 @@ impl Drop for IperfServer {
 ///
 /// # Errors
 /// If iperf3 fails; its own message is told.
-pub fn iperf(from: &Namespace, to: Ipv4Addr, port: u16, load: Load, seconds: f32) -> Result<Throughput> {
-    let mut command = from.command("iperf3");
-    command.args(["--json", "--connect-timeout", "3000", "--rcv-timeout", "5000", "--client"]);
-    command.arg(to.to_string()).arg("--port").arg(port.to_string()).arg("--time").arg(format!("{seconds}"));
+pub fn iperf(from: &Namespace, to: Ipv4Addr, port: u16, load: Load, seconds: u32) -> Result<Throughput> {
+    // iperf3 itself waits for minutes when the other side falls silent.
+    let mut command = from.command("timeout");
+    command.arg(format!("{}", seconds + 10)).args([
+        "iperf3",
+        "--json",
+        "--connect-timeout",
+        "3000",
+        "--client",
+    ]);
+    command.arg(to.to_string()).arg("--port").arg(port.to_string()).arg("--time").arg(seconds.to_string());
     if let Load::Udp(megabits) | Load::UdpReverse(megabits) = load {
         command.args(["--udp", "--bitrate"]).arg(format!("{megabits}M"));
     }
