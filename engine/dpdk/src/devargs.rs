@@ -87,6 +87,7 @@ impl fmt::Display for PciAddress {
 pub struct Devargs {
     text: String,
     name_length: usize,
+    pci: bool,
 }
 
 impl Devargs {
@@ -94,7 +95,7 @@ impl Devargs {
     #[must_use]
     pub fn pci(address: PciAddress) -> Self {
         let text = address.to_string();
-        Self { name_length: text.len(), text }
+        Self { name_length: text.len(), text, pci: true }
     }
 
     /// A virtual device. Its driver is the one whose name begins `name` (`net_null0` is a `net_null`).
@@ -103,7 +104,7 @@ impl Devargs {
     /// [`DevargsError::Name`].
     pub fn vdev(name: &str) -> Result<Self, DevargsError> {
         check_name(name)?;
-        Ok(Self { text: name.to_owned(), name_length: name.len() })
+        Ok(Self { text: name.to_owned(), name_length: name.len(), pci: false })
     }
 
     /// Adds the argument `key=value`.
@@ -131,6 +132,11 @@ impl Devargs {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether the device is a PCI function, not a virtual one.
+    pub(crate) fn is_pci(&self) -> bool {
+        self.pci
     }
 
     /// The whole string for C; the checks leave no zero byte in it.

@@ -192,6 +192,11 @@ impl Eal {
         registry.reap();
     }
 
+    /// Frees retired pools whose packets are back.
+    pub(crate) fn reap(&self) {
+        self.0.registry.lock().reap();
+    }
+
     /// Takes over a pool whose last handle is gone. Packets of it may still be out, in a queue or a worker's hands.
     pub(crate) fn retire(&self, pool: NonNull<sys::rte_mempool>, size: u32) {
         let mut registry = self.0.registry.lock();
@@ -316,4 +321,28 @@ fn initialise(arguments: Vec<CString>) -> Result<(), EalError> {
         return Err(EalError::Init(rte_errno()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_outside_their_range_are_refused_by_name() {
+        let refused = |options: EalOptions| match Eal::init(options) {
+            Err(EalError::Option { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        for file_prefix in ["", "a b", "a,b", "../a", &"a".repeat(33)] {
+            let options = EalOptions { file_prefix: file_prefix.to_owned(), ..EalOptions::default() };
+            assert_eq!(refused(options), "file_prefix", "{file_prefix:?}");
+        }
+        for memory_mib in [0, 15, (1 << 20) + 1] {
+            assert_eq!(refused(EalOptions { memory_mib, ..EalOptions::default() }), "memory_mib");
+        }
+        for core in [1_023, 1_024, usize::MAX] {
+            let options = EalOptions { control_cores: vec![core], ..EalOptions::default() };
+            assert_eq!(refused(options), "control_cores");
+        }
+    }
 }

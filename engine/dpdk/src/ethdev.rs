@@ -307,7 +307,13 @@ fn probe(devargs: &Devargs, name: &CString) -> Result<u16, PortError> {
     }
     match find() {
         0 => Ok(id),
-        result => Err(failed(result)),
+        result => {
+            // A device of another kind, a cryptographic one say: it is not to stay.
+            let bus = if devargs.is_pci() { c"pci" } else { c"vdev" };
+            // SAFETY: C strings that live through the call.
+            unsafe { sys::rte_eal_hotplug_remove(bus.as_ptr(), name.as_ptr()) };
+            Err(failed(result))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use core::slice;
 use arrayvec::ArrayVec;
 use overlane_dataplane::packet::{Checksum, NoRoom, Offload, Packet, Segmentation, SegmentationKind};
 
+use crate::mempool::HEADROOM;
 use crate::sys;
 
 /// An owned packet: a chain of one or more segments, returned to its pool on drop.
@@ -132,6 +133,19 @@ impl Mbuf {
         segment
     }
 
+    /// Moves the first segment's bytes to the beginning of its room, where `bytes` bytes would fit.
+    fn move_head(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let raw = self.raw_mut();
+        if raw.data_off <= HEADROOM || usize::from(HEADROOM) + bytes > usize::from(raw.buf_len) {
+            return Err(NoRoom);
+        }
+        let from = data(raw);
+        raw.data_off = HEADROOM;
+        // SAFETY: both places lie within the segment's buffer, which is ours; they may overlap.
+        unsafe { ptr::copy(from, data(raw), usize::from(raw.data_len)) };
+        Ok(())
+    }
+
     /// The segments' pointers, first to last.
     fn raw_segments(&self) -> impl Iterator<Item = NonNull<sys::rte_mbuf>> + '_ {
         // SAFETY: the segments of a packet are valid and as exclusively ours as the first.
@@ -245,14 +259,17 @@ impl Packet for Mbuf {
         else {
             return Ok(());
         };
-        if bytes > self.len() || missing > tailroom(first) {
+        if bytes > self.len() {
             return Err(NoRoom);
+        }
+        if missing > tailroom(first) {
+            self.move_head(bytes)?;
         }
         let first = self.0.as_ptr();
         let mut left = missing;
         while left > 0 {
             // SAFETY: `first` is ours. The packet is at least `bytes` long, so there are further segments with the
-            // bytes still missing; `here` bytes lie in `next` and fit the first segment's tailroom, checked above.
+            // bytes still missing; `here` bytes lie in `next` and fit the first segment's tailroom, seen to above.
             unsafe {
                 let next = (*first).next;
                 let here = left.min(usize::from((*next).data_len));

@@ -98,6 +98,7 @@ impl Mempool {
     pub fn new(eal: &Eal, name: &str, options: &MempoolOptions) -> Result<Self, MempoolError> {
         let name_c = check(name, options)?;
         let room = options.data_room + HEADROOM;
+        eal.reap();
         // SAFETY: name and operations are C strings that live through the call; any socket will do (-1).
         let pool = unsafe {
             sys::rte_pktmbuf_pool_create_by_ops(
@@ -211,7 +212,7 @@ impl Drop for Inner {
 }
 
 /// Headroom of a fresh buffer.
-const HEADROOM: u16 = sys::RTE_PKTMBUF_HEADROOM as u16;
+pub(crate) const HEADROOM: u16 = sys::RTE_PKTMBUF_HEADROOM as u16;
 
 /// Segments of a chain made here: 64 of the smallest data room hold more than the largest GSO packet.
 pub(crate) const CHAIN_MAX: usize = 64;

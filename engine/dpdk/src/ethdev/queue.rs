@@ -34,6 +34,9 @@ impl EthdevRx {
     pub(crate) fn receive(&mut self, burst: &mut ArrayVec<Mbuf, BURST>) -> usize {
         let before = burst.len();
         let room = burst.remaining_capacity();
+        if room == 0 {
+            return 0;
+        }
         // SAFETY: the device is started, as we hold it, and this is the queue's only value, so nobody polls it at the
         // same time. There are `room` places behind the vector's length; the driver fills the first `count` with
         // packets that are ours from then on. An Mbuf is a pointer in memory.
