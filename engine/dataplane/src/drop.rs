@@ -141,6 +141,8 @@ reasons! {
     TxQueueFull = "tx_queue_full",
     /// The bounded ring to the worker that owns the port is full.
     HandoffFull = "handoff_full",
+    /// The port's device cannot send such a packet, or lost it.
+    TxRefused = "tx_refused",
     /// The bounded ring to the control thread is full.
     PuntQueueFull = "punt_queue_full",
 }

@@ -1,0 +1,223 @@
+//! The way out of a worker: packets gathered by port during a turn, and sent at its end.
+
+use super::mailbox::{Mailbox, Way};
+use super::slots::{Refused, SlotRing};
+use arrayvec::ArrayVec;
+use overlane_dataplane::counters::{PerWorker, Traffic};
+use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::id::PortId;
+use overlane_dataplane::packet::Packet;
+use overlane_dataplane::pipeline::Outbox;
+use overlane_dataplane::segment::{self, Capabilities};
+use overlane_dpdk::{BURST, Mbuf, Mempool, QueueState, TxQueue};
+use std::sync::Arc;
+
+/// A worker's ports, as far as sending goes.
+pub(super) struct Out {
+    worker: usize,
+    pool: Mempool,
+    ports: Vec<Option<Box<TxPort>>>,
+    /// Ports with packets gathered.
+    pending: Vec<PortId>,
+    peers: Arc<[Arc<Mailbox>]>,
+    /// Peers that were handed something in this turn.
+    handed: Vec<bool>,
+    punts: Arc<SlotRing>,
+    punted: bool,
+    /// Drops for ports that are not here, which have no counters of their own.
+    unplaced: Arc<Traffic>,
+}
+
+struct TxPort {
+    port: PortId,
+    exit: Exit,
+    traffic: Arc<PerWorker<Traffic>>,
+}
+
+enum Exit {
+    Queue { queue: TxQueue, capabilities: Capabilities, packets: ArrayVec<Mbuf, BURST> },
+    Via(usize),
+}
+
+impl Out {
+    pub(super) fn new(
+        worker: usize,
+        pool: Mempool,
+        peers: Arc<[Arc<Mailbox>]>,
+        punts: Arc<SlotRing>,
+        unplaced: Arc<Traffic>,
+    ) -> Self {
+        let handed = vec![false; peers.len()];
+        Self {
+            worker,
+            pool,
+            ports: Vec::new(),
+            pending: Vec::new(),
+            peers,
+            handed,
+            punts,
+            punted: false,
+            unplaced,
+        }
+    }
+
+    pub(super) fn add(&mut self, port: PortId, way: Way, traffic: Arc<PerWorker<Traffic>>) {
+        let exit = match way {
+            Way::Queue(queue) => {
+                let own = queue.capabilities();
+                let capabilities = Capabilities {
+                    checksum: own.checksum,
+                    tcp_segmentation: own.tcp_segmentation,
+                    udp_segmentation: own.udp_segmentation,
+                };
+                Exit::Queue { queue, capabilities, packets: ArrayVec::new() }
+            }
+            Way::Via(worker) => Exit::Via(worker),
+        };
+        if self.ports.len() <= port.index() {
+            self.ports.resize_with(port.index() + 1, || None);
+        }
+        self.pending.reserve(self.ports.len());
+        if let Some(place) = self.ports.get_mut(port.index()) {
+            *place = Some(Box::new(TxPort { port, exit, traffic }));
+        }
+    }
+
+    /// Forgets a port; gives its queue, if it is this worker's.
+    pub(super) fn remove(&mut self, port: PortId) -> Option<TxQueue> {
+        let removed = self.ports.get_mut(port.index())?.take()?;
+        self.pending.retain(|pending| *pending != port);
+        match removed.exit {
+            Exit::Queue { queue, .. } => Some(queue),
+            Exit::Via(_) => None,
+        }
+    }
+
+    pub(super) fn ports(&self) -> Vec<PortId> {
+        self.ports.iter().flatten().map(|port| port.port).collect()
+    }
+
+    /// Counts a packet that was received on, or was to leave by, `port`.
+    fn count(&self, port: PortId, reason: DropReason) {
+        let traffic = self.ports.get(port.index()).and_then(|port| port.as_ref()?.traffic.get(self.worker));
+        traffic.unwrap_or(&self.unplaced).drops.count(reason);
+    }
+
+    /// Sends what was gathered, and wakes whoever was handed something. Gives whether something was punted.
+    pub(super) fn flush(&mut self) -> bool {
+        for port in self.pending.drain(..) {
+            if let Some(port) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
+                port.flush(self.worker);
+                port.abandon(self.worker);
+            }
+        }
+        for (handed, peer) in self.handed.iter_mut().zip(self.peers.iter()) {
+            if std::mem::take(handed) {
+                peer.wake();
+            }
+        }
+        std::mem::take(&mut self.punted)
+    }
+}
+
+impl Outbox<Mbuf> for Out {
+    fn transmit(&mut self, port: PortId, packet: Mbuf) {
+        let Some(place) = self.ports.get_mut(port.index()).and_then(Option::as_mut) else {
+            self.count(port, DropReason::PortGone);
+            return;
+        };
+        if place.is_idle() {
+            self.pending.push(port);
+        }
+        match &place.exit {
+            Exit::Queue { capabilities, .. } => {
+                let capabilities = *capabilities;
+                let done = segment::finish(&self.pool, capabilities, packet, |packet| {
+                    place.gather(packet, self.worker);
+                });
+                if let Err(reason) = done {
+                    self.count(port, reason);
+                }
+            }
+            Exit::Via(owner) => {
+                let owner = *owner;
+                match self.peers.get(owner).map(|peer| peer.handoff.push((port, packet))) {
+                    Some(Ok(())) => {
+                        if let Some(handed) = self.handed.get_mut(owner) {
+                            *handed = true;
+                        }
+                    }
+                    _ => self.count(port, DropReason::HandoffFull),
+                }
+            }
+        }
+    }
+
+    fn punt(&mut self, port: PortId, packet: Mbuf) {
+        match self.punts.put(port, packet.segments()) {
+            Ok(()) => self.punted = true,
+            Err(Refused::Full) => self.count(port, DropReason::PuntQueueFull),
+            Err(Refused::TooLong) => self.count(port, DropReason::PacketTooBig),
+        }
+    }
+}
+
+impl TxPort {
+    /// Whether it has a queue here, and nothing gathered for it.
+    fn is_idle(&self) -> bool {
+        matches!(&self.exit, Exit::Queue { packets, .. } if packets.is_empty())
+    }
+
+    fn gather(&mut self, packet: Mbuf, worker: usize) {
+        if matches!(&self.exit, Exit::Queue { packets, .. } if packets.is_full()) {
+            self.flush(worker);
+            if matches!(&self.exit, Exit::Queue { packets, .. } if packets.is_full()) {
+                self.abandon(worker);
+            }
+        }
+        if let Exit::Queue { packets, .. } = &mut self.exit {
+            packets.push(packet);
+        }
+    }
+
+    /// Sends as much as the device takes.
+    fn flush(&mut self, worker: usize) {
+        let Exit::Queue { queue, packets, .. } = &mut self.exit else { return };
+        let (before, bytes) = (packets.len(), bytes(packets));
+        let sent = queue.send(packets);
+        let taken = before - packets.len();
+        let Some(traffic) = self.traffic.get(worker) else { return };
+        let taken_bytes = bytes - self::bytes(packets);
+        // The device refuses a packet, or loses it, so rarely that its share of the bytes need not be exact.
+        traffic.tx_packets.add(sent as u64);
+        traffic.tx_bytes.add(taken_bytes * sent as u64 / taken.max(1) as u64);
+        let reason = match queue.state() {
+            QueueState::Running => DropReason::TxRefused,
+            QueueState::Gone => DropReason::PortGone,
+        };
+        for _ in sent..taken {
+            traffic.drops.count(reason);
+        }
+    }
+
+    /// Drops what the device has no room for. Kept, it would only grow old: the queue behind the port is the buffer.
+    fn abandon(&mut self, worker: usize) {
+        let Exit::Queue { queue, packets, .. } = &mut self.exit else { return };
+        if packets.is_empty() {
+            return;
+        }
+        let reason = match queue.state() {
+            QueueState::Running => DropReason::TxQueueFull,
+            QueueState::Gone => DropReason::PortGone,
+        };
+        for _ in packets.drain(..) {
+            if let Some(traffic) = self.traffic.get(worker) {
+                traffic.drops.count(reason);
+            }
+        }
+    }
+}
+
+fn bytes(packets: &[Mbuf]) -> u64 {
+    packets.iter().map(|packet| packet.len() as u64).sum()
+}

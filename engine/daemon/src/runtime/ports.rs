@@ -1,0 +1,317 @@
+//! The port thread: the one place where ports are opened and closed, one at a time, while workers poll the others.
+
+use super::mailbox::{AddPort, Command, Mailbox, Returned, Way};
+use super::{OpenError, OpenPort, PortEvent};
+use core::time::Duration;
+use overlane_dataplane::counters::{PerWorker, Traffic};
+use overlane_dataplane::id::PortId;
+use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::table::qsbr::Domain;
+use overlane_dpdk::{
+    CloseError, Devargs, Eal, Mempool, PacketOptions, PacketPort, Port, PortError, PortOptions, PortStats,
+    RxQueue, TxQueue,
+};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a worker may take to answer. It answers within a turn, so that silence means it is stuck.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How often devices without rtnetlink events are asked for their link.
+const LINK_POLL: Duration = Duration::from_millis(500);
+
+/// What the port thread is asked to do.
+pub(super) enum Job {
+    /// Open a port, without giving it to workers yet.
+    Open { spec: Source, reply: oneshot::Sender<Result<OpenPort, OpenError>> },
+    /// Give an open port to the workers; answered with one that sends by it.
+    Start { port: PortId, reply: oneshot::Sender<Result<usize, OpenError>> },
+    /// Close a port.
+    Close { port: PortId, reply: oneshot::Sender<anyhow::Result<()>> },
+    /// Stop the workers, close every port, and end.
+    Shutdown { deadline: Instant, reply: oneshot::Sender<anyhow::Result<()>> },
+}
+
+/// Where a port comes from, once its name is resolved.
+pub(super) enum Source {
+    /// An interface of the kernel.
+    Interface(u32),
+    /// A tap that is to be made.
+    Tap(String),
+    /// A DPDK device.
+    Device(String),
+}
+
+pub(super) struct Ports {
+    pub(super) eal: Eal,
+    pub(super) pool: Mempool,
+    pub(super) domain: Arc<Domain>,
+    pub(super) mailboxes: Arc<[Arc<Mailbox>]>,
+    pub(super) events: mpsc::Sender<PortEvent>,
+    pub(super) open: BTreeMap<PortId, Held>,
+    pub(super) next: usize,
+    /// Receive queues that each worker has.
+    pub(super) load: Vec<usize>,
+    pub(super) stats: Arc<Mutex<BTreeMap<PortId, PortStats>>>,
+}
+
+/// A port, and whatever of its queues is not with workers.
+pub(super) struct Held {
+    kind: Kind,
+    idle: Option<(Vec<RxQueue>, Vec<TxQueue>)>,
+    traffic: Arc<PerWorker<Traffic>>,
+    /// How many queues of either kind it has.
+    queues: (usize, usize),
+    /// The worker that has the first of either.
+    first: usize,
+    link_up: bool,
+}
+
+enum Kind {
+    Packet(PacketPort),
+    Device(Port),
+}
+
+impl Ports {
+    /// Serves jobs until told to shut down, or until there is nobody left to ask.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            match jobs.recv_timeout(LINK_POLL) {
+                Ok(Job::Open { spec, reply }) => {
+                    let opened = self.open(&spec);
+                    let id = opened.as_ref().ok().map(|opened| opened.id);
+                    // Nobody waits for it any more: nobody would close it either.
+                    if reply.send(opened).is_err()
+                        && let Some(id) = id
+                    {
+                        let _ = self.close(id, Instant::now() + ANSWER);
+                    }
+                }
+                Ok(Job::Start { port, reply }) => {
+                    let _ = reply.send(self.start(port));
+                }
+                Ok(Job::Close { port, reply }) => {
+                    let _ = reply.send(self.close(port, Instant::now() + ANSWER));
+                }
+                Ok(Job::Shutdown { deadline, reply }) => {
+                    let _ = reply.send(self.shutdown(deadline));
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    if let Err(error) = self.shutdown(Instant::now() + ANSWER) {
+                        tracing::warn!(%error, "the workers were not stopped in order");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, source: &Source) -> Result<OpenPort, OpenError> {
+        let id = self.free_id()?;
+        let workers = self.mailboxes.len();
+        let traffic = Arc::new(PerWorker::new(workers));
+        let (kind, rx, tx) = match source {
+            Source::Interface(ifindex) => {
+                let (port, rx, tx) = PacketPort::open(*ifindex, &PacketOptions::default())?;
+                (Kind::Packet(port), rx, tx)
+            }
+            Source::Tap(device) => {
+                let devargs = Devargs::vdev(&format!("net_tap{}", id.index()))
+                    .and_then(|devargs| devargs.argument("iface", device))?;
+                let (port, rx, tx) = Port::attach(&self.eal, &devargs, &self.pool, &PortOptions::default())?;
+                (Kind::Device(port), rx, tx)
+            }
+            Source::Device(devargs) => {
+                let devargs: Devargs = devargs.parse()?;
+                let (port, rx, tx) = self.attach_spread(&devargs)?;
+                (Kind::Device(port), rx, tx)
+            }
+        };
+        let (mac, mtu, link_up, ifindex) = describe(&kind)?;
+        let queues = (rx.len(), tx.len());
+        let held = Held { kind, idle: Some((rx, tx)), traffic: Arc::clone(&traffic), queues, first: 0, link_up };
+        self.open.insert(id, held);
+        Ok(OpenPort { id, mac, mtu, link_up, ifindex, traffic })
+    }
+
+    /// As many queues as there are workers, or one of each if the device has not that many.
+    fn attach_spread(&self, devargs: &Devargs) -> Result<(Port, Vec<RxQueue>, Vec<TxQueue>), PortError> {
+        let workers = u16::try_from(self.mailboxes.len()).unwrap_or(1);
+        let spread = PortOptions { rx_queues: workers, tx_queues: workers, ..PortOptions::default() };
+        match Port::attach(&self.eal, devargs, &self.pool, &spread) {
+            Err(PortError::Option { field: "rx_queues" | "tx_queues", .. }) if workers > 1 => {
+                Port::attach(&self.eal, devargs, &self.pool, &PortOptions::default())
+            }
+            other => other,
+        }
+    }
+
+    /// The next id that is free, in a circle: one that was freed comes again after all others, when no worker, ring or
+    /// snapshot can hold it any more.
+    fn free_id(&mut self) -> Result<PortId, OpenError> {
+        for step in 0..PortId::LIMIT {
+            let index = (self.next + step) % PortId::LIMIT;
+            let id = u16::try_from(index).ok().and_then(|index| PortId::new(index).ok());
+            if let Some(id) = id.filter(|id| !self.open.contains_key(id)) {
+                self.next = index + 1;
+                return Ok(id);
+            }
+        }
+        Err(OpenError::TooManyPorts)
+    }
+
+    /// Shares a port's queues out among the workers, each to exactly one, beginning with the least laden; gives a
+    /// worker that sends by the port itself.
+    fn start(&mut self, id: PortId) -> Result<usize, OpenError> {
+        let workers = self.mailboxes.len();
+        let first = (0..workers).min_by_key(|worker| self.load.get(*worker)).unwrap_or(0);
+        let held = self.open.get_mut(&id).ok_or(OpenError::NoSuchPort(id))?;
+        let Some((rx, tx)) = held.idle.take() else { return Ok(held.first) };
+        held.first = first;
+        let owner = |queue: usize| (first + queue) % workers;
+        // A worker without a transmit queue hands its packets to one that has one.
+        let via = |worker: usize| owner((worker + workers - first) % tx.len().max(1));
+        let mut shares: Vec<(Vec<RxQueue>, Way)> =
+            (0..workers).map(|worker| (Vec::new(), Way::Via(via(worker)))).collect();
+        for (queue, rx) in rx.into_iter().enumerate() {
+            if let Some(share) = shares.get_mut(owner(queue)) {
+                share.0.push(rx);
+            }
+            if let Some(load) = self.load.get_mut(owner(queue)) {
+                *load += 1;
+            }
+        }
+        for (queue, tx) in tx.into_iter().enumerate() {
+            if let Some(share) = shares.get_mut(owner(queue)) {
+                share.1 = Way::Queue(tx);
+            }
+        }
+        let add = |((rx, way), mailbox): ((Vec<RxQueue>, Way), &Arc<Mailbox>)| {
+            let traffic = Arc::clone(&held.traffic);
+            ask(mailbox, move |reply| Command::Add(AddPort { port: id, rx, way, traffic, reply }))
+        };
+        let answers: Vec<_> = shares.into_iter().zip(self.mailboxes.iter()).map(add).collect();
+        match collect(answers, Instant::now() + ANSWER) {
+            Ok(_) => Ok(first),
+            Err(worker) => Err(OpenError::Stalled { worker }),
+        }
+    }
+
+    fn close(&mut self, id: PortId, deadline: Instant) -> anyhow::Result<()> {
+        let mut held = self.open.remove(&id).ok_or_else(|| anyhow::anyhow!("port {id} is not open"))?;
+        let returned = match held.idle.take() {
+            Some((rx, tx)) => Returned { rx, tx },
+            None => {
+                let remove = |mailbox: &Arc<Mailbox>| ask(mailbox, |reply| Command::Remove { port: id, reply });
+                let answers: Vec<_> = self.mailboxes.iter().map(remove).collect();
+                let returned = collect(answers, deadline).map_err(silent)?;
+                for queue in 0..held.queues.0 {
+                    if let Some(load) = self.load.get_mut((held.first + queue) % self.mailboxes.len()) {
+                        *load = load.saturating_sub(1);
+                    }
+                }
+                returned
+            }
+        };
+        // Whoever looked the port up in a snapshot or a mapping has handed its packets on after this.
+        self.domain.synchronize(deadline.saturating_duration_since(Instant::now()))?;
+        self.stats.lock().remove(&id);
+        held.close(returned)
+    }
+
+    fn shutdown(&mut self, deadline: Instant) -> anyhow::Result<()> {
+        let mut outcome = Ok(());
+        for id in self.open.keys().copied().collect::<Vec<_>>() {
+            let closed = self.close(id, deadline);
+            outcome = outcome.and(closed.map_err(|error| error.context(format!("close port {id}"))));
+        }
+        let stop = |mailbox: &Arc<Mailbox>| ask(mailbox, |reply| Command::Stop { reply });
+        let answers: Vec<_> = self.mailboxes.iter().map(stop).collect();
+        let stopped = collect(answers, deadline);
+        // Packets that were handed over to a worker that had stopped already.
+        for mailbox in self.mailboxes.iter() {
+            while mailbox.handoff.pop().is_some() {}
+        }
+        outcome.and(stopped.map(|_| ()).map_err(silent))
+    }
+
+    /// Looks at what no event tells: the link of devices with a DPDK driver, and what devices counted.
+    fn look(&mut self) {
+        let mut stats = BTreeMap::new();
+        for (id, held) in &mut self.open {
+            match &held.kind {
+                Kind::Packet(port) => stats.insert(*id, port.stats()),
+                Kind::Device(port) => {
+                    let up = port.link_up();
+                    let told = up == held.link_up
+                        || self.events.try_send(PortEvent::Link { port: *id, up }).is_err();
+                    if !told {
+                        held.link_up = up;
+                    }
+                    stats.insert(*id, port.stats())
+                }
+            };
+        }
+        *self.stats.lock() = stats;
+    }
+}
+
+impl Held {
+    fn close(self, Returned { rx, tx }: Returned) -> anyhow::Result<()> {
+        if (rx.len(), tx.len()) != self.queues {
+            let (rx, tx) = (rx.len(), tx.len());
+            anyhow::bail!("only {rx} receive and {tx} transmit queues of {:?} came back", self.queues);
+        }
+        match self.kind {
+            Kind::Packet(port) => port.close(rx, tx).map_err(in_words),
+            Kind::Device(port) => port.close(rx, tx).map_err(in_words),
+        }
+    }
+}
+
+/// Leaves a command with a worker; `None` if the worker has not even taken the ones before.
+fn ask(mailbox: &Mailbox, command: impl FnOnce(SyncSender<Returned>) -> Command) -> Option<Receiver<Returned>> {
+    let (reply, answer) = sync_channel(1);
+    let left = mailbox.commands.push(command(reply)).is_ok();
+    mailbox.wake();
+    left.then_some(answer)
+}
+
+/// Waits for every worker's answer.
+///
+/// # Errors
+/// A worker that does not give one.
+fn collect(answers: Vec<Option<Receiver<Returned>>>, deadline: Instant) -> Result<Returned, usize> {
+    let mut all = Returned::default();
+    for (worker, answer) in answers.into_iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let returned = answer.ok_or(worker)?.recv_timeout(left).map_err(|_| worker)?;
+        all.rx.extend(returned.rx);
+        all.tx.extend(returned.tx);
+    }
+    Ok(all)
+}
+
+fn silent(worker: usize) -> anyhow::Error {
+    anyhow::anyhow!("worker {worker} does not answer")
+}
+
+fn in_words<P>(error: CloseError<P>) -> anyhow::Error {
+    anyhow::anyhow!("{error}")
+}
+
+fn describe(kind: &Kind) -> Result<(MacAddr, u16, bool, Option<u32>), OpenError> {
+    match kind {
+        Kind::Packet(port) => {
+            let interface = port.interface().map_err(OpenError::Vanished)?;
+            let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
+            Ok((interface.mac, mtu, interface.up && interface.running, Some(interface.index)))
+        }
+        Kind::Device(port) => Ok((port.mac(), port.mtu()?, port.link_up(), None)),
+    }
+}

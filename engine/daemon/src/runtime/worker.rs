@@ -1,0 +1,260 @@
+//! A worker: one thread on one core that carries packets to the end, turn by turn.
+
+use super::PortEvent;
+use super::idle::{SPIN_TURNS, Sleeper};
+use super::mailbox::{AddPort, Command, Mailbox, Returned};
+use super::outbox::Out;
+use super::slots::SlotRing;
+use super::stats::Work;
+use crate::config::Idle;
+use arrayvec::ArrayVec;
+use overlane_dataplane::counters::{PerWorker, Traffic};
+use overlane_dataplane::id::PortId;
+use overlane_dataplane::pipeline::{Outbox, Pipeline};
+use overlane_dataplane::snapshot::HostSnapshot;
+use overlane_dataplane::table::mapping::MappingTable;
+use overlane_dataplane::table::published::Published;
+use overlane_dataplane::table::qsbr::{Domain, Reader};
+use overlane_dpdk::{BURST, Eal, Mbuf, Mempool, QueueState, RxQueue, TscClock, WorkerThread};
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc};
+
+/// Turns between two looks at whether devices are still there, for a worker that never sleeps.
+const LOOK_TURNS: u64 = 1 << 16;
+/// Packets taken from each mailbox in one turn; the rest waits for the next.
+const MAIL_BURST: usize = 64;
+
+/// What every worker shares.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) eal: Eal,
+    pub(super) pool: Mempool,
+    pub(super) clock: TscClock,
+    pub(super) domain: Arc<Domain>,
+    pub(super) table: MappingTable,
+    pub(super) snapshot: Arc<Published<HostSnapshot>>,
+    pub(super) mailboxes: Arc<[Arc<Mailbox>]>,
+    pub(super) punts: Arc<SlotRing>,
+    pub(super) punted: Arc<Notify>,
+    pub(super) events: mpsc::Sender<PortEvent>,
+    pub(super) work: Arc<PerWorker<Work>>,
+    pub(super) idle: Idle,
+}
+
+struct Worker {
+    shared: Shared,
+    index: usize,
+    mailbox: Arc<Mailbox>,
+    reader: Reader,
+    pipeline: Pipeline<Mempool>,
+    rx: Vec<RxPort>,
+    out: Out,
+    sleeper: Sleeper,
+    empty_turns: u32,
+    turns: u64,
+}
+
+struct RxPort {
+    port: PortId,
+    queue: RxQueue,
+    /// The device is gone, and that was told.
+    gone: bool,
+}
+
+/// Makes the calling thread worker `index` on `core`, and runs it until it is told to stop. `ready` hears whether it
+/// could begin, with its counters of what belongs to no port.
+pub(super) fn run(
+    shared: Shared,
+    index: usize,
+    core: usize,
+    ready: &std::sync::mpsc::SyncSender<anyhow::Result<Arc<Traffic>>>,
+) {
+    let begin = || -> anyhow::Result<(WorkerThread, Worker)> {
+        let registration = WorkerThread::register(&shared.eal, Some(core))?;
+        Ok((registration, Worker::new(shared, index)?))
+    };
+    match begin() {
+        Ok((registration, mut worker)) => {
+            let _ = ready.send(Ok(Arc::clone(worker.pipeline.unplaced())));
+            worker.run();
+            // Its caches of packet buffers are given back by a thread that is still registered.
+            drop(worker);
+            drop(registration);
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error.context(format!("worker {index} on core {core}"))));
+        }
+    }
+}
+
+impl Worker {
+    fn new(shared: Shared, index: usize) -> anyhow::Result<Self> {
+        let mailbox = shared.mailboxes.get(index).cloned();
+        let mailbox = mailbox.ok_or_else(|| anyhow::anyhow!("there is no mailbox for worker {index}"))?;
+        let reader = shared.domain.register(&format!("worker {index}"))?;
+        let pipeline = Pipeline::new(index, shared.table.clone(), shared.pool.clone());
+        let (peers, punts) = (Arc::clone(&shared.mailboxes), Arc::clone(&shared.punts));
+        let out = Out::new(index, shared.pool.clone(), peers, punts, Arc::clone(pipeline.unplaced()));
+        let sleeper = Sleeper::new(&mailbox)?;
+        Ok(Self {
+            shared,
+            index,
+            mailbox,
+            reader,
+            pipeline,
+            rx: Vec::new(),
+            out,
+            sleeper,
+            empty_turns: 0,
+            turns: 0,
+        })
+    }
+
+    fn run(&mut self) {
+        let mut before = self.shared.clock.cycles();
+        loop {
+            if !self.commands() {
+                return;
+            }
+            let packets = self.turn();
+            self.turns += 1;
+            if packets > 0 {
+                self.empty_turns = 0;
+                self.sleeper.reset();
+            } else {
+                self.empty_turns = self.empty_turns.saturating_add(1);
+                self.idle();
+            }
+            if self.turns % LOOK_TURNS == 0 {
+                self.look_for_gone_devices();
+            }
+            let now = self.shared.clock.cycles();
+            self.account(packets, now.saturating_sub(before));
+            before = now;
+        }
+    }
+
+    fn account(&self, packets: usize, cycles: u64) {
+        let Some(work) = self.shared.work.get(self.index) else { return };
+        work.turns.add(1);
+        work.cycles.add(cycles);
+        if packets == 0 {
+            work.empty_turns.add(1);
+        } else {
+            work.packets.add(packets as u64);
+            work.busy_cycles.add(cycles);
+        }
+    }
+
+    /// Carries a burst of every queue, and what others left, to the end; gives how many packets there were.
+    fn turn(&mut self) -> usize {
+        let mut packets = 0;
+        let mut burst = ArrayVec::<Mbuf, BURST>::new();
+        let snapshot = self.shared.snapshot.load(&self.reader);
+        for rx in self.rx.iter_mut().filter(|rx| !rx.gone) {
+            let received = rx.queue.receive(&self.shared.pool, &mut burst);
+            if received > 0 {
+                packets += received;
+                self.pipeline.receive(&self.reader, snapshot, rx.port, &mut burst, &mut self.out);
+            }
+        }
+        for _ in 0..MAIL_BURST {
+            let Some((port, packet)) = self.mailbox.handoff.pop() else { break };
+            packets += 1;
+            self.out.transmit(port, packet);
+        }
+        for _ in 0..MAIL_BURST {
+            let (pool, out) = (&self.shared.pool, &mut self.out);
+            let sent = self.mailbox.inject.take(|port, bytes| {
+                // Without a buffer it is lost; whoever injects has timers of its own.
+                if let Some(packet) = pool.packet(bytes) {
+                    out.transmit(port, packet);
+                }
+            });
+            if sent.is_none() {
+                break;
+            }
+            packets += 1;
+        }
+        if self.out.flush() {
+            self.shared.punted.notify_one();
+        }
+        self.reader.quiesce();
+        packets
+    }
+
+    fn idle(&mut self) {
+        if self.shared.idle == Idle::Spin {
+            std::hint::spin_loop();
+            return;
+        }
+        if self.empty_turns < SPIN_TURNS {
+            return;
+        }
+        self.look_for_gone_devices();
+        let blind = self.rx.iter().any(|rx| !rx.gone && rx.queue.fd().is_none());
+        if let Some(work) = self.shared.work.get(self.index) {
+            work.sleeps.add(1);
+        }
+        let (sleeper, mailbox) = (&mut self.sleeper, &self.mailbox);
+        self.reader.offline(|| sleeper.sleep(mailbox, blind));
+        if !blind {
+            // Whatever woke it gets a few turns: a socket's error is noticed by polling.
+            self.empty_turns = 0;
+        }
+    }
+
+    fn look_for_gone_devices(&mut self) {
+        for rx in self.rx.iter_mut().filter(|rx| !rx.gone) {
+            if rx.queue.state() == QueueState::Gone {
+                // With a full channel it is told at the next look.
+                rx.gone = self.shared.events.try_send(PortEvent::Gone { port: rx.port }).is_ok();
+            }
+        }
+    }
+
+    /// Does as the port thread says; `false` when the worker is to end.
+    fn commands(&mut self) -> bool {
+        while let Some(command) = self.mailbox.commands.pop() {
+            match command {
+                Command::Add(add) => self.add(add),
+                Command::Remove { port, reply } => {
+                    let mut returned = Returned::default();
+                    self.give_back(port, &mut returned);
+                    let _ = reply.send(returned);
+                }
+                Command::Stop { reply } => {
+                    let mut returned = Returned::default();
+                    for port in self.out.ports() {
+                        self.give_back(port, &mut returned);
+                    }
+                    while self.mailbox.handoff.pop().is_some() {}
+                    let _ = reply.send(returned);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn add(&mut self, add: AddPort) {
+        self.out.add(add.port, add.way, add.traffic);
+        for queue in add.rx {
+            if let Err(error) = self.sleeper.watch(&queue) {
+                tracing::warn!(port = add.port.index(), %error, "a port cannot wake its worker, which looks for itself");
+            }
+            self.rx.push(RxPort { port: add.port, queue, gone: false });
+        }
+        let _ = add.reply.send(Returned::default());
+    }
+
+    fn give_back(&mut self, port: PortId, returned: &mut Returned) {
+        let (ours, others): (Vec<_>, Vec<_>) = self.rx.drain(..).partition(|rx| rx.port == port);
+        self.rx = others;
+        for rx in ours {
+            self.sleeper.forget(&rx.queue);
+            returned.rx.push(rx.queue);
+        }
+        returned.tx.extend(self.out.remove(port));
+    }
+}
