@@ -4,4 +4,5 @@
 pub mod config;
 pub mod kernel;
 pub mod provisioning;
+pub mod runtime;
 pub mod uplink;

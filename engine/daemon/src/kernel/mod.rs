@@ -10,7 +10,7 @@ pub use isolation::TenantIsolation;
 pub use watch::Watch;
 
 use futures_util::TryStreamExt;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use overlane_dataplane::mac::MacAddr;
 use rtnetlink::{Handle, LinkUnspec};
 use std::io;
@@ -59,6 +59,8 @@ pub struct Link {
     pub ifindex: u32,
     /// Its name, for now.
     pub name: String,
+    /// What it is, as `ip -d link` calls it; empty for a physical device.
+    pub kind: String,
     /// Administratively up.
     pub up: bool,
     /// Up, and with a carrier.
@@ -194,6 +196,7 @@ fn link_of(message: &LinkMessage) -> Option<Link> {
     let mut link = Link {
         ifindex: message.header.index,
         name: String::new(),
+        kind: String::new(),
         up: message.header.flags.contains(LinkFlags::Up),
         running: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         mac: MacAddr::ZERO,
@@ -206,10 +209,20 @@ fn link_of(message: &LinkMessage) -> Option<Link> {
                 link.mac = octets.as_slice().try_into().map_or(MacAddr::ZERO, MacAddr);
             }
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.iter().find_map(kind_of).unwrap_or_default();
+            }
             _ => {}
         }
     }
     Some(link)
+}
+
+fn kind_of(info: &LinkInfo) -> Option<String> {
+    match info {
+        LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    }
 }
 
 fn refused(what: impl Into<String>, error: rtnetlink::Error) -> KernelError {

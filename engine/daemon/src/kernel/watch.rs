@@ -175,7 +175,15 @@ mod tests {
 
     fn link(ifindex: u32, mtu: u32) -> Link {
         let name = format!("link{ifindex}");
-        Link { ifindex, name, up: true, running: true, mac: MacAddr([2, 0, 0, 0, 0, 1]), mtu }
+        Link {
+            ifindex,
+            name,
+            kind: String::new(),
+            up: true,
+            running: true,
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            mtu,
+        }
     }
 
     fn told(ledger: &mut Ledger) -> Vec<(u32, Option<u32>)> {

@@ -20,7 +20,8 @@ impl Cores {
     /// A core that is not among them, or is named twice.
     pub fn choose(workers: &[usize]) -> anyhow::Result<Self> {
         let set = sched_getaffinity(Pid::from_raw(0)).context("read the cores that the process may use")?;
-        let allowed: Vec<_> = (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect();
+        let allowed: Vec<_> =
+            (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect();
         Self::share(&allowed, workers)
     }
 

@@ -23,10 +23,7 @@ pub(super) enum Command {
     /// A port is there.
     Add(AddPort),
     /// A port goes: its queues are given back.
-    Remove {
-        port: PortId,
-        reply: SyncSender<Returned>,
-    },
+    Remove { port: PortId, reply: SyncSender<Returned> },
     /// Give back every queue and end.
     Stop { reply: SyncSender<Returned> },
 }

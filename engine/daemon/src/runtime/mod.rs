@@ -487,7 +487,9 @@ impl Runtime {
     pub async fn shutdown(self, deadline: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + deadline;
         let answer = self.ask(|reply| Job::Shutdown { deadline: until, reply });
-        tokio::time::timeout_at(until.into(), answer).await.context("the port thread does not answer")???;
+        tokio::time::timeout_at(until.into(), answer)
+            .await
+            .context("the port thread does not answer")???;
         self.join(until).await
     }
 

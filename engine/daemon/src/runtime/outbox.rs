@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub(super) struct Out {
     worker: usize,
     pool: Mempool,
-    ports: Vec<Option<Box<TxPort>>>,
+    ports: Vec<Option<TxPort>>,
     /// Ports with packets gathered.
     pending: Vec<PortId>,
     peers: Arc<[Arc<Mailbox>]>,
@@ -35,7 +35,7 @@ struct TxPort {
 }
 
 enum Exit {
-    Queue { queue: TxQueue, capabilities: Capabilities, packets: ArrayVec<Mbuf, BURST> },
+    Queue { queue: TxQueue, capabilities: Capabilities, packets: Box<ArrayVec<Mbuf, BURST>> },
     Via(usize),
 }
 
@@ -70,7 +70,7 @@ impl Out {
                     tcp_segmentation: own.tcp_segmentation,
                     udp_segmentation: own.udp_segmentation,
                 };
-                Exit::Queue { queue, capabilities, packets: ArrayVec::new() }
+                Exit::Queue { queue, capabilities, packets: Box::default() }
             }
             Way::Via(worker) => Exit::Via(worker),
         };
@@ -79,7 +79,7 @@ impl Out {
         }
         self.pending.reserve(self.ports.len());
         if let Some(place) = self.ports.get_mut(port.index()) {
-            *place = Some(Box::new(TxPort { port, exit, traffic }));
+            *place = Some(TxPort { port, exit, traffic });
         }
     }
 

@@ -134,7 +134,8 @@ impl Ports {
         };
         let (mac, mtu, link_up, ifindex) = describe(&kind)?;
         let queues = (rx.len(), tx.len());
-        let held = Held { kind, idle: Some((rx, tx)), traffic: Arc::clone(&traffic), queues, first: 0, link_up };
+        let held =
+            Held { kind, idle: Some((rx, tx)), traffic: Arc::clone(&traffic), queues, first: 0, link_up };
         self.open.insert(id, held);
         Ok(OpenPort { id, mac, mtu, link_up, ifindex, traffic })
     }
@@ -207,7 +208,8 @@ impl Ports {
         let returned = match held.idle.take() {
             Some((rx, tx)) => Returned { rx, tx },
             None => {
-                let remove = |mailbox: &Arc<Mailbox>| ask(mailbox, |reply| Command::Remove { port: id, reply });
+                let remove =
+                    |mailbox: &Arc<Mailbox>| ask(mailbox, |reply| Command::Remove { port: id, reply });
                 let answers: Vec<_> = self.mailboxes.iter().map(remove).collect();
                 let returned = collect(answers, deadline).map_err(silent)?;
                 for queue in 0..held.queues.0 {
@@ -275,7 +277,10 @@ impl Held {
 }
 
 /// Leaves a command with a worker; `None` if the worker has not even taken the ones before.
-fn ask(mailbox: &Mailbox, command: impl FnOnce(SyncSender<Returned>) -> Command) -> Option<Receiver<Returned>> {
+fn ask(
+    mailbox: &Mailbox,
+    command: impl FnOnce(SyncSender<Returned>) -> Command,
+) -> Option<Receiver<Returned>> {
     let (reply, answer) = sync_channel(1);
     let left = mailbox.commands.push(command(reply)).is_ok();
     mailbox.wake();

@@ -125,7 +125,7 @@ impl Worker {
                 self.empty_turns = self.empty_turns.saturating_add(1);
                 self.idle();
             }
-            if self.turns % LOOK_TURNS == 0 {
+            if self.turns.is_multiple_of(LOOK_TURNS) {
                 self.look_for_gone_devices();
             }
             let now = self.shared.clock.cycles();
