@@ -8,6 +8,9 @@ pub mod published;
 pub mod qsbr;
 mod sync;
 
+#[cfg(all(test, loom))]
+mod model;
+
 pub use mapping::{Mapping, MappingKey, MappingTable, MappingWriter, TableFull, mapping_table};
 pub use published::Published;
 pub use qsbr::{Domain, Grace, LimboFull, Reader, Stalled, TooManyReaders};

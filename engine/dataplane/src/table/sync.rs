@@ -3,25 +3,17 @@
 //! Blind spots of the model: memory behind raw pointers is not tracked, and the vector compares are not used there.
 
 #[cfg(loom)]
-pub(super) use loom::sync::{
+use loom::sync as primitives;
+#[cfg(not(loom))]
+use std::sync as primitives;
+
+pub(super) use primitives::{
     Mutex,
     atomic::{AtomicPtr, AtomicU64, fence},
 };
 pub(super) use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-#[cfg(not(loom))]
-pub(super) use std::sync::{
-    Mutex,
-    atomic::{AtomicPtr, AtomicU64, fence},
-};
-use std::sync::{MutexGuard, PoisonError};
 
 /// Locks, also after a panic elsewhere: what these locks protect is whole between any two statements.
-#[cfg(not(loom))]
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(loom)]
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> loom::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> primitives::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

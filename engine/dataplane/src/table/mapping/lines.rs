@@ -10,7 +10,7 @@ use core::sync::atomic::AtomicU32;
 pub(super) const WAYS: usize = 8;
 
 /// How many buckets from its home a key may lie, its home included.
-pub(super) const PROBES: usize = 16;
+pub(super) const PROBES: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// A word that was never used, or may be used as if so: a search ends at a bucket that has one.
 pub(super) const EMPTY: u64 = 0;

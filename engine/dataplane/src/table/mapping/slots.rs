@@ -7,11 +7,11 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 
-/// Slots of a chunk: 65,536.
-const CHUNK_BITS: u32 = 16;
+/// Slots of a chunk: 65,536 (few where every one is a state to explore).
+const CHUNK_BITS: u32 = if cfg!(loom) { 3 } else { 16 };
 pub(super) const CHUNK: u32 = 1 << CHUNK_BITS;
 /// Chunks of a table: room for 67 million values.
-const CHUNKS: u32 = 1024;
+const CHUNKS: u32 = if cfg!(loom) { 2 } else { 1024 };
 /// Slots of a table.
 pub(super) const SLOTS: u32 = CHUNKS * CHUNK;
 

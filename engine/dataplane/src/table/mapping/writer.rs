@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Fewest home buckets of a table.
-const LEAST_HOMES: u32 = 8;
+const LEAST_HOMES: u32 = if cfg!(loom) { 1 } else { 8 };
 /// Most home buckets: what fits the slots at the load after growing.
 const MOST_HOMES: u32 = SLOTS / WAYS as u32 * 2;
 /// Loads of the lines, in percent: full enough to grow, what a resize leaves, sparse enough to shrink. At the last,
@@ -128,7 +128,7 @@ fn homes_for(keys: usize) -> u32 {
 }
 
 impl<V: Copy + Send + Sync + 'static> Writer<V> {
-    pub(super) fn new(domain: &Arc<Domain>, expected: usize, seed: [u64; 2]) -> (Self, Table<V>) {
+    pub(in crate::table) fn new(domain: &Arc<Domain>, expected: usize, seed: [u64; 2]) -> (Self, Table<V>) {
         let hasher = Hasher::new(seed);
         let lines = Lines::new(homes_for(expected), hasher);
         let (homes, buckets) = (lines.homes(), lines.buckets());
