@@ -208,3 +208,33 @@ fn verified_checksum_stays_verified_and_right() {
     assert_eq!(sent.offload, offload);
     assert_eq!(sent.bytes, oracle::on_substrate(Layout::Slot64, &ALICE, &BOB, &shape));
 }
+
+/// A UDP payload with which the checksum between these addresses is 0, which UDP spells 0xffff.
+fn zero_checksum_payload(checksum_of_zeros: u16) -> Transport {
+    udp(&checksum_of_zeros.to_be_bytes())
+}
+
+#[test]
+fn udp_checksum_that_becomes_zero_is_written_as_ones() {
+    let field = |frame: &[u8], place: usize| u16::from_be_bytes([frame[place], frame[place + 1]]);
+    let mut of_zeros = shape(&ALICE, &BOB, udp(&[0, 0]));
+    let six = oracle::on_substrate(Layout::Slot64, &ALICE, &BOB, &of_zeros);
+    let crossing = shape(&ALICE, &BOB, zero_checksum_payload(field(&six, 60)));
+    assert_eq!(field(&oracle::on_substrate(Layout::Slot64, &ALICE, &BOB, &crossing), 60), 0xffff);
+    cross(Layout::Slot64, &ALICE, &BOB, BOB.dummy(), ALICE.dummy(), &crossing);
+
+    of_zeros.ttl = 60;
+    let four = frames::ipv4(BOB.mac(), ALICE.dummy(), &of_zeros);
+    let arriving = shape(&ALICE, &BOB, zero_checksum_payload(field(&four, 40)));
+    assert_eq!(field(&frames::ipv4(BOB.mac(), ALICE.dummy(), &arriving), 40), 0xffff);
+    cross(Layout::Slot64, &ALICE, &BOB, BOB.dummy(), ALICE.dummy(), &arriving);
+}
+
+#[test]
+fn packet_that_was_too_large_for_some_ipv6_link_may_not_be_cut_in_ipv4() {
+    // The oracle says so too: up to 1260 bytes of IPv4 the flag is clear, and set above (RFC 7915, 5.1).
+    for length in [1260, 1261] {
+        let shape = shape(&ALICE, &BOB, udp(&vec![1; length - 28]));
+        cross(Layout::Slot64, &ALICE, &BOB, BOB.dummy(), ALICE.dummy(), &shape);
+    }
+}

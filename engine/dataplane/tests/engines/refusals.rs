@@ -162,6 +162,11 @@ fn mapping_and_snapshot_of_different_moments_deliver_to_nobody() {
         here.map(&ANNA, |mapping| mapping.local = Some(port(wrong)));
         here.refuses(ALICE.port, &frame, "node1", DropReason::PortGone);
     }
+    // The right address on a port of another vnet.
+    here.map(&ALICE, |mapping| mapping.local = Some(port(STRANGER.port)));
+    let frame = frames::to_node(&ANNA, &ALICE, udp(b""));
+    here.refuses(ANNA.port, &frame, "node2", DropReason::PortGone);
+    let frame = frames::to_node(&ALICE, &ANNA, udp(b""));
     // Live, on this host, and on no port: the substrate would bring it back.
     here.map(&ANNA, |mapping| mapping.local = None);
     here.refuses(ALICE.port, &frame, "node1", DropReason::DstNotLive);

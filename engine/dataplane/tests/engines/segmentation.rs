@@ -110,6 +110,39 @@ fn partial_checksum_is_the_other_versions_pseudo_sum_and_completes_to_the_right_
     }
 }
 
+#[test]
+fn partial_checksum_of_zero_is_not_a_missing_one() {
+    let mut here = Engine::new(LAYOUT, 0);
+    let mut frame = frames::to_node(&ALICE, &BOB, udp(b"zero is a sum like any other"));
+    let offload = make_partial(&mut frame, None);
+    frame[40..42].fill(0);
+    let packet = here.packet(&frame, &[], offload);
+    here.receive_packets(ALICE.port, [packet]).only();
+}
+
+#[test]
+fn datagram_whose_completed_checksum_is_zero_gets_ones() {
+    let here = Engine::new(LAYOUT, 0);
+    let frame = frames::to_node(&ALICE, &BOB, udp(&[0, 0]));
+    let of_zeros = [frame[40], frame[41]];
+    let mut frame = frames::to_node(&ALICE, &BOB, udp(&of_zeros));
+    let whole = frame.clone();
+    let offload = make_partial(&mut frame, None);
+    let finished = here.finish(NONE, &Sent { port: UPLINK, bytes: frame, offload }, &[]);
+    assert_eq!(finished.frames[0].bytes[40..42], [0xff, 0xff]);
+    assert_eq!(finished.frames[0].bytes, whole);
+}
+
+#[test]
+fn unknown_checksum_left_to_be_done_passes_between_nodes_of_one_host() {
+    let mut here = Engine::new(LAYOUT, 0);
+    let frame = frames::to_node(&ALICE, &ANNA, Transport::Other { number: 132, payload: payload(64) });
+    let offload = Offload { checksum: Checksum::Partial { start: 34, offset: 8 }, segmentation: None };
+    let packet = here.packet(&frame, &[], offload);
+    let sent = here.receive_packets(ALICE.port, [packet]).only();
+    assert_eq!((sent.offload, &sent.bytes[14..]), (offload, &frame[14..]));
+}
+
 /// A TCP packet that stands for many, with every flag that belongs to one end of it.
 fn large_tcp(from: &Node, to: &Node, length: usize) -> Vec<u8> {
     let mut frame = frames::to_node(from, to, tcp(&payload(length)));
@@ -255,6 +288,9 @@ fn offload_that_contradicts_its_packet_is_refused() {
     // SCTP's checksum is a CRC: what is left to be done there, translation cannot judge.
     let sctp = Transport::Other { number: 132, payload: payload(64) };
     refused(sctp, Offload { checksum: partial(34, 8), segmentation: None });
+    // A header too short to have the checksum in it.
+    let short = Transport::Other { number: 6, payload: payload(17) };
+    refused(short, Offload { checksum: partial(34, 16), segmentation: None });
     let cut_of = |checksum, segmentation| Offload { checksum, segmentation };
     refused(tcp(&payload(3000)), cut_of(Checksum::Complete, cut(TCP, 1000)));
     refused(tcp(&payload(3000)), cut_of(partial(34, 16), cut(TCP, 0)));
