@@ -42,25 +42,26 @@ pub(crate) async fn run(
     interfaces: Vec<MoveInterfaceSpec>,
     wait: WaitArgs,
 ) -> anyhow::Result<()> {
-    let path = Node::path(id);
-    let accepted: Move =
-        client.post(&format!("{path}/move"), &MoveRequest { host: to.clone(), interfaces }).await?;
-    if wait.no_wait {
-        if printer.is_json() {
-            printer.json(&accepted)?;
-        } else {
-            printer.line(&format!("node {id}: {}", describe(&accepted)))?;
+    let request = MoveRequest { host: to.clone(), interfaces };
+    let mut node: Node = client.post(&format!("{}/move", Node::path(id)), &request).await?;
+    // None: it was there already, or its move has been taken back.
+    let accepted = node.moving.clone();
+    if let Some(moving) = accepted.as_ref().filter(|_| !wait.no_wait) {
+        node = follow(client, id, moving, Duration::from_secs(wait.timeout)).await?;
+        if node.host != to {
+            bail!("the move ended, but node {id} is on {}, not {to}", node.host);
         }
-        return Ok(());
-    }
-    let node = follow(client, id, &accepted, Duration::from_secs(wait.timeout)).await?;
-    if node.host != to {
-        bail!("the move ended, but node {id} is on {}, not {to}", node.host);
     }
     if printer.is_json() {
         printer.json(&node)?;
-    } else {
-        printer.line(&format!("node {id} moved from {} to {to}", accepted.from))?;
+        return Ok(());
+    }
+    match (&accepted, &node.moving) {
+        (_, Some(moving)) => printer.line(&format!("node {id}: {}", describe(moving)))?,
+        (Some(moving), None) => printer.line(&format!("node {id} moved from {} to {to}", moving.from))?,
+        (None, None) => printer.line(&format!("node {id} is on {to}"))?,
+    }
+    if !wait.no_wait {
         node.show(printer)?;
     }
     Ok(())
@@ -75,10 +76,8 @@ async fn follow(client: &Client, id: &str, accepted: &Move, timeout: Duration) -
     progress.tell(&last);
     loop {
         match client.get::<Node>(&Node::path(id)).await {
-            Ok(node) => match &node.moving {
-                None => return Ok(node),
-                Some(moving) => last = describe(moving),
-            },
+            Ok(Node { moving: Some(moving), .. }) => last = describe(&moving),
+            Ok(node) => return Ok(node),
             Err(error @ (Failure::Unreachable { .. } | Failure::Timeout { .. })) => last = error.to_string(),
             Err(error) => return Err(error.into()),
         }

@@ -75,7 +75,8 @@ Example:
     #[command(after_help = "\
 A move has three phases. Prepare: everybody accepts the node's packets from the old and the new host; the node's device
 may appear on the new host now. Switch: packets go to the new host. Retire: the old host is refused and forgotten.
-The command waits for the end and shows how far it is; to stop waiting does not stop the move.
+The command waits for the end and shows how far it is; to stop waiting does not stop the move. To take a move back in
+its first phase, move the node to the host that it is on.
 
 An interface that is not named keeps its device's name, and its slot if that is free on the new host.
 

@@ -117,7 +117,7 @@ fn a_move_is_followed_to_its_end_though_the_service_is_away_for_a_moment() {
     let mut asked_for_progress = 0;
     let script = move |asked: &str| {
         if asked == "POST /v1/nodes/web/move" {
-            return answer(202, &progress("prepare"));
+            return answer(202, &node("a", Some("prepare")));
         }
         assert_eq!(asked, "GET /v1/nodes/web");
         asked_for_progress += 1;
@@ -138,7 +138,7 @@ fn a_move_is_followed_to_its_end_though_the_service_is_away_for_a_moment() {
 fn a_move_that_ends_elsewhere_is_a_failure() {
     let pki = Pki::new();
     let script = |asked: &str| match asked.starts_with("POST") {
-        true => answer(202, &progress("prepare")),
+        true => answer(202, &node("a", Some("prepare"))),
         false => answer(200, &node("a", None)),
     };
     let service = Scripted::start(&pki.service, Box::new(script));
@@ -150,7 +150,7 @@ fn a_move_that_ends_elsewhere_is_a_failure() {
 fn waiting_for_a_move_ends_in_time_and_says_where_it_stands() {
     let pki = Pki::new();
     let script = |asked: &str| match asked.starts_with("POST") {
-        true => answer(202, &progress("prepare")),
+        true => answer(202, &node("a", Some("prepare"))),
         false => answer(200, &node("a", Some("switch"))),
     };
     let service = Scripted::start(&pki.service, Box::new(script));
@@ -164,9 +164,18 @@ fn waiting_for_a_move_ends_in_time_and_says_where_it_stands() {
 #[test]
 fn a_move_that_is_not_waited_for_returns_at_once() {
     let pki = Pki::new();
-    let service = Scripted::start(&pki.service, Box::new(|_| answer(202, &progress("prepare"))));
+    let service = Scripted::start(&pki.service, Box::new(|_| answer(202, &node("a", Some("prepare")))));
     let said = overlane(&pki.flags(service.address), "node move web --to b --no-wait").unwrap();
     assert_eq!(said, "node web: a → b, prepare, waiting for host b\n");
+    assert_eq!(service.requests(), ["POST /v1/nodes/web/move"]);
+}
+
+#[test]
+fn a_node_that_is_there_already_is_not_waited_for() {
+    let pki = Pki::new();
+    let service = Scripted::start(&pki.service, Box::new(|_| answer(202, &node("b", None))));
+    let said = overlane(&pki.flags(service.address), "node move web --to b").unwrap();
+    assert!(said.starts_with("node web is on b\n"), "{said}");
     assert_eq!(service.requests(), ["POST /v1/nodes/web/move"]);
 }
 
