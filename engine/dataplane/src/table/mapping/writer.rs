@@ -1,27 +1,21 @@
 //! The one writer of the table.
 
+mod resize;
+
+use self::resize::{Old, homes_for};
 use super::MappingKey;
 use super::compare::Scalar;
 use super::hash::Hasher;
-use super::lines::{EMPTY, Lines, Place, REMOVED, REUSABLE, WAYS};
+use super::lines::{EMPTY, Lines, Place, REMOVED, REUSABLE};
 use super::slots::{SLOTS, Slots};
-use super::table::{OldLines, Shared, Table};
+use super::table::{Shared, Table};
 use crate::table::qsbr::{Domain, Grace};
-use crate::table::sync::{AcqRel, AtomicPtr, Mutex, lock};
+use crate::table::sync::{AtomicPtr, Mutex, lock};
 use core::fmt;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Fewest home buckets of a table.
-const LEAST_HOMES: u32 = if cfg!(loom) { 1 } else { 8 };
-/// Most home buckets: what fits the slots at the load after growing.
-const MOST_HOMES: u32 = SLOTS / WAYS as u32 * 2;
-/// Loads of the lines, in percent: full enough to grow, what a resize leaves, sparse enough to shrink. At the last,
-/// 36-byte values take 64 bytes each with everything around them.
-const GROW: usize = 70;
-const RESIZED: usize = 60;
-const SHRINK: usize = 50;
 /// How many retired slots gather before the readers' words are looked at.
 const BATCH: usize = 32;
 /// How long a change waits for readers when it cannot do without; a reader's turn takes microseconds.
@@ -77,15 +71,6 @@ struct Pending<V> {
     value: Option<V>,
 }
 
-/// What a resize left behind.
-struct Old {
-    lines: OldLines,
-    bytes: usize,
-    grace: Grace,
-    /// Whether values were moved out of slots from [`Writer::next`] on, so that their chunks can be freed.
-    compacted: bool,
-}
-
 /// A table, for its one writer. Changes are seen by every look-up that begins after they return.
 ///
 /// A reader that stops keeps removed and replaced values from being freed. When limbo is at its bound for that,
@@ -119,12 +104,6 @@ pub struct Writer<V: Copy + Send + Sync + 'static> {
     in_vain: Option<Grace>,
     /// Removals until the next attempt to shrink.
     rest: usize,
-}
-
-/// Home buckets at which `keys` keys make the load that a resize leaves.
-fn homes_for(keys: usize) -> u32 {
-    let homes = (keys * 100).div_ceil(RESIZED * WAYS);
-    u32::try_from(homes).unwrap_or(MOST_HOMES).clamp(LEAST_HOMES, MOST_HOMES)
 }
 
 impl<V: Copy + Send + Sync + 'static> Writer<V> {
@@ -473,27 +452,6 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
         }
     }
 
-    fn grow_if_crowded(&mut self) {
-        if self.listed * 100 >= self.lines().homes() as usize * WAYS * GROW {
-            // Failing, it goes on with the lines it has, as long as they have room near a key's home.
-            self.grow(homes_for(self.listed + WAYS));
-        }
-    }
-
-    /// Moves to more lines. Those held back by a reader never take more than the new ones: until it moves on, the
-    /// table doubles.
-    fn grow(&mut self, homes: u32) -> bool {
-        self.collect();
-        let held = if self.old.is_empty() { 0 } else { self.old_bytes() + self.lines().bytes() };
-        let doubled = u32::try_from(held.div_ceil(Lines::BUCKET_BYTES)).unwrap_or(MOST_HOMES);
-        let homes = homes.max(doubled).min(MOST_HOMES);
-        homes > self.lines().homes() && self.rebuild(homes, None)
-    }
-
-    fn old_bytes(&self) -> usize {
-        self.old.iter().map(|old| old.bytes).sum()
-    }
-
     /// Waits a little for a grace period, once for each time that readers stand still.
     fn wait(&mut self, grace: Grace) -> bool {
         let domain = &self.shared.domain;
@@ -503,76 +461,6 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
         let over = domain.is_over(grace);
         self.collect();
         over
-    }
-
-    /// Shrinks lines and slots when too much of them is unused.
-    fn shrink_if_sparse(&mut self) {
-        if self.rest > 0 {
-            self.rest -= 1;
-            return;
-        }
-        if !self.old.is_empty() {
-            return;
-        }
-        let homes = self.lines().homes();
-        let target = homes_for(self.listed).max(self.least_homes);
-        let lines = target < homes && self.listed * 100 < homes as usize * WAYS * SHRINK;
-        let cut = (self.listed + self.listed / 32) as u32 + 64;
-        let slots = self.free.len() > self.listed / 10 && Slots::<V>::can_release(cut, self.next);
-        if !lines && !slots {
-            return;
-        }
-        self.rest = self.listed / 16;
-        if slots && self.pending.is_empty() && self.drain() {
-            self.rebuild(if lines { target } else { homes }, Some(cut));
-        } else if lines {
-            self.rebuild(target, None);
-        }
-    }
-
-    /// Waits a little until nothing is in limbo.
-    fn drain(&mut self) -> bool {
-        self.collect();
-        if let Some((grace, _)) = self.limbo.back() {
-            self.wait(*grace);
-        }
-        self.limbo.is_empty()
-    }
-
-    /// Builds new lines beside the readers; with `cut`, also moves values into the slots below it. Then nothing may
-    /// be in limbo, pending or held back. `false`, and nothing has changed, if a key has no room near its home.
-    fn rebuild(&mut self, homes: u32, cut: Option<u32>) -> bool {
-        let lines = Lines::new(homes, self.hasher);
-        let mut overflowed = vec![0u8; lines.buckets()];
-        let mut low: Vec<u32> = match cut {
-            Some(cut) => self.free.iter().copied().filter(|slot| *slot < cut).collect(),
-            None => Vec::new(),
-        };
-        for (word, mut slot) in self.lines().entries() {
-            if cut.is_some_and(|cut| slot >= cut) {
-                let Some(to) = low.pop() else { return false };
-                // SAFETY: `to` was free, and is not handed out while this runs.
-                unsafe { self.shared.slots.write(to, self.value(slot)) };
-                slot = to;
-            }
-            let home = lines.home(word);
-            let Some(place) = lines.vacancy(home) else { return false };
-            lines.put(place, word, slot);
-            for passed in overflowed.get_mut(home as usize..place.bucket() as usize).unwrap_or_default() {
-                *passed += 1;
-            }
-        }
-        let bytes = self.lines().bytes();
-        let old = self.shared.lines.swap(Box::into_raw(Box::new(lines)), AcqRel);
-        self.overflowed = overflowed;
-        self.generation = self.generation.wrapping_add(1);
-        if let Some(cut) = cut {
-            self.free = low;
-            self.next = cut;
-        }
-        let grace = self.shared.domain.begin_grace();
-        self.old.push_back(Old { lines: OldLines(old), bytes, grace, compacted: cut.is_some() });
-        true
     }
 }
 
