@@ -3,8 +3,10 @@
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::HashSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -320,7 +322,18 @@ fn initialise(arguments: Vec<CString>) -> Result<(), EalError> {
     if unsafe { sys::rte_eal_init(count, Vec::leak(pointers).as_mut_ptr()) } < 0 {
         return Err(EalError::Init(rte_errno()));
     }
+    remove_runtime_directory();
     Ok(())
+}
+
+/// DPDK makes a directory for what processes share and, as nothing is shared here, leaves it empty, for ever.
+fn remove_runtime_directory() {
+    // SAFETY: DPDK's own string of static life; it is set once the EAL is initialised.
+    let directory = unsafe { CStr::from_ptr(sys::rte_eal_get_runtime_dir()) };
+    let directory = Path::new(OsStr::from_bytes(directory.to_bytes()));
+    if let Err(error) = std::fs::remove_dir(directory) {
+        tracing::debug!(directory = %directory.display(), %error, "cannot remove DPDK's run-time directory");
+    }
 }
 
 #[cfg(test)]

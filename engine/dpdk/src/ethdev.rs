@@ -155,6 +155,7 @@ impl Port {
         drop(devices);
         let (mac, offloads) = started?;
         let capabilities = capabilities(offloads);
+        let chains = offloads & sys::OVERLANE_TX_OFFLOAD_MULTI_SEGS != 0;
         let device = Arc::new(device);
         let rx = (0..options.rx_queues)
             .map(|queue| RxQueue::new(RxKind::Ethdev(EthdevRx::new(Arc::clone(&device), queue))))
@@ -165,6 +166,7 @@ impl Port {
                     Arc::clone(&device),
                     queue,
                     capabilities,
+                    chains,
                 ))))
             })
             .collect();
@@ -323,7 +325,6 @@ fn capabilities(offloads: u64) -> Capabilities {
         checksum: offloads & checksum == checksum,
         tcp_segmentation: offloads & sys::OVERLANE_TX_OFFLOAD_TCP_TSO != 0,
         udp_segmentation: false,
-        multi_segment: offloads & sys::OVERLANE_TX_OFFLOAD_MULTI_SEGS != 0,
     }
 }
 

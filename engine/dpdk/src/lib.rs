@@ -24,6 +24,8 @@ pub use eal::{Eal, EalError, EalOptions, Hugepages, MemoryMode};
 pub use ethdev::{Port, PortError, PortOptions};
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolError, MempoolOptions};
+#[doc(no_inline)]
+pub use overlane_dataplane::segment::Capabilities;
 pub use packet::{Interface, PacketError, PacketOptions, PacketPort};
-pub use queue::{BURST, Capabilities, CloseError, PortStats, QueueState, RxQueue, TxQueue};
+pub use queue::{BURST, CloseError, PortStats, QueueState, RxQueue, TxQueue};
 pub use worker::{WorkerError, WorkerThread};

@@ -311,7 +311,6 @@ fn capabilities() -> Capabilities {
         checksum: true,
         tcp_segmentation: true,
         udp_segmentation: kernel_release().is_some_and(|release| release >= (6, 2)),
-        multi_segment: true,
     }
 }
 

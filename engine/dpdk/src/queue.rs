@@ -8,23 +8,10 @@ use arrayvec::ArrayVec;
 
 use crate::ethdev::{EthdevRx, EthdevTx};
 use crate::packet::{PacketRx, PacketTx};
-use crate::{Mbuf, Mempool};
+use crate::{Capabilities, Mbuf, Mempool};
 
 /// Packets that one call carries at most.
 pub const BURST: usize = 64;
-
-/// What a port can do by itself to the packets it sends. What it cannot, its worker does first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Capabilities {
-    /// It completes partial TCP and UDP checksums. Without this [`TxQueue::send`] computes them, at a cost.
-    pub checksum: bool,
-    /// It cuts TCP packets larger than the MTU. Without this they are refused.
-    pub tcp_segmentation: bool,
-    /// It cuts UDP packets of many datagrams. Without this they are refused.
-    pub udp_segmentation: bool,
-    /// It sends packets of more than one segment. Without this [`TxQueue::send`] copies them together.
-    pub multi_segment: bool,
-}
 
 /// Whether a queue's device is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +151,8 @@ impl TxQueue {
         }
     }
 
-    /// What the device does by itself.
+    /// What the device does by itself. What it does not, the worker does before (`Pipeline::finish`): here a checksum
+    /// is computed in software after all, and a packet to be cut is refused.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         match &self.kind {

@@ -75,11 +75,13 @@ pub(crate) struct EthdevTx {
     device: Arc<Device>,
     queue: u16,
     capabilities: Capabilities,
+    /// Whether the driver takes packets of several segments.
+    chains: bool,
 }
 
 impl EthdevTx {
-    pub(super) fn new(device: Arc<Device>, queue: u16, capabilities: Capabilities) -> Self {
-        Self { device, queue, capabilities }
+    pub(super) fn new(device: Arc<Device>, queue: u16, capabilities: Capabilities, chains: bool) -> Self {
+        Self { device, queue, capabilities, chains }
     }
 
     pub(super) fn device(&self) -> &Arc<Device> {
@@ -133,10 +135,7 @@ impl EthdevTx {
     /// Turns the packet's metadata into what the driver expects, doing in software what the device cannot. `false`:
     /// it cannot be sent.
     fn prepare(&self, packet: &mut Mbuf, index: usize, originals: &mut Originals) -> bool {
-        if packet.segment_count() > 1
-            && !self.capabilities.multi_segment
-            && !packet.linearise(&self.device.pool)
-        {
+        if packet.segment_count() > 1 && !self.chains && !packet.linearise(&self.device.pool) {
             return false;
         }
         let offload = packet.offload();

@@ -123,7 +123,7 @@ impl PacketTx {
             if parts.len() + 1 + packet.segment_count() > PARTS_MAX {
                 break;
             }
-            let Ok(built) = vnet::build(packet) else { break };
+            let Ok(built) = vnet::build(packet.head(), packet.len(), packet.offload()) else { break };
             *header = built;
             let first = parts.len();
             parts.push(libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: header.len() });

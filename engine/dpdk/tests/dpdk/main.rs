@@ -15,6 +15,7 @@ use overlane_dpdk::{Eal, EalOptions, Hugepages, MemoryMode, Mempool, MempoolOpti
 
 mod eal;
 mod ethdev;
+mod kernel;
 mod mbuf;
 mod net;
 mod packet;
@@ -63,7 +64,7 @@ fn main() {
     }
     // SAFETY: no arguments, no failure.
     let root = unsafe { libc::geteuid() } == 0;
-    for (name, body) in packet::CASES.iter().copied() {
+    for (name, body) in [packet::CASES, kernel::CASES].concat() {
         trials.push(Trial::test(name, move || run(body)).with_ignored_flag(ignored(
             name,
             root,

@@ -101,7 +101,10 @@ impl Peer {
             Self(OwnedFd::from_raw_fd(fd))
         };
         peer.set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, i32::from(vnet));
+        // Linux 4.20's PACKET_IGNORE_OUTGOING.
         peer.set(libc::SOL_PACKET, 23, 1);
+        // An interface's queueing discipline drops everything until some time after its link has come up.
+        peer.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1);
         peer.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 16 << 20);
         // SAFETY: an address of plain integers, which lives through the call.
         unsafe {
@@ -178,4 +181,26 @@ fn ones_sum(bytes: &[u8]) -> u16 {
         .sum::<u32>();
     let sum = (sum & 0xffff) + (sum >> 16);
     ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// A TCP segment over IPv4 and Ethernet, its checksum partial.
+pub(crate) fn tcp_frame(payload: &[u8]) -> Vec<u8> {
+    let (mut frame, _) = udp_frame(&[&[0; 12][..], payload].concat());
+    frame[23] = 6;
+    frame[24..26].fill(0);
+    let header = ones_sum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&(!header).to_be_bytes());
+    let tcp_length = (20 + payload.len()) as u16;
+    let pseudo = ones_sum(&[&frame[26..34], &[0, 6], &tcp_length.to_be_bytes()].concat());
+    frame[34..54].fill(0);
+    frame[46..50].copy_from_slice(&[0x50, 0x10, 1, 0]);
+    frame[50..52].copy_from_slice(&pseudo.to_be_bytes());
+    frame
+}
+
+/// Whether the header's and the segment's checksums of a TCP frame are as they should be on a wire.
+pub(crate) fn checksums_are_right(frame: &[u8]) -> bool {
+    let tcp_length = (frame.len() - 34) as u16;
+    let pseudo = [&frame[26..34], &[0, 6], &tcp_length.to_be_bytes(), &frame[34..]].concat();
+    ones_sum(&frame[14..34]) == 0xffff && ones_sum(&pseudo) == 0xffff
 }

@@ -4,13 +4,13 @@ use std::os::fd::AsRawFd;
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
-use overlane_dataplane::packet::{Checksum, Offload, Packet};
+use overlane_dataplane::packet::{Checksum, Offload, Packet, Segmentation, SegmentationKind};
 use overlane_dpdk::{
     BURST, CloseError, Interface, Mbuf, Mempool, PacketError, PacketOptions, PacketPort, QueueState, RxQueue,
     TxQueue,
 };
 
-use crate::mbuf::content;
+use crate::mbuf::{self, content};
 use crate::net::{Namespace, PATIENCE, Peer, frame, udp_frame, wait_readable};
 use crate::{Bench, Case, cases};
 
@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = cases![
     frames_larger_than_a_slot_come_whole_and_in_order,
     a_tag_is_seen_as_it_was_sent,
     a_partial_checksum_keeps_its_place_both_ways,
+    datagrams_to_be_cut_cross_both_ways,
     frames_without_buffers_are_counted_and_later_ones_come,
     frames_without_room_in_the_ring_are_counted,
     large_frames_without_room_in_the_queue_are_counted,
@@ -197,6 +198,32 @@ fn a_partial_checksum_keeps_its_place_both_ways(bench: &Bench) {
             assert_eq!(content(&packet), tagged);
             assert_eq!(packet.offload().checksum, Checksum::Partial { start: 38, offset: 6 });
         }
+        near.close();
+    });
+}
+
+fn datagrams_to_be_cut_cross_both_ways(bench: &Bench) {
+    let pool = bench.pool(1_023);
+    Namespace::with_veth().enter(|| {
+        let (mut near, far) = (open("near"), Peer::open("far", true));
+        // Since Linux 6.2; before, the kernel neither gives nor takes them.
+        if !near.port.capabilities().udp_segmentation {
+            return near.close();
+        }
+        let (partial, _) = udp_frame(&mbuf::bytes(3_500));
+        let header =
+            [&[1, 5][..], &42_u16.to_ne_bytes(), &1_000_u16.to_ne_bytes(), &34_u16.to_ne_bytes()].concat();
+        let whole = [&header, &6_u16.to_ne_bytes()[..], &partial].concat();
+        far.send(&whole);
+        let packet = near.receive(&pool, 1).remove(0);
+        assert_eq!(content(&packet), partial);
+        let segmentation = Segmentation { kind: SegmentationKind::Udp, size: 1_000 };
+        let checksum = Checksum::Partial { start: 34, offset: 6 };
+        assert_eq!(packet.offload(), Offload { checksum, segmentation: Some(segmentation) });
+        assert_eq!(near.send_one(packet), 1);
+        let back = far.receive();
+        // But for the kernel's hint of the headers' length.
+        assert_eq!((&back[..2], &back[4..]), (&whole[..2], &whole[4..]));
         near.close();
     });
 }
