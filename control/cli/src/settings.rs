@@ -14,7 +14,7 @@ const SYSTEM_FILE: &str = "/etc/overlane/cli.toml";
 #[command(next_help_heading = "Connection (also in ~/.config/overlane/cli.toml and /etc/overlane/cli.toml)")]
 pub struct Connection {
     /// Address of the service's API.
-    #[arg(help = "Address of the service's API, like https://control.example.net:8443")]
+    #[arg(help = "Address of the service's API, like https://control.example.net:9443")]
     #[arg(long, global = true, value_name = "URL", env = "OVERLANE_API", hide_env_values = true)]
     pub api: Option<String>,
 
@@ -179,10 +179,10 @@ impl Connection {
         let missing =
             |what, flag, env, example| SettingsError::Missing { what, flag, env, key: flag, example };
         let api = all.api.ok_or_else(|| {
-            missing("the address of the service", "api", "OVERLANE_API", "https://control.example.net:8443")
+            missing("the address of the service", "api", "OVERLANE_API", "https://control.example.net:9443")
         })?;
-        let ca = || missing("the authority's certificate", "ca", "OVERLANE_CA", "/etc/overlane/pki/ca.pem");
-        let cert = || missing("our certificate", "cert", "OVERLANE_CERT", "/etc/overlane/pki/operator.pem");
+        let ca = || missing("the authority's certificate", "ca", "OVERLANE_CA", "/etc/overlane/pki/ca.crt");
+        let cert = || missing("our certificate", "cert", "OVERLANE_CERT", "/etc/overlane/pki/operator.crt");
         let key =
             || missing("our certificate's key", "key", "OVERLANE_KEY", "/etc/overlane/pki/operator.key");
         Ok(Settings {
@@ -204,7 +204,7 @@ fn default_files() -> Vec<PathBuf> {
 
 fn parse_api(value: &str) -> Result<Uri, SettingsError> {
     let legal =
-        "an address like https://control.example.net:8443 or https://[fd00::1]:8443 (https, a host, no path)";
+        "an address like https://control.example.net:9443 or https://[fd00::1]:9443 (https, a host, no path)";
     value
         .parse::<Uri>()
         .ok()
@@ -226,7 +226,7 @@ mod tests {
     }
 
     const WHOLE: &str =
-        "api = 'https://control:8443'\nca = 'ca.pem'\ncert = 'me.pem'\nkey = '/keys/me.key'\n";
+        "api = 'https://control:9443'\nca = 'ca.pem'\ncert = 'me.pem'\nkey = '/keys/me.key'\n";
 
     #[test]
     fn flags_come_before_the_users_file_which_comes_before_the_systems() {
@@ -237,7 +237,7 @@ mod tests {
         let connection = Connection { key: Some("given.key".into()), ..Connection::default() };
         let file = File::read_all(&[absent, user, system]).unwrap();
         let settings = connection.complete(file).unwrap();
-        assert_eq!(settings.api, "https://control:8443/");
+        assert_eq!(settings.api, "https://control:9443/");
         assert_eq!(settings.ca, directory.path().join("ca.pem"), "relative to the file that says so");
         assert_eq!(settings.cert, directory.path().join("mine.pem"));
         assert_eq!(settings.key, Path::new("given.key"));
@@ -273,14 +273,14 @@ mod tests {
     #[test]
     fn only_an_https_address_without_a_path_is_an_api() {
         for good in
-            ["https://control", "https://control:8443/", "https://[fd00::1]:8443", "https://10.0.0.1:1"]
+            ["https://control", "https://control:9443/", "https://[fd00::1]:9443", "https://10.0.0.1:1"]
         {
             assert!(parse_api(good).is_ok(), "{good}");
         }
         for bad in [
             "",
             "control",
-            "control:8443",
+            "control:9443",
             "http://control",
             "https://",
             "https://a/v1",
@@ -289,7 +289,7 @@ mod tests {
         ] {
             let error = parse_api(bad).unwrap_err().to_string();
             assert!(
-                error.starts_with("api: ") && error.contains("https://control.example.net:8443"),
+                error.starts_with("api: ") && error.contains("https://control.example.net:9443"),
                 "{error}"
             );
         }

@@ -216,7 +216,7 @@ fn settings_that_make_no_sense_are_usage_errors() {
     let pki = Pki::new();
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 1));
     for (flag, value, said) in [
-        ("--api", "http://a", "https://control.example.net:8443"),
+        ("--api", "http://a", "https://control.example.net:9443"),
         ("--ca", "/nowhere/ca.crt", "/nowhere/ca.crt"),
         ("--key", pki.operator.certificate.to_str().unwrap(), "private key"),
         ("--server-name", "a b", "a DNS name"),
