@@ -140,6 +140,12 @@ impl Mempool {
         self.0.data_room
     }
 
+    /// Bytes of the longest packet: that of a full chain.
+    #[must_use]
+    pub fn packet_max(&self) -> usize {
+        usize::from(self.0.data_room) * CHAIN_MAX
+    }
+
     /// Buffers not in use: in the pool and in workers' caches. Exact when nobody allocates or frees meanwhile;
     /// walks the caches, so not for every packet.
     #[must_use]

@@ -36,7 +36,7 @@ pub(crate) struct PacketRx {
 enum Loss {
     /// The pool has too few buffers.
     NoBuffer,
-    /// The frame is cut short, or its metadata make no sense.
+    /// The frame is cut short or longer than any packet, or its metadata make no sense.
     Malformed,
 }
 
@@ -104,7 +104,7 @@ impl PacketRx {
         let Some(mut packet) = pool.chain(slot.length + tag.len()) else {
             // The rest of the frame is cut off and lost, as it must be.
             let _ = self.receive_message(&mut header, None, 0);
-            return Err(Loss::NoBuffer);
+            return Err(missing(pool, slot.length + tag.len()));
         };
         let read = self.receive_message(&mut header, Some(&mut packet), tag.len());
         if read.ok() != Some(vnet::LENGTH + slot.length) {
@@ -168,9 +168,15 @@ fn copy(slot: &Slot<'_>, pool: &Mempool) -> Result<Mbuf, Loss> {
     }
     let (addresses, rest) = slot.bytes.split_at_checked(ADDRESSES).ok_or(Loss::Malformed)?;
     let tag = slot.tag.as_ref().map_or(&[][..], |tag| &tag[..]);
-    let mut packet = pool.chain(slot.bytes.len() + tag.len()).ok_or(Loss::NoBuffer)?;
+    let length = slot.bytes.len() + tag.len();
+    let mut packet = pool.chain(length).ok_or_else(|| missing(pool, length))?;
     packet.write(&[addresses, tag, rest]);
     finish(packet, header, tag.len())
+}
+
+/// Why there is no packet of `length` bytes.
+fn missing(pool: &Mempool, length: usize) -> Loss {
+    if length > pool.packet_max() { Loss::Malformed } else { Loss::NoBuffer }
 }
 
 /// Puts back the tag that the kernel took out: what the node sent is what the stages see.

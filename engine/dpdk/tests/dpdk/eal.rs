@@ -1,10 +1,12 @@
 //! The environment, worker threads and pools' lives.
 
+use std::process::Command;
 use std::thread;
 
-use overlane_dataplane::packet::{Clock, Pool};
+use overlane_dataplane::packet::{Clock, Packet, Pool};
 use overlane_dpdk::{
-    Eal, EalError, EalOptions, Mempool, MempoolError, MempoolOptions, TscClock, WorkerError, WorkerThread,
+    Eal, EalError, EalOptions, Hugepages, Mempool, MempoolError, MempoolOptions, Port, PortOptions, TscClock,
+    WorkerError, WorkerThread,
 };
 
 use crate::{Bench, Case, cases};
@@ -18,7 +20,11 @@ pub(crate) const CASES: &[Case] = cases![
     a_pools_options_are_checked,
     packets_freed_on_another_worker_come_back,
     the_clock_goes_on_at_the_systems_pace,
+    the_environment_ends_with_its_last_user,
 ];
+
+/// Set in a process that lives through a whole environment.
+pub(crate) const TO_THE_END: &str = "OVERLANE_TEST_TO_THE_END";
 
 fn a_second_environment_is_refused(_: &Bench) {
     assert!(matches!(Eal::init(EalOptions::default()), Err(EalError::AlreadyInitialised)));
@@ -67,7 +73,7 @@ fn a_packet_may_outlive_every_handle_to_its_pool(bench: &Bench) {
     // DPDK knows the name as long as the pool is there.
     let taken = Mempool::new(&bench.eal, "outlived", &options);
     assert!(matches!(taken, Err(MempoolError::Create { .. })), "{taken:?}");
-    assert_eq!(overlane_dataplane::packet::Packet::head(&packet), b"still here");
+    assert_eq!(packet.head(), b"still here");
     drop(packet);
     Mempool::new(&bench.eal, "outlived", &options).unwrap();
 }
@@ -129,4 +135,37 @@ fn the_clock_goes_on_at_the_systems_pace(bench: &Bench) {
     }
     let (ours, systems) = ((clock.now() - ours).as_secs_f64(), systems.elapsed().as_secs_f64());
     assert!((ours / systems - 1.0).abs() < 0.02, "{ours} s of {systems} s");
+}
+
+fn the_environment_ends_with_its_last_user(_: &Bench) {
+    for packet_stays in ["no", "yes"] {
+        let process =
+            Command::new(std::env::current_exe().unwrap()).env(TO_THE_END, packet_stays).output().unwrap();
+        assert!(process.status.success(), "{}", String::from_utf8_lossy(&process.stderr));
+        assert_eq!(process.stdout, b"over\n");
+    }
+}
+
+/// One environment from its beginning to its end, past which one packet may stay.
+pub(crate) fn live_to_the_end() {
+    let eal = Eal::init(EalOptions { memory_mib: 32, hugepages: Hugepages::Never, ..EalOptions::default() })
+        .unwrap();
+    let pool =
+        Mempool::new(&eal, "pool", &MempoolOptions { size: 511, data_room: 2_048, cache: 32 }).unwrap();
+    let worker = WorkerThread::register(&eal, None).unwrap();
+    let devargs = "net_null0".parse().unwrap();
+    let (port, mut rx, tx) = Port::attach(&eal, &devargs, &pool, &PortOptions::default()).unwrap();
+    drop(eal);
+    let mut packets = arrayvec::ArrayVec::new();
+    assert_eq!(rx[0].receive(&pool, &mut packets), overlane_dpdk::BURST);
+    let mut stays = pool.packet(b"still here").filter(|_| std::env::var(TO_THE_END).as_deref() == Ok("yes"));
+    drop((packets, pool, port, rx, tx));
+    drop(worker);
+    assert!(matches!(Eal::init(EalOptions::default()), Err(EalError::AlreadyInitialised)));
+    if let Some(packet) = &mut stays {
+        assert_eq!(packet.head(), b"still here");
+        packet.head_mut().fill(0);
+    }
+    drop(stays);
+    println!("over");
 }

@@ -56,6 +56,9 @@ const ON_HUGEPAGES: &str = "OVERLANE_TEST_ON_HUGEPAGES";
 const MEMORY_MIB: u32 = 128;
 
 fn main() {
+    if std::env::var_os(eal::TO_THE_END).is_some() {
+        return eal::live_to_the_end();
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let mut trials = Vec::new();

@@ -40,8 +40,8 @@ fn a_packet_longer_than_a_segment_becomes_a_chain(bench: &Bench) {
         assert_eq!(content(&packet), bytes(length));
         assert_eq!(pool.in_use() as usize, segments);
     }
-    assert!(pool.packet(&bytes(2_048 * 64)).is_some());
-    assert!(pool.packet(&bytes(2_048 * 64 + 1)).is_none(), "chains are bounded");
+    assert!(pool.packet(&bytes(pool.packet_max())).is_some());
+    assert!(pool.packet(&bytes(pool.packet_max() + 1)).is_none(), "chains are bounded");
 }
 
 fn a_fresh_packet_is_empty_and_has_headroom(bench: &Bench) {
