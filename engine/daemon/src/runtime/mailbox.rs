@@ -6,6 +6,7 @@ use crossbeam::queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::id::PortId;
+use overlane_dataplane::segment::Capabilities;
 use overlane_dpdk::{Mbuf, RxQueue, TxQueue};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -40,8 +41,8 @@ pub(super) struct AddPort {
 
 /// How a worker's packets leave by a port.
 pub(super) enum Way {
-    /// By a queue of its own.
-    Queue(TxQueue),
+    /// By a queue of its own, which does by itself what is said.
+    Queue(TxQueue, Capabilities),
     /// By another worker's.
     Via(usize),
 }

@@ -63,15 +63,7 @@ impl Out {
 
     pub(super) fn add(&mut self, port: PortId, way: Way, traffic: Arc<PerWorker<Traffic>>) {
         let exit = match way {
-            Way::Queue(queue) => {
-                let own = queue.capabilities();
-                let capabilities = Capabilities {
-                    checksum: own.checksum,
-                    tcp_segmentation: own.tcp_segmentation,
-                    udp_segmentation: own.udp_segmentation,
-                };
-                Exit::Queue { queue, capabilities, packets: Box::default() }
-            }
+            Way::Queue(queue, capabilities) => Exit::Queue { queue, capabilities, packets: Box::default() },
             Way::Via(worker) => Exit::Via(worker),
         };
         if self.ports.len() <= port.index() {

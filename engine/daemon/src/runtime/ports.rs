@@ -6,6 +6,7 @@ use core::time::Duration;
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::segment::Capabilities;
 use overlane_dataplane::table::qsbr::Domain;
 use overlane_dpdk::{
     CloseError, Devargs, Eal, Mempool, PacketOptions, PacketPort, Port, PortError, PortOptions, PortStats,
@@ -63,6 +64,8 @@ pub(super) struct Held {
     kind: Kind,
     idle: Option<(Vec<RxQueue>, Vec<TxQueue>)>,
     traffic: Arc<PerWorker<Traffic>>,
+    /// Its offloads are not to be trusted.
+    by_software: bool,
     /// How many queues of either kind it has.
     queues: (usize, usize),
     /// The worker that has the first of either.
@@ -133,9 +136,18 @@ impl Ports {
             }
         };
         let (mac, mtu, link_up, ifindex) = describe(&kind)?;
+        // With the offloads that net_tap does itself (in software, by rte_gso), TCP was seen to stall.
+        let by_software = matches!(source, Source::Tap(_));
         let queues = (rx.len(), tx.len());
-        let held =
-            Held { kind, idle: Some((rx, tx)), traffic: Arc::clone(&traffic), queues, first: 0, link_up };
+        let held = Held {
+            kind,
+            idle: Some((rx, tx)),
+            traffic: Arc::clone(&traffic),
+            by_software,
+            queues,
+            first: 0,
+            link_up,
+        };
         self.open.insert(id, held);
         Ok(OpenPort { id, mac, mtu, link_up, ifindex, traffic })
     }
@@ -189,7 +201,8 @@ impl Ports {
         }
         for (queue, tx) in tx.into_iter().enumerate() {
             if let Some(share) = shares.get_mut(owner(queue)) {
-                share.1 = Way::Queue(tx);
+                let capabilities = if held.by_software { Capabilities::default() } else { tx.capabilities() };
+                share.1 = Way::Queue(tx, capabilities);
             }
         }
         let add = |((rx, way), mailbox): ((Vec<RxQueue>, Way), &Arc<Mailbox>)| {
