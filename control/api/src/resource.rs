@@ -166,7 +166,7 @@ pub struct InterfaceSpec {
     pub name: String,
     /// The network it belongs to.
     pub network: String,
-    /// Its hardware address, like `02:00:5e:10:00:01`; made from its network and first address if absent.
+    /// Its hardware address, like `02:00:5e:10:00:01`; a random one that is free if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
     /// Which interface of its host it is, 0 to 63; the lowest free one if absent.
@@ -298,11 +298,12 @@ pub struct MoveInterfaceSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MovePhase {
-    /// Receivers accept the old and the new location; packets go to the old one.
+    /// Receivers accept the old and the new location; packets go to the old one. Lasts until what was live at the
+    /// old host is live at the new one; a move to the old host takes the move back.
     Prepare,
     /// Packets go to the new location; receivers accept both.
     Switch,
-    /// The old location is about to be refused and forgotten.
+    /// The old location is refused and forgotten; waits for the engines to know it.
     Retire,
 }
 
