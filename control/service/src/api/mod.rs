@@ -1,0 +1,117 @@
+//! The HTTP API `/v1`.
+
+mod body;
+mod fail;
+mod resources;
+mod server;
+mod status;
+
+pub use server::{Limits, Peer, serve};
+
+use crate::ledger::Ledger;
+use crate::mover::Mover;
+use crate::sync::Hub;
+use crate::telemetry::{Metrics, RequestLabels};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::Method;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::{Extension, Json, Router};
+use fail::Failure;
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// How long a request may take, reading its body included.
+const REQUEST_TIME: Duration = Duration::from_secs(15);
+/// The path for which the service's own certificate will do: `overlane-control backup` has no other.
+pub const BACKUP_PATH: &str = "/v1/backup";
+
+/// What the API needs to answer.
+#[derive(Clone)]
+pub struct Api {
+    /// What is provisioned.
+    pub ledger: Arc<Ledger>,
+    /// Which engines are connected.
+    pub hub: Arc<Hub>,
+    /// What moves wait for.
+    pub mover: Arc<Mover>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The certificate names that may use it.
+    pub operators: Arc<[String]>,
+    /// The names in the service's own certificate.
+    pub own_names: Arc<[String]>,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Overlane provisioning service",
+    description = "Entities, virtual networks, hosts, nodes and moves. Writes are idempotent; errors name the field and its \
+                   legal values. Clients show a certificate that names an operator."
+))]
+struct Document;
+
+/// The API as an axum router. Peers are told to it as an [`Extension`] of [`Peer`].
+pub fn router(api: Api) -> Router {
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(resources::list_entities))
+        .routes(routes!(resources::put_entity, resources::get_entity, resources::delete_entity))
+        .routes(routes!(resources::list_networks))
+        .routes(routes!(resources::put_network, resources::get_network, resources::delete_network))
+        .routes(routes!(resources::list_hosts))
+        .routes(routes!(resources::put_host, resources::get_host, resources::delete_host))
+        .routes(routes!(resources::list_nodes))
+        .routes(routes!(resources::put_node, resources::get_node, resources::delete_node))
+        .routes(routes!(resources::move_node))
+        .routes(routes!(status::status))
+        .routes(routes!(status::backup))
+        .split_for_parts();
+    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    let document = Json(document);
+    router
+        .route("/v1/openapi.json", axum::routing::get(|| async move { document }))
+        .fallback(|| async { Failure::no_such_path() })
+        .method_not_allowed_fallback(|method: Method| async move { Failure::no_such_method(&method) })
+        .layer(DefaultBodyLimit::max(body::MAX_BODY))
+        .layer(middleware::from_fn_with_state(api.clone(), authorise))
+        .layer(middleware::from_fn_with_state(api.clone(), count))
+        .with_state(api)
+}
+
+/// Lets operators pass, each for a bounded time.
+async fn authorise(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let is = |names: &[String]| peer.names.iter().any(|name| names.contains(name));
+    let allowed = is(&api.operators) || (request.uri().path() == BACKUP_PATH && is(&api.own_names));
+    if !allowed {
+        tracing::warn!(peer = ?peer.names, path = request.uri().path(), "refused: not an operator");
+        return Err(Failure::not_an_operator(&peer.names));
+    }
+    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
+        Ok(response) => Ok(response),
+        Err(_) => Err(Failure::too_slow(REQUEST_TIME)),
+    }
+}
+
+async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    };
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    tracing::debug!(method, path, status, "answered");
+    api.metrics.requests.get_or_create(&RequestLabels { method, status }).inc();
+    response
+}

@@ -1,0 +1,193 @@
+//! Values that come from outside, checked one by one; each refusal names the field and its legal values.
+
+use super::record::SubnetRecord;
+use crate::error::{Error, Result};
+use ipnet::Ipv4Net;
+use overlane_api::resource::{Attachment, ID_LEGAL, Subnet, is_id};
+use overlane_dataplane::address::{HostPrefix, Layout};
+use overlane_dataplane::id::{Slot, VnetId};
+use overlane_dataplane::mac::MacAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Longest description, in bytes.
+const MAX_DESCRIPTION: usize = 256;
+/// Most subnets of a network.
+const MAX_SUBNETS: usize = 64;
+/// Most interfaces of a node.
+pub(super) const MAX_INTERFACES: usize = 16;
+/// Most addresses of an interface.
+const MAX_ADDRESSES: usize = 64;
+
+/// Text from outside, short enough for a message.
+fn shown(text: &str) -> String {
+    let short: String = text.chars().take(64).collect();
+    if short.len() < text.len() { format!("{short:?}…") } else { format!("{short:?}") }
+}
+
+pub(crate) fn id(field: &str, id: &str) -> Result<()> {
+    if is_id(id) {
+        return Ok(());
+    }
+    Err(Error::invalid(field, format!("{} is not an id", shown(id)), ID_LEGAL))
+}
+
+pub(super) fn description(text: &str) -> Result<()> {
+    if text.len() <= MAX_DESCRIPTION && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "description",
+        format!("{} bytes, or a control character", text.len()),
+        "up to 256 bytes of text without control characters",
+    ))
+}
+
+fn list(field: &str, length: usize, most: usize) -> Result<()> {
+    if (1..=most).contains(&length) {
+        return Ok(());
+    }
+    Err(Error::invalid(field, format!("{length} given"), format!("1 to {most} of them")))
+}
+
+pub(super) fn vnet(number: u32) -> Result<u32> {
+    VnetId::new(number)
+        .map(VnetId::get)
+        .map_err(|error| Error::invalid("vnet", format!("{number} is out of range"), error.legal))
+}
+
+pub(super) fn capacity(number: u32) -> Result<()> {
+    if (1..=Slot::COUNT as u32).contains(&number) {
+        return Ok(());
+    }
+    Err(Error::invalid("capacity", format!("{number} is out of range"), "1 to 64"))
+}
+
+pub(super) fn slot(number: u32) -> Result<u8> {
+    let refuse = || Error::invalid("slot", format!("{number} is out of range"), "0 to 63");
+    let slot = u8::try_from(number).map_err(|_| refuse())?;
+    Slot::new(slot).map(Slot::get).map_err(|_| refuse())
+}
+
+pub(super) fn prefix(layout: Layout, text: &str) -> Result<Ipv6Addr> {
+    HostPrefix::parse(layout, text).map(HostPrefix::network).map_err(|error| {
+        Error::invalid("prefix", format!("{} is not a host prefix", shown(text)), error.legal)
+    })
+}
+
+pub(super) fn mac(text: &str) -> Result<String> {
+    match text.parse::<MacAddr>() {
+        Ok(mac) if mac.is_station() => Ok(mac.to_string()),
+        _ => Err(Error::invalid(
+            "mac",
+            format!("{} is not a station's hardware address", shown(text)),
+            "six octets like 02:00:5e:10:00:01, not a group's, not all zero",
+        )),
+    }
+}
+
+pub(super) fn attachment(attachment: &Attachment) -> Result<()> {
+    let device = attachment.device.as_str();
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    // The kernel keeps directories of these names beside the devices'.
+    let reserved = matches!(device, "." | ".." | "all" | "default");
+    if (1..=15).contains(&device.len()) && device.bytes().all(legal) && !device.starts_with('-') && !reserved
+    {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "attachment.device",
+        format!("{} is not a device's name", shown(device)),
+        "1 to 15 of letters, digits, _, . and -, not beginning with -; not ., .., all or default",
+    ))
+}
+
+const CIDR_LEGAL: &str = "an IPv4 network of length 8 to 30 with no bits set behind it, like 10.0.0.0/24; not in \
+                          0.0.0.0/8, 127.0.0.0/8 or 224.0.0.0/3";
+
+pub(super) fn subnets(given: &[Subnet]) -> Result<Vec<SubnetRecord>> {
+    list("subnets", given.len(), MAX_SUBNETS)?;
+    let mut subnets: Vec<SubnetRecord> = Vec::with_capacity(given.len());
+    for (place, subnet) in given.iter().enumerate() {
+        let field = |name: &str| format!("subnets[{place}].{name}");
+        let refuse =
+            || Error::invalid(field("cidr"), format!("{} is not a subnet", shown(&subnet.cidr)), CIDR_LEGAL);
+        let net: Ipv4Net = subnet.cidr.parse().map_err(|_| refuse())?;
+        let first = net.network();
+        let special = first.octets().first().is_none_or(|&octet| matches!(octet, 0 | 127 | 224..));
+        if !(8..=30).contains(&net.prefix_len())
+            || net.addr() != first
+            || special
+            || net.contains(&Ipv4Addr::LOCALHOST)
+        {
+            return Err(refuse());
+        }
+        if let Some(other) = subnets.iter().find(|other| other.net.contains(&net) || net.contains(&other.net))
+        {
+            return Err(Error::invalid(
+                field("cidr"),
+                format!("{net} overlaps {}", other.net),
+                "subnets that do not overlap",
+            ));
+        }
+        let gateway = subnet.gateway.as_deref().map(|text| {
+            text.parse().ok().filter(|gateway| is_host_of(net, *gateway)).ok_or_else(|| {
+                Error::invalid(
+                    field("gateway"),
+                    format!("{} cannot be the gateway of {net}", shown(text)),
+                    format!("an address of {net} other than its first and last"),
+                )
+            })
+        });
+        subnets.push(SubnetRecord { net, gateway: gateway.transpose()? });
+    }
+    Ok(subnets)
+}
+
+fn is_host_of(net: Ipv4Net, address: Ipv4Addr) -> bool {
+    net.contains(&address) && address != net.network() && address != net.broadcast()
+}
+
+/// Parses an interface's addresses; where they may lie is checked by [`address_in`].
+pub(super) fn addresses(given: &[String]) -> Result<Vec<Ipv4Addr>> {
+    list("addresses", given.len(), MAX_ADDRESSES)?;
+    let mut addresses = Vec::with_capacity(given.len());
+    for (place, text) in given.iter().enumerate() {
+        let field = format!("addresses[{place}]");
+        let Ok(address) = text.parse::<Ipv4Addr>() else {
+            return Err(Error::invalid(
+                field,
+                format!("{} is not an IPv4 address", shown(text)),
+                "four numbers like 10.0.0.5",
+            ));
+        };
+        if addresses.contains(&address) {
+            return Err(Error::invalid(field, format!("{address} is given twice"), "each address once"));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+/// Whether a node may have the address: inside a subnet, and not special in it.
+pub(super) fn address_in(subnets: &[SubnetRecord], address: Ipv4Addr) -> Result<()> {
+    let nets: Vec<String> = subnets.iter().map(|subnet| subnet.net.to_string()).collect();
+    let legal =
+        format!("an address of {}, other than its first, its last and its gateway", nets.join(" or "));
+    let Some(subnet) = subnets.iter().find(|subnet| subnet.net.contains(&address)) else {
+        return Err(Error::invalid("", format!("{address} is in no subnet of the network"), legal));
+    };
+    let what = if subnet.gateway == Some(address) {
+        "the gateway"
+    } else if address == subnet.net.network() {
+        "the network's own address"
+    } else if address == subnet.net.broadcast() {
+        "the broadcast address"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid("", format!("{address} is {what} of {}", subnet.net), legal))
+}
+
+pub(super) fn interfaces(length: usize) -> Result<()> {
+    list("interfaces", length, MAX_INTERFACES)
+}

@@ -1,0 +1,341 @@
+//! What an engine has to hear: everything, or what changed since it last listened.
+//!
+//! The log says which keys were touched; values are taken as they are now. So however long an engine was away or
+//! slow, what it hears is as long as what is different, and nothing queues up for it.
+
+use super::network::each_address;
+use super::record::{
+    HostRecord, InterfaceRecord, NetworkRecord, Touch, decode, in_vnet, load, load_id, meta_number, pair,
+    revision, text, try_scan, vnet_key,
+};
+use crate::error::{Error, Result};
+use crate::store::{Step, Table, View};
+use overlane_api::resource::AttachmentKind;
+use overlane_api::sync::{self, Change, change::What};
+use overlane_dataplane::address::Layout;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+
+/// What an engine that has everything up to some revision has to hear.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Catchup {
+    /// Nothing that concerns it, up to this revision.
+    Nothing(u64),
+    /// These changes, up to this revision; no more than the limit.
+    Delta(u64, Vec<Change>),
+    /// Everything: what it has is too old, or too much has changed.
+    Snapshot,
+}
+
+/// The longest part of a snapshot, in changes.
+pub(crate) const PART: usize = 512;
+
+/// Turns records into messages for one engine.
+struct Teller<'a> {
+    view: &'a dyn View,
+    layout: Layout,
+    host: &'a str,
+    /// Substrate prefixes of hosts, as locations carry them.
+    prefixes: HashMap<String, Vec<u8>>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(view: &'a dyn View, layout: Layout, host: &'a str) -> Self {
+        Self { view, layout, host, prefixes: HashMap::new() }
+    }
+
+    fn location(&mut self, (host, slot): (&str, u8)) -> Result<sync::Location> {
+        let prefix = match self.prefixes.get(host) {
+            Some(prefix) => prefix.clone(),
+            None => {
+                let record: HostRecord = load(self.view, Table::Hosts, host)?.ok_or_else(|| {
+                    Error::Record { key: format!("Hosts/{host}"), problem: "it is missing".to_owned() }
+                })?;
+                let length = usize::from(self.layout.prefix_length() / 8);
+                let prefix = record.prefix.octets().get(..length).unwrap_or_default().to_vec();
+                self.prefixes.insert(host.to_owned(), prefix.clone());
+                prefix
+            }
+        };
+        // Layouts without slots have no place for one in addresses.
+        let slot = if self.layout.has_slots() { u32::from(slot) } else { 0 };
+        Ok(sync::Location { prefix, slot })
+    }
+
+    fn mapping(&mut self, ipv4: Ipv4Addr, record: &InterfaceRecord) -> Result<sync::Mapping> {
+        let route = record.route();
+        let state = if route.live { sync::MappingState::Live } else { sync::MappingState::Down };
+        Ok(sync::Mapping {
+            key: Some(sync::MappingKey { vnet: record.vnet, ipv4: ipv4.to_bits() }),
+            location: Some(self.location(route.location)?),
+            also_accept: route.also_accept.map(|place| self.location(place)).transpose()?,
+            state: state.into(),
+        })
+    }
+
+    fn put_mapping(&mut self, ipv4: Ipv4Addr, record: &InterfaceRecord) -> Result<Change> {
+        Ok(Change { revision: record.revision, what: Some(What::PutMapping(self.mapping(ipv4, record)?)) })
+    }
+
+    fn put_interface(&self, record: &InterfaceRecord) -> Option<Change> {
+        let place = record.place_on(self.host)?;
+        let kind = match place.attachment.kind {
+            AttachmentKind::Veth => sync::AttachmentKind::Veth,
+            AttachmentKind::Tap => sync::AttachmentKind::Tap,
+        };
+        let mac: overlane_dataplane::mac::MacAddr = record.mac.parse().ok()?;
+        Some(Change {
+            revision: record.revision,
+            what: Some(What::PutInterface(sync::Interface {
+                id: record.id(),
+                vnet: record.vnet,
+                slot: u32::from(place.slot),
+                mac: mac.0.to_vec(),
+                addresses: record.addresses.iter().map(|address| address.to_bits()).collect(),
+                attachment: Some(sync::Attachment {
+                    kind: kind.into(),
+                    device: place.attachment.device.clone(),
+                }),
+            })),
+        })
+    }
+
+    fn put_vnet(&self, vnet: u32) -> Result<Option<Change>> {
+        let Some(id) = load_id(self.view, Table::Vnets, &vnet_key(vnet))? else { return Ok(None) };
+        let Some(record) = load::<NetworkRecord>(self.view, Table::Networks, &id)? else { return Ok(None) };
+        let subnets = record.subnets.iter().map(|subnet| sync::Subnet {
+            cidr: subnet.net.to_string(),
+            gateway: subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+        });
+        let message = sync::Vnet { id: vnet, name: id, subnets: subnets.collect() };
+        Ok(Some(Change { revision: record.revision, what: Some(What::PutVnet(message)) }))
+    }
+
+    fn put_host(&self, record: &HostRecord) -> Change {
+        Change {
+            revision: record.revision,
+            what: Some(What::PutHost(host_message(self.layout, self.host, record))),
+        }
+    }
+
+    /// The host's interfaces, and through them its vnets.
+    fn interfaces(&self) -> Result<Vec<InterfaceRecord>> {
+        let mut found = Vec::new();
+        try_scan(self.view, Table::Slots, &pair(self.host, &[]), &[], |key, id| {
+            let id = text(Table::Slots, key, id.to_vec())?;
+            found.extend(load::<InterfaceRecord>(self.view, Table::Interfaces, &id)?);
+            Ok(Step::Continue(()))
+        })?;
+        Ok(found)
+    }
+}
+
+fn host_message(layout: Layout, id: &str, record: &HostRecord) -> sync::Host {
+    sync::Host {
+        id: id.to_owned(),
+        layout: layout.name().to_owned(),
+        prefix: format!("{}/{}", record.prefix, layout.prefix_length()),
+    }
+}
+
+/// The host of an engine, if it is provisioned.
+pub(crate) fn host(view: &dyn View, layout: Layout, id: &str) -> Result<Option<sync::Host>> {
+    let record: Option<HostRecord> = load(view, Table::Hosts, id)?;
+    Ok(record.map(|record| host_message(layout, id, &record)))
+}
+
+/// Tells all that the engine of `host` needs, in parts, in an order that can be applied as it comes; the revision
+/// that it is true for. `None` if the host is not provisioned, or `tell` has had enough.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn snapshot(
+    view: &dyn View,
+    layout: Layout,
+    host: &str,
+    tell: &mut dyn FnMut(Vec<Change>) -> Step,
+) -> Result<Option<u64>> {
+    let Some(record) = load::<HostRecord>(view, Table::Hosts, host)? else { return Ok(None) };
+    let mut teller = Teller::new(view, layout, host);
+    let interfaces = teller.interfaces()?;
+    let vnets: BTreeSet<u32> = interfaces.iter().map(|interface| interface.vnet).collect();
+    let mut part = vec![teller.put_host(&record)];
+    for vnet in &vnets {
+        part.extend(teller.put_vnet(*vnet)?);
+    }
+    let mut enough = false;
+    for vnet in vnets {
+        each_address(view, vnet, |ipv4, record| {
+            part.push(teller.put_mapping(ipv4, &record)?);
+            if part.len() >= PART && tell(std::mem::take(&mut part)).is_break() {
+                enough = true;
+                return Ok(Step::Break(()));
+            }
+            Ok(Step::Continue(()))
+        })?;
+        if enough {
+            return Ok(None);
+        }
+    }
+    part.extend(interfaces.iter().filter_map(|record| teller.put_interface(record)));
+    if tell(part).is_break() { Ok(None) } else { revision(view).map(Some) }
+}
+
+/// What was touched, key by key; with the revision of what was deleted last.
+#[derive(Default)]
+struct Touched {
+    host: bool,
+    vnets: BTreeMap<u32, Option<u64>>,
+    presence: BTreeSet<u32>,
+    interfaces: BTreeMap<String, Option<u64>>,
+    mappings: BTreeMap<(u32, Ipv4Addr), Option<u64>>,
+}
+
+/// What the log says of keys that concern `host`, which takes part in `vnets` now. `None`: more than `limit`.
+fn touched(
+    view: &dyn View,
+    host: &str,
+    vnets: &BTreeSet<u32>,
+    since: u64,
+    limit: usize,
+) -> Result<Option<Touched>> {
+    let mut touched = Touched::default();
+    let mut left = BTreeSet::new();
+    let from = (since + 1).to_be_bytes();
+    let log = |visit: &mut dyn FnMut(Touch) -> bool| {
+        try_scan(view, Table::Log, &[], &from, |key, value| {
+            for touch in decode::<Vec<Touch>>(Table::Log, key, value)? {
+                if !visit(touch) {
+                    return Ok(Step::Break(()));
+                }
+            }
+            Ok(Step::Continue(()))
+        })
+    };
+    let mut full = false;
+    log(&mut |touch| {
+        match touch {
+            Touch::Host { host: of } if of == host => touched.host = true,
+            Touch::Vnet { vnet, deleted } => {
+                touched.vnets.insert(vnet, deleted);
+            }
+            Touch::Interface { host: of, id, deleted } if of == host => {
+                touched.interfaces.insert(id, deleted);
+            }
+            Touch::Presence { host: of, vnet } if of == host => {
+                touched.presence.insert(vnet);
+                if !vnets.contains(&vnet) {
+                    left.insert(vnet);
+                }
+            }
+            Touch::Mapping { vnet, ipv4, deleted } if vnets.contains(&vnet) => {
+                touched.mappings.insert((vnet, ipv4), deleted);
+            }
+            _ => {}
+        }
+        full = touched.mappings.len() + touched.interfaces.len() + touched.vnets.len() > limit;
+        !full
+    })?;
+    // That a vnet has left is known only at the end; what was deleted in it before concerns the engine too.
+    if !full && !left.is_empty() {
+        log(&mut |touch| {
+            if let Touch::Mapping { vnet, ipv4, deleted } = touch
+                && left.contains(&vnet)
+            {
+                touched.mappings.insert((vnet, ipv4), deleted);
+            }
+            full = touched.mappings.len() > limit;
+            !full
+        })?;
+    }
+    Ok((!full).then_some(touched))
+}
+
+/// What the engine of `host` has to hear, if it has everything up to revision `since`; at most `limit` changes.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn catch_up(view: &dyn View, layout: Layout, host: &str, since: u64, limit: usize) -> Result<Catchup> {
+    let now = revision(view)?;
+    if since == now {
+        return Ok(Catchup::Nothing(now));
+    }
+    let compacted = meta_number(view, "compacted")?.unwrap_or(0);
+    if since > now || since < compacted {
+        return Ok(Catchup::Snapshot);
+    }
+    let mut teller = Teller::new(view, layout, host);
+    let interfaces = teller.interfaces()?;
+    let vnets: BTreeSet<u32> = interfaces.iter().map(|interface| interface.vnet).collect();
+    let Some(mut touched) = touched(view, host, &vnets, since, limit)? else { return Ok(Catchup::Snapshot) };
+
+    let mut puts = Vec::new();
+    let mut deletes = Vec::new();
+    if touched.host
+        && let Some(record) = load::<HostRecord>(view, Table::Hosts, host)?
+    {
+        puts.push(teller.put_host(&record));
+    }
+    for &vnet in &vnets {
+        if touched.presence.contains(&vnet) || touched.vnets.contains_key(&vnet) {
+            puts.extend(teller.put_vnet(vnet)?);
+        }
+    }
+    // Of a vnet that has come or gone, every mapping counts as touched.
+    let mut full = false;
+    for &vnet in &touched.presence {
+        let came = vnets.contains(&vnet);
+        each_address(view, vnet, |ipv4, record| {
+            let deleted = (!came).then_some(record.revision);
+            touched.mappings.insert((vnet, ipv4), deleted);
+            full = touched.mappings.len() > limit;
+            Ok(if full { Step::Break(()) } else { Step::Continue(()) })
+        })?;
+        if full {
+            return Ok(Catchup::Snapshot);
+        }
+    }
+    for (&(vnet, ipv4), &deleted) in &touched.mappings {
+        let key = in_vnet(vnet, &ipv4.octets());
+        let owner = match load_id(view, Table::Addresses, &key)? {
+            Some(id) if vnets.contains(&vnet) => load::<InterfaceRecord>(view, Table::Interfaces, &id)?,
+            _ => None,
+        };
+        match owner {
+            Some(record) => puts.push(teller.put_mapping(ipv4, &record)?),
+            None => deletes.push(Change {
+                revision: deleted.unwrap_or(now),
+                what: Some(What::DeleteMapping(sync::MappingKey { vnet, ipv4: ipv4.to_bits() })),
+            }),
+        }
+    }
+    for (id, deleted) in touched.interfaces {
+        let record = load::<InterfaceRecord>(view, Table::Interfaces, &id)?;
+        match record.and_then(|record| teller.put_interface(&record)) {
+            Some(put) => puts.push(put),
+            None => deletes
+                .push(Change { revision: deleted.unwrap_or(now), what: Some(What::DeleteInterface(id)) }),
+        }
+    }
+    for &vnet in touched.presence.difference(&vnets) {
+        let put = teller.put_vnet(vnet)?.map(|put| put.revision);
+        let deleted = put.or_else(|| touched.vnets.get(&vnet).copied().flatten()).unwrap_or(now);
+        deletes.push(Change { revision: deleted, what: Some(What::DeleteVnet(vnet)) });
+    }
+    puts.extend(deletes);
+    Ok(match puts.len() {
+        0 => Catchup::Nothing(now),
+        length if length > limit => Catchup::Snapshot,
+        _ => Catchup::Delta(now, puts),
+    })
+}
+
+/// A mapping, as a resolution tells it.
+pub(super) fn mapping(
+    view: &dyn View,
+    layout: Layout,
+    ipv4: Ipv4Addr,
+    record: &InterfaceRecord,
+) -> Result<sync::Mapping> {
+    Teller::new(view, layout, "").mapping(ipv4, record)
+}

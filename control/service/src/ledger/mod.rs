@@ -1,0 +1,180 @@
+//! The ledger: what is provisioned, as records in a [`Store`], under one total order of revisions.
+//!
+//! Every write is one transaction that checks all its conditions, changes records and indexes together, and appends
+//! to the log what it touched. A write that changes nothing makes no revision.
+
+pub(crate) mod check;
+pub(crate) mod delta;
+pub(crate) mod entity;
+pub(crate) mod host;
+pub(crate) mod list;
+pub(crate) mod moving;
+pub(crate) mod network;
+pub(crate) mod node;
+pub(crate) mod record;
+mod report;
+mod resolve;
+mod transaction;
+mod verify;
+
+pub use delta::{Catchup, catch_up, snapshot};
+pub use moving::{ActiveMove, MoveStep};
+pub(crate) use record::HostRecord;
+pub use report::Reported;
+pub use resolve::resolve;
+pub use verify::verify;
+
+use crate::error::{Error, Result};
+use crate::store::{Store, StoreError, Table, View};
+use overlane_dataplane::address::Layout;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+pub(crate) use transaction::Transaction;
+
+/// The version of the records' meaning that this build reads and writes.
+pub const SCHEMA: u64 = 1;
+
+/// What the ledger needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The substrate's address layout. A store has one for its life.
+    pub layout: Layout,
+    /// How many changes are remembered for engines that catch up.
+    pub log_revisions: u64,
+}
+
+/// Whether a write made something or confirmed what was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was not there before.
+    Created,
+    /// It was there, and now is as asked.
+    Confirmed,
+}
+
+/// What is provisioned. All its calls block.
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    settings: Settings,
+    incarnation: [u8; 16],
+    revision: watch::Sender<u64>,
+    /// How many interfaces connected engines said they can attach.
+    engine_capacity: RwLock<HashMap<String, u32>>,
+}
+
+impl Ledger {
+    /// Takes a store over: makes it a ledger's if it is empty, and checks that this build can work with it if not.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] for a store of a newer schema or another layout.
+    pub fn open(store: Arc<dyn Store>, path: &std::path::Path, settings: Settings) -> Result<Self> {
+        let refuse = |problem: String| Error::Store(StoreError::Open { path: PathBuf::from(path), problem });
+        let (found, layout) = {
+            let view = store.view()?;
+            (record::meta_number(&*view, "schema")?, view.get(Table::Meta, b"layout")?)
+        };
+        match found {
+            None => {
+                if store.view()?.count(Table::Meta)? != 0 {
+                    return Err(refuse(
+                        "has no schema version: it is not a store of this service".to_owned(),
+                    ));
+                }
+                let mut update = store.update()?;
+                let mut incarnation = [0; 16];
+                getrandom::fill(&mut incarnation)?;
+                update.put(Table::Meta, b"schema", &SCHEMA.to_be_bytes())?;
+                update.put(Table::Meta, b"incarnation", &incarnation)?;
+                update.put(Table::Meta, b"layout", settings.layout.name().as_bytes())?;
+                update.commit()?;
+            }
+            Some(SCHEMA) => {
+                let layout = String::from_utf8_lossy(&layout.unwrap_or_default()).into_owned();
+                if layout != settings.layout.name() {
+                    return Err(refuse(format!(
+                        "was made for the layout {layout}, the configuration says {}; the layout of a store cannot \
+                         change",
+                        settings.layout
+                    )));
+                }
+            }
+            Some(other) => {
+                return Err(refuse(format!(
+                    "has schema version {other}; this build of overlane-control knows version {SCHEMA} only and \
+                     leaves it alone"
+                )));
+            }
+        }
+        let (incarnation, revision) = {
+            let view = store.view()?;
+            (read_incarnation(&*view)?, record::revision(&*view)?)
+        };
+        Ok(Self {
+            store,
+            settings,
+            incarnation,
+            revision: watch::Sender::new(revision),
+            engine_capacity: RwLock::new(HashMap::new()),
+        })
+    }
+
+    /// Which history this is.
+    #[must_use]
+    pub const fn incarnation(&self) -> [u8; 16] {
+        self.incarnation
+    }
+
+    /// The substrate's address layout.
+    #[must_use]
+    pub const fn layout(&self) -> Layout {
+        self.settings.layout
+    }
+
+    /// The number of the last change, and news of later ones.
+    #[must_use]
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// The state at this moment.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn view(&self) -> Result<Box<dyn View + '_>> {
+        Ok(self.store.view()?)
+    }
+
+    /// Remembers how many interfaces a host's engine can attach; `None` when it is not connected.
+    pub fn set_engine_capacity(&self, host: &str, capacity: Option<u32>) {
+        let mut capacities = self.engine_capacity.write();
+        match capacity {
+            Some(capacity) => capacities.insert(host.to_owned(), capacity),
+            None => capacities.remove(host),
+        };
+    }
+
+    /// Makes a change: all of it, or nothing.
+    pub(crate) fn write<T>(&self, change: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
+        let mut transaction = Transaction::begin(self)?;
+        let result = change(&mut transaction)?;
+        if let Some(revision) = transaction.finish()? {
+            self.revision.send_if_modified(|last| {
+                let news = revision > *last;
+                *last = revision.max(*last);
+                news
+            });
+        }
+        Ok(result)
+    }
+}
+
+pub(crate) fn read_incarnation(view: &(impl View + ?Sized)) -> Result<[u8; 16]> {
+    let incarnation = view.get(Table::Meta, b"incarnation")?.unwrap_or_default();
+    incarnation.try_into().map_err(|_| Error::Record {
+        key: "Meta/incarnation".to_owned(),
+        problem: "it is not 16 bytes long".to_owned(),
+    })
+}

@@ -1,0 +1,183 @@
+//! Virtual networks.
+
+use super::record::{
+    EntityRecord, InterfaceRecord, NetworkRecord, SubnetRecord, Touch, decode, load, try_scan, vnet_key,
+};
+use super::transaction::Transaction;
+use super::{Ledger, Outcome, check};
+use crate::error::{Error, Result};
+use crate::store::{Step, Table, View};
+use overlane_api::resource::{Network, NetworkSpec, Subnet};
+use overlane_dataplane::id::VnetId;
+
+pub(super) fn resource(id: &str, record: NetworkRecord) -> Network {
+    let subnets = record.subnets.iter().map(|subnet| Subnet {
+        cidr: subnet.net.to_string(),
+        gateway: subnet.gateway.map(|gateway| gateway.to_string()),
+    });
+    Network {
+        id: id.to_owned(),
+        subnets: subnets.collect(),
+        entity: record.entity,
+        vnet: record.vnet,
+        revision: record.revision,
+    }
+}
+
+/// A network.
+pub(crate) fn read(view: &dyn View, id: &str) -> Result<Network> {
+    let record = load(view, Table::Networks, id)?.ok_or_else(|| Error::absent("network", id))?;
+    Ok(resource(id, record))
+}
+
+/// A random id that no network has. Ids are sparse: a few tries find one, unless nearly all are taken.
+fn free_vnet(txn: &Transaction<'_>) -> Result<u32> {
+    const TRIES: usize = 256;
+    for _ in 0..TRIES {
+        let candidate = getrandom::u32()? & VnetId::MAX.get();
+        if VnetId::new(candidate).is_ok() && txn.network_of(candidate)?.is_none() {
+            return Ok(candidate);
+        }
+    }
+    Err(Error::exhausted(
+        "vnet",
+        format!("no free id was found in {TRIES} random tries"),
+        "a free id from 1 to 16777215, given by you",
+    ))
+}
+
+/// Whether all addresses in use keep their place when the subnets change.
+fn check_addresses_stay(txn: &Transaction<'_>, vnet: u32, subnets: &[SubnetRecord]) -> Result<()> {
+    try_scan(txn.view(), Table::Addresses, &vnet_key(vnet), &[], |key, value| {
+        let Some(octets) = key.get(4..8).and_then(|octets| <[u8; 4]>::try_from(octets).ok()) else {
+            return Ok(Step::Continue(()));
+        };
+        let address = octets.into();
+        if check::address_in(subnets, address).is_err() {
+            return Err(Error::conflict(
+                "subnets",
+                format!(
+                    "{} has {address}, which would lie in none of them or be special in one",
+                    String::from_utf8_lossy(value)
+                ),
+                "subnets that leave every address in use where it is",
+            ));
+        }
+        Ok(Step::Continue(()))
+    })
+}
+
+impl Ledger {
+    /// Makes a network, or brings it to what is asked. Its entity and its id on the substrate cannot change.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] naming the field.
+    pub fn put_network(&self, id: &str, spec: &NetworkSpec) -> Result<(Outcome, Network)> {
+        check::id("id", id)?;
+        check::id("entity", &spec.entity)?;
+        let vnet = spec.vnet.map(check::vnet).transpose()?;
+        let subnets = check::subnets(&spec.subnets)?;
+        self.write(|txn| {
+            if let Some(found) = txn.load::<NetworkRecord>(Table::Networks, id)? {
+                let record = change(txn, id, found, spec, vnet, subnets)?;
+                return Ok((Outcome::Confirmed, resource(id, record)));
+            }
+            txn.load::<EntityRecord>(Table::Entities, &spec.entity)?
+                .ok_or_else(|| missing("entity", "entity", &spec.entity))?;
+            let vnet = match vnet {
+                Some(vnet) => vnet,
+                None => free_vnet(txn)?,
+            };
+            if let Some(other) = txn.network_of(vnet)? {
+                return Err(Error::conflict(
+                    "vnet",
+                    format!("{vnet} belongs to network {other}"),
+                    "a free id from 1 to 16777215, or none to be given one",
+                ));
+            }
+            let record =
+                NetworkRecord { entity: spec.entity.clone(), vnet, subnets, revision: txn.revision() };
+            txn.save(Table::Networks, id, &record)?;
+            txn.put(Table::Vnets, &vnet_key(vnet), id.as_bytes())?;
+            txn.add_use(&format!("entity/{}", spec.entity), &format!("network/{id}"))?;
+            txn.touch(Touch::Vnet { vnet, deleted: None });
+            Ok((Outcome::Created, resource(id, record)))
+        })
+    }
+
+    /// Deletes a network that no interface is in.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if it is not there or in use.
+    pub fn delete_network(&self, id: &str) -> Result<()> {
+        self.write(|txn| {
+            let found: NetworkRecord =
+                txn.load(Table::Networks, id)?.ok_or_else(|| Error::absent("network", id))?;
+            let users = txn.users(&format!("network/{id}"))?;
+            if !users.is_empty() {
+                return Err(Error::in_use("network", id, &users));
+            }
+            txn.delete(Table::Networks, id.as_bytes())?;
+            txn.delete(Table::Vnets, &vnet_key(found.vnet))?;
+            txn.drop_use(&format!("entity/{}", found.entity), &format!("network/{id}"))?;
+            txn.touch(Touch::Vnet { vnet: found.vnet, deleted: Some(found.revision) });
+            Ok(())
+        })
+    }
+}
+
+/// The refusal of a reference to something that is not there.
+pub(super) fn missing(field: &str, kind: &str, id: &str) -> Error {
+    Error::invalid(field, format!("there is no {kind} {id}"), format!("the id of an existing {kind}"))
+}
+
+fn change(
+    txn: &mut Transaction<'_>,
+    id: &str,
+    found: NetworkRecord,
+    spec: &NetworkSpec,
+    vnet: Option<u32>,
+    subnets: Vec<SubnetRecord>,
+) -> Result<NetworkRecord> {
+    if found.entity != spec.entity {
+        return Err(Error::conflict(
+            "entity",
+            format!("network {id} belongs to {}; that cannot change", found.entity),
+            found.entity,
+        ));
+    }
+    if let Some(vnet) = vnet
+        && vnet != found.vnet
+    {
+        return Err(Error::conflict(
+            "vnet",
+            format!("network {id} has {}; that cannot change", found.vnet),
+            format!("{}, or none", found.vnet),
+        ));
+    }
+    if found.subnets == subnets {
+        return Ok(found);
+    }
+    check_addresses_stay(txn, found.vnet, &subnets)?;
+    let record = NetworkRecord { subnets, revision: txn.revision(), ..found };
+    txn.save(Table::Networks, id, &record)?;
+    txn.touch(Touch::Vnet { vnet: record.vnet, deleted: None });
+    Ok(record)
+}
+
+/// Calls `visit` for every interface in a vnet once per address.
+pub(crate) fn each_address(
+    view: &dyn View,
+    vnet: u32,
+    mut visit: impl FnMut(std::net::Ipv4Addr, InterfaceRecord) -> Result<Step>,
+) -> Result<()> {
+    try_scan(view, Table::Addresses, &vnet_key(vnet), &[], |key, value| {
+        let Some(octets) = key.get(4..8).and_then(|octets| <[u8; 4]>::try_from(octets).ok()) else {
+            return Ok(Step::Continue(()));
+        };
+        match view.get(Table::Interfaces, value)? {
+            Some(record) => visit(octets.into(), decode(Table::Interfaces, value, &record)?),
+            None => Ok(Step::Continue(())),
+        }
+    })
+}

@@ -1,0 +1,82 @@
+//! What engines report of their interfaces.
+
+use super::record::{InterfaceRecord, load};
+use super::{Ledger, Result, node};
+use crate::store::Table;
+use overlane_api::resource::InterfaceState;
+
+/// Longest detail that is kept, in bytes.
+const MAX_DETAIL: usize = 256;
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reported {
+    /// It was news, and is kept.
+    News,
+    /// It was known.
+    Known,
+    /// The host has no such interface; also the normal end of one that was deleted meanwhile.
+    NotThere,
+}
+
+fn clipped(text: &str) -> String {
+    let mut clean = String::new();
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if clean.len() + c.len_utf8() > MAX_DETAIL {
+            break;
+        }
+        clean.push(c);
+    }
+    clean
+}
+
+impl Ledger {
+    /// Keeps the state of an interface, as the engine of `host` reports it.
+    ///
+    /// # Errors
+    /// [`Error::Store`](crate::error::Error::Store).
+    pub fn report(
+        &self,
+        host: &str,
+        interface: &str,
+        state: InterfaceState,
+        detail: &str,
+    ) -> Result<Reported> {
+        let detail = clipped(detail);
+        let news = |record: &InterfaceRecord| {
+            record.place_on(host).map(|place| place.state != state || place.detail != detail)
+        };
+        // Most reports are no news; those make no transaction.
+        match load::<InterfaceRecord>(&*self.view()?, Table::Interfaces, interface)?.as_ref().and_then(news) {
+            None => return Ok(Reported::NotThere),
+            Some(false) => return Ok(Reported::Known),
+            Some(true) => {}
+        }
+        self.write(|txn| {
+            let Some(before) = txn.load::<InterfaceRecord>(Table::Interfaces, interface)? else {
+                return Ok(Reported::NotThere);
+            };
+            let mut after = before.clone();
+            let Some(place) = after.place_on_mut(host) else { return Ok(Reported::NotThere) };
+            place.state = state;
+            place.detail.clone_from(&detail);
+            match node::replace_state(txn, &before, after)? {
+                true => Ok(Reported::News),
+                false => Ok(Reported::Known),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clipped;
+
+    #[test]
+    fn details_are_clipped_at_a_character_and_cleaned() {
+        assert_eq!(clipped("no\tdevice\n"), "nodevice");
+        let long = clipped(&"ä".repeat(300));
+        assert_eq!(long.len(), 256);
+        assert_eq!(clipped(&format!("a{}", "ä".repeat(300))).len(), 255);
+    }
+}

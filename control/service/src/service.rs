@@ -1,0 +1,180 @@
+//! The service as a whole: started, running, shut down.
+
+use crate::api::{self, Api, Limits};
+use crate::config::Config;
+use crate::ledger::Ledger;
+use crate::mover::Mover;
+use crate::store::RedbStore;
+use crate::sync::{Hub, SyncService};
+use crate::telemetry::{self, Metrics, Observed};
+use anyhow::{Context, Result};
+use overlane_api::tls::Credentials;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+/// How often an idle stream is probed, and how long the answer may take: an engine that is gone is noticed.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Calls of one engine at once: its stream and its resolutions.
+const CALLS_PER_ENGINE: u32 = 64;
+/// Connections to the telemetry listener at once.
+const TELEMETRY_CONNECTIONS: usize = 16;
+
+/// A running service.
+pub struct Service {
+    ledger: Arc<Ledger>,
+    api: SocketAddr,
+    sync: SocketAddr,
+    telemetry: Option<SocketAddr>,
+    shutdown: CancellationToken,
+    deadline: Duration,
+    parts: JoinSet<Result<&'static str>>,
+}
+
+impl Service {
+    /// Opens the store, loads the certificates, listens. On return it is ready.
+    ///
+    /// # Errors
+    /// Whatever keeps it from running, naming the file or the address.
+    pub async fn start(config: &Config) -> Result<Self> {
+        let credentials = Credentials::load(&config.tls)?;
+        let (path, settings) = (config.store.clone(), config.settings);
+        let ledger = tokio::task::spawn_blocking(move || {
+            let store = RedbStore::open(&path)?;
+            Ledger::open(Arc::new(store), &path, settings)
+        })
+        .await??;
+        let ledger = Arc::new(ledger);
+        let shutdown = CancellationToken::new();
+        let metrics = Metrics::new();
+        let hub = Hub::new(ledger.clone());
+        let mover = Mover::new(ledger.clone(), hub.clone(), config.pace);
+        let mut parts: JoinSet<Result<&'static str>> = JoinSet::new();
+
+        let listener = listen(config.sync, "[sync] listen").await?;
+        let sync = listener.local_addr()?;
+        let service = SyncService::new(ledger.clone(), hub.clone(), metrics.clone(), shutdown.clone());
+        let mut server = Server::builder()
+            .tls_config(credentials.grpc_server().timeout(KEEPALIVE))?
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .max_concurrent_streams(CALLS_PER_ENGINE);
+        let token = shutdown.clone();
+        parts.spawn(async move {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let server = server.add_service(service.into_server());
+            server.serve_with_incoming_shutdown(incoming, token.cancelled_owned()).await?;
+            Ok("sync listener")
+        });
+
+        let listener = listen(config.api, "[api] listen").await?;
+        let api = listener.local_addr()?;
+        let router = api::router(Api {
+            ledger: ledger.clone(),
+            hub: hub.clone(),
+            mover: mover.clone(),
+            metrics: metrics.clone(),
+            operators: config.operators.clone().into(),
+            own_names: credentials.names().to_vec().into(),
+        });
+        let acceptor = TlsAcceptor::from(credentials.rustls_server(&[b"http/1.1"]));
+        let limits = Limits { connections: config.api_connections, drain: config.shutdown };
+        let token = shutdown.clone();
+        parts.spawn(async move {
+            api::serve(listener, Some(acceptor), router, limits, token).await;
+            Ok("API listener")
+        });
+
+        let mut observed_at = None;
+        if let Some(address) = config.telemetry {
+            let listener = listen(address, "[telemetry] listen").await?;
+            observed_at = Some(listener.local_addr()?);
+            let router = telemetry::router(Observed {
+                metrics,
+                ledger: ledger.clone(),
+                hub,
+                mover: mover.clone(),
+                shutdown: shutdown.clone(),
+            });
+            let limits = Limits { connections: TELEMETRY_CONNECTIONS, drain: Duration::from_secs(1) };
+            let token = shutdown.clone();
+            parts.spawn(async move {
+                api::serve(listener, None, router, limits, token).await;
+                Ok("telemetry listener")
+            });
+        }
+
+        let token = shutdown.clone();
+        parts.spawn(async move {
+            mover.run(token).await;
+            Ok("mover")
+        });
+        tracing::info!(%api, %sync, revision = *ledger.revisions().borrow(), "ready");
+        Ok(Self { ledger, api, sync, telemetry: observed_at, shutdown, deadline: config.shutdown, parts })
+    }
+
+    /// Where the HTTP API listens.
+    #[must_use]
+    pub const fn api_address(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Where the sync protocol listens.
+    #[must_use]
+    pub const fn sync_address(&self) -> SocketAddr {
+        self.sync
+    }
+
+    /// Where metrics and health are shown.
+    #[must_use]
+    pub const fn telemetry_address(&self) -> Option<SocketAddr> {
+        self.telemetry
+    }
+
+    /// What is provisioned.
+    #[must_use]
+    pub const fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Returns when a part has failed that must not.
+    ///
+    /// # Errors
+    /// Always: the failure.
+    pub async fn failed(&mut self) -> Result<()> {
+        match self.parts.join_next().await {
+            Some(Ok(Ok(part))) => anyhow::bail!("the {part} ended by itself"),
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(error)) => Err(error.into()),
+            None => anyhow::bail!("nothing is running"),
+        }
+    }
+
+    /// Ends streams, lets requests under way finish, and releases the store; at the deadline what is left is cut off.
+    ///
+    /// # Errors
+    /// If the deadline passed.
+    pub async fn shut_down(mut self) -> Result<()> {
+        self.shutdown.cancel();
+        let ended = tokio::time::timeout(self.deadline, async {
+            while let Some(part) = self.parts.join_next().await {
+                match part {
+                    Ok(Ok(part)) => tracing::debug!(part, "ended"),
+                    Ok(Err(error)) => tracing::warn!(%error, "ended"),
+                    Err(error) => tracing::warn!(%error, "ended"),
+                }
+            }
+        });
+        ended.await.context("not everything ended before the shutdown's deadline")
+    }
+}
+
+async fn listen(address: SocketAddr, field: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{field} = \"{address}\": cannot listen there"))
+}

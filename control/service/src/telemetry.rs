@@ -1,0 +1,148 @@
+//! Metrics, and the listener that shows them.
+
+use crate::ledger::Ledger;
+use crate::mover::Mover;
+use crate::sync::Hub;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// One answered request of the HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// Like `PUT`; one of the known methods, or `other`.
+    pub method: &'static str,
+    /// Like `201`.
+    pub status: u16,
+}
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    /// Streams that engines opened.
+    pub streams: Counter,
+    /// Snapshots begun.
+    pub snapshots: Counter,
+    /// Deltas sent.
+    pub deltas: Counter,
+    /// Interface reports heard.
+    pub reports: Counter,
+    /// Resolutions answered.
+    pub resolutions: Counter,
+    /// Answered requests of the HTTP API.
+    pub requests: Family<RequestLabels, Counter>,
+    revision: Gauge,
+    engines: Gauge,
+    engines_in_step: Gauge,
+    moves: Gauge,
+}
+
+impl Metrics {
+    /// Nothing has been counted yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let mut registry = Registry::with_prefix("overlane_control");
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let streams = counter("sync_streams", "Streams that engines opened");
+        let snapshots = counter("sync_snapshots", "Snapshots begun");
+        let deltas = counter("sync_deltas", "Deltas sent");
+        let reports = counter("interface_reports", "Interface reports heard from engines");
+        let resolutions = counter("resolutions", "Resolutions answered, refusals included");
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let revision = gauge("revision", "Number of the store's last change");
+        let engines = gauge("engines_connected", "Engines that are subscribed");
+        let engines_in_step =
+            gauge("engines_in_step", "Connected engines that have acknowledged all that concerns them");
+        let moves = gauge("moves", "Moves under way");
+        let requests = Family::default();
+        registry.register("api_requests", "Answered requests of the HTTP API", requests.clone());
+        Arc::new(Self {
+            registry,
+            streams,
+            snapshots,
+            deltas,
+            reports,
+            resolutions,
+            requests,
+            revision,
+            engines,
+            engines_in_step,
+            moves,
+        })
+    }
+}
+
+/// What the telemetry listener needs to answer.
+#[derive(Clone)]
+pub struct Observed {
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// For the revision and for readiness.
+    pub ledger: Arc<Ledger>,
+    /// For the engines.
+    pub hub: Arc<Hub>,
+    /// For the moves.
+    pub mover: Arc<Mover>,
+    /// Cancelled: not ready any more.
+    pub shutdown: CancellationToken,
+}
+
+/// `/metrics`, `/livez` and `/readyz`.
+pub fn router(observed: Observed) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { "live\n" }))
+        .route("/readyz", get(ready))
+        .with_state(observed)
+}
+
+async fn metrics(State(observed): State<Observed>) -> Response {
+    let metrics = &observed.metrics;
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let (connected, in_step) = observed.hub.counts();
+    metrics.revision.set(number(*observed.ledger.revisions().borrow()));
+    metrics.engines.set(number(connected));
+    metrics.engines_in_step.set(number(in_step));
+    metrics.moves.set(number(observed.mover.count() as u64));
+    let mut text = String::new();
+    match encode(&mut text, &metrics.registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Ready: the store can be read, and nobody has asked us to stop.
+async fn ready(State(observed): State<Observed>) -> Response {
+    if observed.shutdown.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
+    }
+    let ledger = observed.ledger;
+    let read =
+        tokio::task::spawn_blocking(move || crate::ledger::record::revision(&*ledger.view()?).map(|_| ()));
+    match read.await {
+        Ok(Ok(())) => "ready\n".into_response(),
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store's reader failed\n").into_response(),
+    }
+}

@@ -1,0 +1,364 @@
+//! A real service in this process: real TLS, a real store in a directory of its own; an HTTP client and an engine's
+//! end of the sync protocol.
+#![allow(dead_code, unreachable_pub)] // Every test file uses its part.
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use overlane_api::pki::Authority;
+use overlane_api::sync::sync_client::SyncClient;
+use overlane_api::sync::{
+    Ack, Change, EngineMessage, Hello, InterfaceReport, InterfaceState, PROTOCOL_VERSION, Revision,
+    ServiceMessage, change::What, engine_message, service_message::Body,
+};
+use overlane_api::tls::{Credentials, TlsFiles};
+use overlane_control::config::Config;
+use overlane_control::service::Service;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
+
+/// Whatever is waited for comes within this, or the test fails.
+pub const SOON: Duration = Duration::from_secs(20);
+pub const SERVER_NAME: &str = "control";
+
+/// A directory with certificates and a configuration.
+pub struct Site {
+    pub directory: TempDir,
+    pub authority: Authority,
+    pub config: Config,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more tables for the configuration.
+    pub fn with(more: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::generate("test authority").unwrap();
+        authority.provision(directory.path(), SERVER_NAME, &[SERVER_NAME]).unwrap();
+        let text = configuration(more);
+        let file = directory.path().join("control.toml");
+        std::fs::write(&file, &text).unwrap();
+        let config = Config::parse(&file, &text).unwrap();
+        Self { directory, authority, config }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn certificate(&self, name: &str) -> TlsFiles {
+        self.authority.provision(self.directory.path(), name, &[name]).unwrap()
+    }
+
+    pub async fn start(&self) -> Service {
+        Service::start(&self.config).await.unwrap()
+    }
+
+    pub async fn api(&self, service: &Service) -> Client {
+        Client::connect(service.api_address(), &self.certificate("operator")).await.unwrap()
+    }
+
+    pub fn engine_channel(&self, service: &Service, name: &str) -> Endpoint {
+        let credentials = Credentials::load(&self.certificate(name)).unwrap();
+        Endpoint::from_shared(format!("https://{}", service.sync_address()))
+            .unwrap()
+            .tls_config(credentials.grpc_client(SERVER_NAME))
+            .unwrap()
+    }
+
+    /// An engine that is connected and has said hello.
+    pub async fn engine(&self, service: &Service, host: &str, applied: Option<Revision>) -> Engine {
+        let channel = self.engine_channel(service, host).connect().await.unwrap();
+        Engine::hello(channel, hello(applied)).await.unwrap()
+    }
+}
+
+pub fn configuration(more: &str) -> String {
+    format!(
+        "[store]\npath = \"store.redb\"\n{more}\n[api]\nlisten = \"127.0.0.1:0\"\noperators = [\"operator\"]\n\
+         [sync]\nlisten = \"127.0.0.1:0\"\n[telemetry]\nlisten = \"127.0.0.1:0\"\n\
+         [tls]\nca = \"ca.crt\"\ncertificate = \"control.crt\"\nkey = \"control.key\"\n"
+    )
+}
+
+pub fn hello(last_applied: Option<Revision>) -> Hello {
+    Hello {
+        protocol_version: PROTOCOL_VERSION,
+        last_applied,
+        engine_version: "test".to_owned(),
+        capacity: 64,
+    }
+}
+
+/// A client of the HTTP API, on one connection.
+pub struct Client {
+    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr, files: &TlsFiles) -> std::io::Result<Self> {
+        let credentials = Credentials::load(files).unwrap();
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        let connector = TlsConnector::from(credentials.rustls_client(&[b"http/1.1"]));
+        let stream = connector.connect(SERVER_NAME.try_into().unwrap(), stream).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(std::io::Error::other)?;
+        tokio::spawn(connection);
+        Ok(Self { sender })
+    }
+
+    pub async fn raw(&mut self, method: &str, path: &str, kind: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
+        let request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", SERVER_NAME)
+            .header("content-type", kind)
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        self.sender.ready().await.unwrap();
+        let response = timeout(SOON, self.sender.send_request(request)).await.unwrap().unwrap();
+        let status = response.status().as_u16();
+        (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
+    }
+
+    pub async fn call(&mut self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let text = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body).unwrap() };
+        let (status, body) = self.raw(method, path, "application/json", text).await;
+        (status, if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() })
+    }
+
+    pub async fn get(&mut self, path: &str) -> Value {
+        let (status, body) = self.call("GET", path, Value::Null).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    pub async fn put(&mut self, path: &str, body: Value) -> Value {
+        let (status, body) = self.call("PUT", path, body).await;
+        assert!(matches!(status, 200 | 201), "{path}: {status} {body}");
+        body
+    }
+
+    pub async fn delete(&mut self, path: &str) {
+        let (status, body) = self.call("DELETE", path, Value::Null).await;
+        assert_eq!(status, 204, "{path}: {body}");
+    }
+
+    /// A refusal: its status and its error.
+    pub async fn refused(&mut self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let (status, body) = self.call(method, path, body).await;
+        assert!(status >= 400, "{path}: {status} {body}");
+        (status, body["error"].clone())
+    }
+
+    /// Two entities, a network each with the same addresses, and three hosts.
+    pub async fn furnish(&mut self) {
+        for (entity, network, vnet) in [("acme", "blue", 7), ("umbrella", "red", 8)] {
+            self.put(&format!("/v1/entities/{entity}"), json!({})).await;
+            let subnets = json!([{"cidr": "10.0.0.0/24", "gateway": "10.0.0.254"}]);
+            let body = json!({"entity": entity, "vnet": vnet, "subnets": subnets});
+            self.put(&format!("/v1/networks/{network}"), body).await;
+        }
+        for host in ["a", "b", "c"] {
+            let body = json!({"prefix": format!("fd00:0:0:{host}::/64")});
+            self.put(&format!("/v1/hosts/host-{host}"), body).await;
+        }
+    }
+
+    pub async fn node(&mut self, id: &str, host: &str, address: &str) -> Value {
+        self.put(&format!("/v1/nodes/{id}"), node(host, id, address)).await
+    }
+}
+
+/// A node of acme's with one interface in blue.
+pub fn node(host: &str, device: &str, address: &str) -> Value {
+    json!({"entity": "acme", "host": host, "interfaces": [{
+        "name": "eth0", "network": "blue", "addresses": [address],
+        "attachment": {"kind": "veth", "device": device},
+    }]})
+}
+
+/// What an engine knows: applied strictly as the protocol says.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Known {
+    pub revision: Option<Revision>,
+    pub host: Option<String>,
+    pub vnets: BTreeMap<u32, u64>,
+    pub interfaces: BTreeMap<String, (u64, overlane_api::sync::Interface)>,
+    pub mappings: BTreeMap<(u32, u32), (u64, overlane_api::sync::Mapping)>,
+}
+
+impl Known {
+    pub fn apply(&mut self, change: &Change) {
+        let late = |kept: Option<u64>| kept.is_some_and(|kept| kept > change.revision);
+        match change.what.clone().unwrap() {
+            What::PutHost(host) => self.host = Some(host.prefix),
+            What::PutVnet(vnet) => {
+                self.vnets.insert(vnet.id, change.revision);
+            }
+            What::DeleteVnet(id) => {
+                if !late(self.vnets.get(&id).copied()) {
+                    self.vnets.remove(&id);
+                }
+            }
+            What::PutInterface(interface) => {
+                self.interfaces.insert(interface.id.clone(), (change.revision, interface));
+            }
+            What::DeleteInterface(id) => {
+                if !late(self.interfaces.get(&id).map(|kept| kept.0)) {
+                    self.interfaces.remove(&id);
+                }
+            }
+            What::PutMapping(mapping) => {
+                let key = mapping.key.unwrap();
+                self.mappings.insert((key.vnet, key.ipv4), (change.revision, mapping));
+            }
+            What::DeleteMapping(key) => {
+                let key = (key.vnet, key.ipv4);
+                if !late(self.mappings.get(&key).map(|kept| kept.0)) {
+                    self.mappings.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// The mapping of an address in blue.
+    pub fn blue(&self, last: u8) -> Option<&overlane_api::sync::Mapping> {
+        self.mappings.get(&(7, u32::from_be_bytes([10, 0, 0, last]))).map(|(_, mapping)| mapping)
+    }
+}
+
+/// Where a mapping leads: the host's letter in its prefix, and the slot.
+pub fn spot(location: &Option<overlane_api::sync::Location>) -> Option<(u8, u32)> {
+    location.as_ref().map(|location| (location.prefix[7], location.slot))
+}
+
+/// An engine's end of a stream.
+pub struct Engine {
+    pub client: SyncClient<Channel>,
+    pub outbound: mpsc::Sender<EngineMessage>,
+    pub inbound: Streaming<ServiceMessage>,
+    pub known: Known,
+    /// How many snapshots it was told.
+    pub snapshots: u32,
+    /// Whether it acknowledges what it applies.
+    pub acknowledges: bool,
+    part: Option<Known>,
+}
+
+impl Engine {
+    pub async fn hello(channel: Channel, hello: Hello) -> Result<Self, Status> {
+        let mut client = SyncClient::new(channel);
+        let (outbound, receiver) = mpsc::channel(8);
+        outbound.send(EngineMessage { body: Some(engine_message::Body::Hello(hello)) }).await.unwrap();
+        let inbound =
+            timeout(SOON, client.subscribe(ReceiverStream::new(receiver))).await.unwrap()?.into_inner();
+        let known = Known::default();
+        let mut engine =
+            Self { client, outbound, inbound, known, snapshots: 0, acknowledges: true, part: None };
+        match engine.next().await?.body {
+            Some(Body::Welcome(_)) => Ok(engine),
+            other => panic!("no Welcome but {other:?}"),
+        }
+    }
+
+    pub async fn next(&mut self) -> Result<ServiceMessage, Status> {
+        match timeout(SOON, self.inbound.message()).await.expect("nothing came") {
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => Err(Status::ok("ended")),
+            Err(status) => Err(status),
+        }
+    }
+
+    pub async fn send(&self, body: engine_message::Body) {
+        self.outbound.send(EngineMessage { body: Some(body) }).await.unwrap();
+    }
+
+    pub async fn report(&self, interface: &str, state: InterfaceState) {
+        let report = InterfaceReport {
+            interface_id: interface.to_owned(),
+            state: state.into(),
+            detail: String::new(),
+        };
+        self.send(engine_message::Body::InterfaceReport(report)).await;
+    }
+
+    /// Applies one message.
+    pub async fn step(&mut self) -> Result<(), Status> {
+        let complete = match self.next().await?.body.unwrap() {
+            Body::SnapshotBegin(_) => {
+                self.snapshots += 1;
+                self.part = Some(Known::default());
+                None
+            }
+            Body::SnapshotPart(changes) => {
+                let part = self.part.as_mut().expect("a part outside a snapshot");
+                changes.changes.iter().for_each(|change| part.apply(change));
+                None
+            }
+            Body::SnapshotEnd(end) => {
+                self.known = self.part.take().expect("an end without a beginning");
+                end.revision
+            }
+            Body::Delta(delta) => {
+                delta.changes.unwrap().changes.iter().for_each(|change| self.known.apply(change));
+                delta.revision
+            }
+            Body::Welcome(_) => panic!("a second Welcome"),
+        };
+        if let Some(revision) = complete {
+            self.known.revision = Some(revision.clone());
+            if self.acknowledges {
+                self.send(engine_message::Body::Ack(Ack { revision: Some(revision) })).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on until `wanted` holds of what is known.
+    pub async fn until(&mut self, what: &str, wanted: impl Fn(&Known) -> bool) {
+        let reached = timeout(SOON, async {
+            while self.part.is_some() || !wanted(&self.known) {
+                self.step().await.unwrap();
+            }
+        });
+        if reached.await.is_err() {
+            panic!("never: {what}; known: {:#?}", self.known);
+        }
+    }
+
+    /// Goes on until told up to revision `number`, or that it is up to date.
+    pub async fn until_revision(&mut self, number: u64) {
+        self.until(&format!("revision {number}"), |known| {
+            known.revision.as_ref().is_some_and(|revision| revision.number >= number)
+        })
+        .await;
+    }
+}
+
+/// Waits until `wanted` holds of what the API answers.
+pub async fn until(client: &mut Client, path: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let deadline = tokio::time::Instant::now() + SOON;
+    loop {
+        let body = client.get(path).await;
+        if wanted(&body) {
+            return body;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}; last {body}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

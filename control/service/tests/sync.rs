@@ -1,0 +1,319 @@
+//! The sync protocol against the real service: snapshot, deltas, resumption, acknowledgement, refusals.
+
+mod common;
+
+use common::{Client, Engine, Site, hello, node, spot};
+use overlane_api::sync::resolve_response::Outcome;
+use overlane_api::sync::{
+    Ack, Hello, InterfaceState, MappingState, RefusalReason, ResolveRequest, Revision, engine_message,
+};
+use serde_json::json;
+use tonic::Code;
+
+fn live(engine: &Engine, last: u8) -> bool {
+    engine.known.blue(last).is_some_and(|mapping| mapping.state() == MappingState::Live)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_gets_its_interfaces_and_all_mappings_of_its_vnets_and_nothing_else() {
+    let site = Site::new();
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    api.node("db", "host-b", "10.0.0.2").await;
+    api.put(
+        "/v1/nodes/other",
+        json!({"entity": "umbrella", "host": "host-c", "interfaces": [{"name": "eth0", "network": "red",
+               "addresses": ["10.0.0.1"], "attachment": {"kind": "tap", "device": "tap0"}}]}),
+    )
+    .await;
+
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.until_revision(1).await;
+    assert_eq!(engine.snapshots, 1);
+    assert_eq!(engine.known.host.as_deref(), Some("fd00:0:0:a::/64"));
+    assert_eq!(engine.known.vnets.keys().collect::<Vec<_>>(), [&7]);
+    assert_eq!(engine.known.interfaces.keys().collect::<Vec<_>>(), ["web/eth0"]);
+    assert_eq!(engine.known.mappings.len(), 2);
+    assert_eq!(spot(&engine.known.blue(2).unwrap().location), Some((0x0b, 0)));
+    assert_eq!(engine.known.blue(2).unwrap().state(), MappingState::Down);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_interface_of_a_vnet_brings_the_whole_vnet_and_the_last_takes_it_away() {
+    let site = Site::new();
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    for last in 1..=5 {
+        api.node(&format!("n{last}"), "host-b", &format!("10.0.0.{last}")).await;
+    }
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.until_revision(1).await;
+    assert!(engine.known.vnets.is_empty() && engine.known.mappings.is_empty());
+
+    api.node("web", "host-a", "10.0.0.9").await;
+    engine.until("the vnet", |known| known.mappings.len() == 6 && known.interfaces.len() == 1).await;
+    assert_eq!(engine.known.vnets.len(), 1);
+    api.delete("/v1/nodes/n1").await;
+    engine.until("a mapping less", |known| known.mappings.len() == 5).await;
+    api.delete("/v1/nodes/web").await;
+    engine.until("the vnet gone", |known| known.vnets.is_empty()).await;
+    assert!(engine.known.mappings.is_empty() && engine.known.interfaces.is_empty());
+    assert_eq!(engine.snapshots, 1, "all this is told by deltas");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_make_mappings_live_and_an_engine_that_is_away_does_not_make_them_down() {
+    let site = Site::new();
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    api.node("db", "host-b", "10.0.0.2").await;
+    let mut a = site.engine(&service, "host-a", None).await;
+    let b = site.engine(&service, "host-b", None).await;
+    a.until_revision(1).await;
+    b.report("db/eth0", InterfaceState::Live).await;
+    // Not its interface: nothing happens.
+    b.report("web/eth0", InterfaceState::Live).await;
+    a.until("db live", |known| known.blue(2).is_some_and(|m| m.state() == MappingState::Live)).await;
+
+    drop(b);
+    common::until(&mut api, "/v1/hosts/host-b", "b disconnected", |host| {
+        host["engine"]["connected"] == false
+    })
+    .await;
+    api.node("third", "host-a", "10.0.0.3").await;
+    a.until("third", |known| known.blue(3).is_some()).await;
+    assert!(live(&a, 2), "forwarding goes on while an engine is away from the service");
+    assert!(!live(&a, 1), "another engine's word does not count");
+
+    let mut b = site.engine(&service, "host-b", None).await;
+    b.until_revision(1).await;
+    b.report("db/eth0", InterfaceState::Gone).await;
+    a.until("db down", |known| known.blue(2).is_some_and(|m| m.state() == MappingState::Down)).await;
+    assert_eq!(api.get("/v1/nodes/db").await["interfaces"][0]["state"], "gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_stream_hears_only_what_changed() {
+    let site = Site::new();
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    api.node("db", "host-b", "10.0.0.2").await;
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.until_revision(1).await;
+    let known = engine.known.clone();
+    drop(engine);
+
+    api.node("third", "host-b", "10.0.0.3").await;
+    api.delete("/v1/nodes/db").await;
+    let mut engine = site.engine(&service, "host-a", known.revision.clone()).await;
+    engine.known = known;
+    engine.until("the changes", |known| known.blue(3).is_some() && known.blue(2).is_none()).await;
+    assert_eq!(engine.snapshots, 0);
+    assert!(engine.known.blue(1).is_some());
+
+    // Nothing happened meanwhile: it is told so.
+    let revision = engine.known.revision.clone();
+    let mut again = site.engine(&service, "host-a", revision.clone()).await;
+    again.step().await.unwrap();
+    assert_eq!((again.snapshots, again.known.revision.clone()), (0, revision));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compacted_unknown_and_future_revisions_get_a_snapshot() {
+    let site = Site::with("log_revisions = 2");
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.until_revision(1).await;
+    let old = engine.known.revision.clone().unwrap();
+    drop(engine);
+    for last in 2..6 {
+        api.node(&format!("n{last}"), "host-b", &format!("10.0.0.{last}")).await;
+    }
+    let foreign = Revision { incarnation: vec![9; 16], number: old.number };
+    let future = Revision { number: 1 << 40, ..old.clone() };
+    for applied in [old, foreign, future] {
+        let mut engine = site.engine(&service, "host-a", Some(applied.clone())).await;
+        engine.until("all", |known| known.mappings.len() == 5).await;
+        assert_eq!(engine.snapshots, 1, "{applied:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_does_not_read_costs_nothing_and_catches_up() {
+    let site = Site::new();
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    let mut slow = site.engine(&service, "host-a", None).await;
+    // 64 addresses appear and go, over and over, while nobody reads.
+    let many = |shift: u32| {
+        let addresses: Vec<String> = (0..64).map(|n| format!("10.0.0.{}", 2 + (n + shift) % 250)).collect();
+        let mut body = node("host-b", "many", "10.0.0.2");
+        body["interfaces"][0]["addresses"] = json!(addresses);
+        body
+    };
+    for round in 0..60 {
+        api.put("/v1/nodes/many", many(round * 64)).await;
+    }
+    let last = api.get("/v1/status").await["revision"].as_u64().unwrap();
+    slow.until_revision(last).await;
+    assert_eq!(slow.known.mappings.len(), 65);
+    let mut fresh = site.engine(&service, "host-a", None).await;
+    fresh.until_revision(last).await;
+    assert_eq!(slow.known.mappings, fresh.known.mappings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_too_large_for_a_delta_comes_as_a_snapshot() {
+    let site = Site::new();
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    let subnets = json!([{"cidr": "10.0.0.0/16"}]);
+    api.put("/v1/networks/blue", json!({"entity": "acme", "subnets": subnets})).await;
+    for host in ["host-b", "host-c"] {
+        for nth in 0..34 {
+            let addresses: Vec<String> = (0..64)
+                .map(|n| format!("10.0.{}.{}", 1 + nth + if host == "host-b" { 0 } else { 100 }, n + 1))
+                .collect();
+            let mut body = node(host, &format!("d{nth}"), "10.0.0.1");
+            body["interfaces"][0]["addresses"] = json!(addresses);
+            api.put(&format!("/v1/nodes/{host}-{nth}"), body).await;
+        }
+    }
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.until_revision(1).await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    engine.until("4353 mappings", |known| known.mappings.len() == 2 * 34 * 64 + 1).await;
+    assert_eq!(engine.snapshots, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgements_are_shown_and_false_ones_end_the_stream() {
+    let site = Site::new();
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.acknowledges = false;
+    engine.until_revision(1).await;
+    let status = api.get("/v1/status").await;
+    assert_eq!((&status["hosts_connected"], &status["hosts_in_step"]), (&json!(1), &json!(0)));
+    let revision = engine.known.revision.clone().unwrap();
+    engine.send(engine_message::Body::Ack(Ack { revision: Some(revision.clone()) })).await;
+    common::until(&mut api, "/v1/status", "in step", |status| status["hosts_in_step"] == 1).await;
+    let host = api.get("/v1/hosts/host-a").await;
+    assert_eq!(host["engine"]["acknowledged"], json!(revision.number));
+    assert_eq!(host["engine"]["version"], "test");
+
+    let ahead = Revision { number: revision.number + 1, ..revision };
+    engine.send(engine_message::Body::Ack(Ack { revision: Some(ahead) })).await;
+    let ended = engine.step().await.unwrap_err();
+    assert_eq!(ended.code(), Code::InvalidArgument, "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_stream_of_a_host_ends_the_first() {
+    let site = Site::new();
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    let mut first = site.engine(&service, "host-a", None).await;
+    first.until_revision(1).await;
+    let mut second = site.engine(&service, "host-a", None).await;
+    let ended = first.step().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Aborted, "{ended}");
+    second.until_revision(1).await;
+    assert_eq!(api.get("/v1/status").await["hosts_connected"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_a_host_ends_its_engines_stream() {
+    let site = Site::new();
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    let mut engine = site.engine(&service, "host-c", None).await;
+    engine.until_revision(1).await;
+    api.delete("/v1/hosts/host-c").await;
+    let ended = engine.step().await.unwrap_err();
+    assert_eq!(ended.code(), Code::PermissionDenied, "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_are_refused_with_the_reason() {
+    let site = Site::new();
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+
+    let channel = site.engine_channel(&service, "host-x").connect().await.unwrap();
+    let refused = Engine::hello(channel, hello(None)).await.err().unwrap();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(refused.message(), "no provisioned host is called host-x");
+
+    // A certificate of another authority does not even get to speak.
+    let other = Site::new();
+    let stranger = other.engine_channel(&service, "host-a");
+    let failed = match stranger.connect().await {
+        Err(_) => true,
+        Ok(channel) => Engine::hello(channel, hello(None)).await.is_err(),
+    };
+    assert!(failed);
+
+    for (version, code) in [(0, Code::FailedPrecondition), (3, Code::FailedPrecondition)] {
+        let channel = site.engine_channel(&service, "host-a").connect().await.unwrap();
+        let hello = Hello { protocol_version: version, ..hello(None) };
+        let refused = Engine::hello(channel, hello).await.err().unwrap();
+        assert_eq!(refused.code(), code);
+        assert!(refused.message().contains(&format!("version {version}, the service 1")), "{refused}");
+    }
+    let channel = site.engine_channel(&service, "host-a").connect().await.unwrap();
+    assert!(
+        Engine::hello(channel, Hello { protocol_version: 2, ..hello(None) }).await.is_ok(),
+        "N talks to N+1"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resolution_is_authorised_and_each_refusal_has_its_reason() {
+    let site = Site::new();
+    let service = site.start().await;
+    let mut api: Client = site.api(&service).await;
+    api.furnish().await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    api.node("db", "host-b", "10.0.0.2").await;
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.until_revision(1).await;
+    let request = |interface: &str, vnet: u32, last: u8| ResolveRequest {
+        vnet,
+        interface_id: interface.to_owned(),
+        target: u32::from_be_bytes([10, 0, 0, last]),
+    };
+    let mut client = engine.client.clone();
+    let mut reason =
+        async |asked: ResolveRequest| match client.resolve(asked).await.unwrap().into_inner().outcome {
+            Some(Outcome::Refusal(refusal)) => Some(refusal.reason()),
+            Some(Outcome::Mapping(_)) => None,
+            None => panic!("no outcome"),
+        };
+    assert_eq!(reason(request("web/eth0", 7, 2)).await, Some(RefusalReason::InterfaceNotLive));
+    engine.report("web/eth0", InterfaceState::Live).await;
+    engine.until("web live", |known| known.blue(1).is_some_and(|m| m.state() == MappingState::Live)).await;
+    assert_eq!(reason(request("web/eth0", 7, 2)).await, None);
+    assert_eq!(reason(request("db/eth0", 7, 1)).await, Some(RefusalReason::NotYourInterface));
+    assert_eq!(reason(request("no/eth0", 7, 1)).await, Some(RefusalReason::NotYourInterface));
+    assert_eq!(reason(request("web/eth0", 8, 2)).await, Some(RefusalReason::NotAMember));
+    assert_eq!(reason(request("web/eth0", 7, 77)).await, Some(RefusalReason::UnknownTarget));
+}
