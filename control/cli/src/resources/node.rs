@@ -24,7 +24,7 @@ An interface is written as KEY=VALUE, separated by commas:
   address=IPV4     its address; repeat it for more
   device=NAME      the kernel interface on the host: the veth's host side, or the tap to be made
   kind=veth|tap    what the device is [default: veth]
-  mac=MAC          its hardware address [default: made from network and address]
+  mac=MAC          its hardware address [default: a random one that is free]
   slot=NUMBER      which interface of its host it is, 0 to 63 [default: the lowest free one]
 
 Example:

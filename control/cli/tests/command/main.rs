@@ -2,5 +2,6 @@
 
 mod answers;
 mod documents;
+mod service;
 mod support;
 mod test_summary;

@@ -1,7 +1,7 @@
 //! What the tests of the command share: certificates, a way to run it, and a service that says what a test wants.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use clap::Parser as _;
@@ -15,11 +15,16 @@ use tokio_rustls::TlsAcceptor;
 /// The name in every test service's certificate.
 pub(crate) const SERVICE_NAME: &str = "control.test";
 
+/// The name in the certificate of those who may use it.
+pub(crate) const OPERATOR_NAME: &str = "operator.test";
+
 /// A throw-away authority with certificates for the service and an operator.
 pub(crate) struct Pki {
     pub(crate) service: TlsFiles,
     pub(crate) operator: TlsFiles,
-    _directory: tempfile::TempDir,
+    /// Signed by the same authority, and nobody to the API.
+    pub(crate) stranger: TlsFiles,
+    directory: tempfile::TempDir,
 }
 
 impl Pki {
@@ -28,8 +33,14 @@ impl Pki {
         let authority = Authority::generate("test").unwrap();
         let issue = |stem: &str, name: &str| authority.provision(directory.path(), stem, &[name]).unwrap();
         let service = issue("service", SERVICE_NAME);
-        let operator = issue("operator", "operator.test");
-        Self { service, operator, _directory: directory }
+        let operator = issue("operator", OPERATOR_NAME);
+        let stranger = issue("stranger", "stranger.test");
+        Self { service, operator, stranger, directory }
+    }
+
+    /// A file beside the certificates, removed with them.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// The flags that lead to the service at `address`.
