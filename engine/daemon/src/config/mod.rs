@@ -1,6 +1,6 @@
 //! The configuration file: strict, and precise about what is wrong with it.
 //!
-//! What the file says is read into [`raw`] types with the place of every value, then checked into [`Config`], whose
+//! What the file says is read into raw types with the place of every value, then checked into [`Config`], whose
 //! values are all legal. Everything that is accepted has an effect.
 
 pub mod located;
