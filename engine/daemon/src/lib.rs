@@ -4,5 +4,7 @@
 pub mod config;
 pub mod kernel;
 pub mod provisioning;
+pub mod reconcile;
 pub mod runtime;
+pub mod telemetry;
 pub mod uplink;

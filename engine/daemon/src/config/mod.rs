@@ -71,9 +71,7 @@ pub enum UplinkAddress {
     Static {
         /// The engine's own address.
         address: Ipv6Addr,
-        /// Length of the on-link prefix, 1 to 128.
-        prefix_length: u8,
-        /// The router.
+        /// The router: link-local, or in the address's on-link prefix.
         gateway: Ipv6Addr,
     },
 }

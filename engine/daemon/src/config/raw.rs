@@ -223,7 +223,7 @@ impl Check<'_> {
                     "auto, or an IPv6 address with the length of its on-link prefix, like fd00:0:0:ff::2/64";
                 let (address, prefix_length) = self.text(address, legal, |text| {
                     let (address, length) = text.split_once('/')?;
-                    let (address, length) = (address.parse().ok()?, length.parse().ok()?);
+                    let (address, length) = (address.parse().ok()?, length.parse::<u8>().ok()?);
                     (is_station(address) && (1..=128).contains(&length)).then_some((address, length))
                 })?;
                 let Some(gateway) = raw.gateway else {
@@ -236,12 +236,15 @@ impl Check<'_> {
                         .ok()
                         .filter(|address: &Ipv6Addr| is_station(*address) || address.is_unicast_link_local())
                 })?;
-                if gateway == address {
-                    return Err(self
-                        .source
-                        .error(&gateway_span, "must be another address than the engine's own"));
+                let on_link = !0u128 << (128 - u32::from(prefix_length));
+                let same_link = (address.to_bits() ^ gateway.to_bits()) & on_link == 0;
+                if gateway == address || !(same_link || gateway.is_unicast_link_local()) {
+                    let message = format!(
+                        "must be link-local or another address of the prefix of {address}/{prefix_length}, not {gateway}"
+                    );
+                    return Err(self.source.error(&gateway_span, message));
                 }
-                UplinkAddress::Static { address, prefix_length, gateway }
+                UplinkAddress::Static { address, gateway }
             }
             _ => {
                 self.refuse(&raw.gateway, "has no effect with address = \"auto\"; remove it")?;

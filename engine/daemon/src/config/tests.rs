@@ -82,6 +82,11 @@ fn errors_name_file_line_field_and_legal_values() {
             "conf/engine.toml:8: [uplink] address: a static address needs gateway = the router's IPv6 address",
         ),
         (
+            "gateway = \"fd00:0:0:ff::1\"",
+            "gateway = \"fd00:0:0:fe::1\"",
+            "conf/engine.toml:9: [uplink] gateway: must be link-local or another address of the prefix of fd00:0:0:ff::a/64, not fd00:0:0:fe::1",
+        ),
+        (
             "address = \"fd00:0:0:ff::a/64\"",
             "address = \"auto\"",
             "conf/engine.toml:9: [uplink] gateway: has no effect with address = \"auto\"; remove it",

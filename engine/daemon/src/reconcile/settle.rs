@@ -1,0 +1,180 @@
+//! What follows from a turn's events, done once.
+
+use super::snapshot::Builder;
+use super::status::{InterfaceStatus, Provisioning, Status};
+use super::traits::{Dataplane, Kernel, OpenPort};
+use super::work::Work;
+use super::{Completion, Reconciler};
+use crate::provisioning::{Applied, Connection, Reports};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
+    /// Brings everything in step with what has changed.
+    pub(super) fn settle(&mut self) {
+        // A state that is half before a delta and half behind it is not acted on.
+        if matches!(self.work, Some(Work::Delta { .. })) {
+            return;
+        }
+        if self.dirty {
+            self.dirty = false;
+            self.align();
+            self.tell();
+        }
+        if self.unacknowledged && self.work.is_none() && self.unwritten.is_empty() && !self.unpublished {
+            self.unacknowledged = false;
+            let layout = self.state.host.as_ref().map(|host| host.value.layout);
+            self.outputs.applied.send_replace(Applied { revision: self.state.revision, layout });
+            // Without contact nothing new has come: what is on disk is this.
+            if let (Some(persist), Connection::Up { .. }) = (&mut self.persist, &self.connection) {
+                persist.changed(Instant::now());
+            }
+        }
+    }
+
+    /// Ports, snapshot and mappings.
+    fn align(&mut self) {
+        let now = Instant::now();
+        let (uplink_close, uplink_open, step) = self.uplink.plan(&self.links, now);
+        self.take_step(step);
+        self.dirty = false;
+        let plan = self.attachments.plan(&self.state, &self.links, now);
+        let prefix = self.state.host.as_ref().map(|host| host.value.prefix);
+        if let Some((ifindex, isolation)) = self.uplink.isolation(prefix, now) {
+            self.isolate_uplink(ifindex, isolation);
+        }
+        let uplink = self.uplink.object(prefix);
+        let come = self.relocate(Builder::local(&self.state, &self.attachments));
+        self.closing.extend(plan.close.into_iter().map(|(id, port)| (Some(id), port)));
+        self.closing.extend(uplink_close.map(|port| (None, port)));
+        let snapshot = self.builder.build(&self.state, &self.attachments, uplink);
+        if let Err(error) = self.dataplane.publish(snapshot) {
+            if !self.unpublished {
+                tracing::error!(%error, "cannot publish a snapshot; trying again");
+            }
+            // Nothing is closed or acknowledged before workers can see what has changed.
+            self.unpublished = true;
+        } else {
+            self.unpublished = false;
+            for (id, port) in core::mem::take(&mut self.closing) {
+                self.close(id, port);
+            }
+        }
+        for target in come {
+            self.write(target);
+        }
+        for opening in plan.open {
+            let port = self.dataplane.open_port(opening.spec.clone());
+            let done = self.completions.0.clone();
+            tokio::spawn(async move {
+                let outcome = port.await;
+                let (id, token, ifindex) = (opening.id, opening.token, opening.ifindex);
+                let _ = done.send(Completion::Opened { id, token, ifindex, outcome });
+            });
+        }
+        if let Some((token, spec)) = uplink_open {
+            let port = self.dataplane.open_port(spec);
+            let done = self.completions.0.clone();
+            tokio::spawn(async move {
+                let _ = done.send(Completion::UplinkOpened { token, outcome: port.await });
+            });
+        }
+    }
+
+    fn isolate_uplink(&self, ifindex: u32, isolation: super::uplink::Isolation) {
+        let Some(port) = self.uplink.port() else { return };
+        let isolated = self.kernel.isolate_prefix(ifindex, isolation.prefix, isolation.addresses);
+        let done = self.completions.0.clone();
+        tokio::spawn(async move {
+            let _ = done.send(Completion::UplinkIsolated { port, outcome: isolated.await });
+        });
+    }
+
+    /// Closes a port that no snapshot has.
+    pub(super) fn close(&self, id: Option<Arc<str>>, port: OpenPort) {
+        let closed = self.dataplane.close_port(port.id);
+        let done = self.completions.0.clone();
+        tokio::spawn(async move {
+            closed.await;
+            let _ = done.send(Completion::Closed { id, port });
+        });
+    }
+
+    /// Reports and status.
+    fn tell(&self) {
+        let reports = self.attachments.reports();
+        let status = self.status(&reports);
+        self.outputs.reports.send_if_modified(|told| {
+            let changed = **told != reports;
+            if changed {
+                *told = Arc::new(reports);
+            }
+            changed
+        });
+        self.outputs.status.send_replace(Arc::new(status));
+    }
+
+    fn status(&self, reports: &Reports) -> Status {
+        let host = self.state.host.as_ref().map(|kept| &kept.value);
+        let connected = matches!(self.connection, Connection::Up { .. });
+        let static_mode = self.stale_max.is_none();
+        let interfaces = self.state.interfaces.iter().filter_map(|(id, kept)| {
+            let report = reports.get(id)?;
+            Some(InterfaceStatus {
+                id: id.to_string(),
+                vnet: kept.value.vnet.get(),
+                slot: kept.value.slot.get(),
+                mac: kept.value.mac.to_string(),
+                addresses: kept.value.addresses.clone(),
+                kind: kept.value.attachment.kind.name(),
+                device: kept.value.attachment.device.to_string(),
+                state: report.state,
+                detail: report.detail.clone(),
+            })
+        });
+        let mut interfaces: Vec<_> = interfaces.collect();
+        interfaces.sort_unstable_by(|one, two| one.id.cmp(&two.id));
+        let mut unready = Vec::new();
+        if self.expired {
+            unready.push(
+                "provisioning: entries have served without contact for stale_max and are gone".to_owned(),
+            );
+        } else if self.state.revision.is_none() {
+            unready.push("provisioning: no state yet".to_owned());
+        }
+        unready.extend(self.uplink.obstacle());
+        if self.table_behind {
+            unready.push("mapping table: reclaiming memory is behind".to_owned());
+        }
+        if !self.unwritten.is_empty() {
+            unready.push(format!("mapping table: {} mappings found no room", self.unwritten.len()));
+        }
+        unready.extend(self.overfull.as_ref().map(|error| format!("provisioning: {error}")));
+        let uplink = self.uplink.counted();
+        Status {
+            host: self.host.clone(),
+            prefix: host.map(|host| host.prefix.to_string()),
+            layout: host.map(|host| host.layout.to_string()),
+            revision: self.state.revision.map(|revision| revision.to_string()),
+            revision_number: self.state.revision.map_or(0, |revision| revision.number),
+            provisioning: Provisioning {
+                source: if static_mode { "file" } else { "service" },
+                connected: connected || static_mode,
+                stale: !connected && !static_mode,
+                expired: self.expired,
+                contact: if static_mode { None } else { self.heard_of() },
+                detail: match &self.connection {
+                    Connection::Up { service_version, .. } => service_version.clone(),
+                    Connection::Down(why) => why.clone(),
+                },
+            },
+            mappings: self.state.mappings.len(),
+            table_behind: self.table_behind,
+            interfaces,
+            unready,
+            uplink: uplink.name.clone(),
+            counted: self.attachments.counted().chain([uplink]).collect(),
+            vnet_drops: self.builder.vnets().map(|vnet| (vnet.id, vnet.uplink_drops.clone())).collect(),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Builds host snapshots; objects that did not change are the same objects, and counters outlive all of them.
+
+use super::attachments::Attachments;
+use crate::provisioning::desired::DesiredState;
+use crate::provisioning::model::Target;
+use hashbrown::HashMap;
+use overlane_dataplane::address::{Layout, Locator};
+use overlane_dataplane::counters::{Drops, PerWorker};
+use overlane_dataplane::id::{PortId, VnetId};
+use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Uplink, Vnet};
+use std::sync::Arc;
+
+/// The objects of the last snapshot.
+#[derive(Debug)]
+pub(super) struct Builder {
+    workers: usize,
+    vnets: HashMap<VnetId, Arc<Vnet>>,
+    interfaces: HashMap<Arc<str>, Arc<Interface>>,
+}
+
+/// Where the addresses that are delivered on this host live, and the ports they are delivered to.
+pub(super) type Local = HashMap<Target, (Locator, PortId)>;
+
+impl Builder {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { workers, vnets: HashMap::new(), interfaces: HashMap::new() }
+    }
+
+    /// The snapshot of now.
+    pub(super) fn build(
+        &mut self,
+        state: &DesiredState,
+        attachments: &Attachments,
+        uplink: Option<Arc<Uplink>>,
+    ) -> HostSnapshot {
+        let host = state.host.as_ref().map(|kept| &kept.value);
+        let mut snapshot = HostSnapshot::empty(host.map_or_else(Layout::default, |host| host.layout));
+        snapshot.prefix = host.map(|host| host.prefix);
+        self.vnets.retain(|id, _| state.vnets.contains_key(id));
+        for (id, kept) in &state.vnets {
+            let same = self.vnets.get(id).filter(|vnet| vnet.subnets == kept.value.subnets);
+            if same.is_none() {
+                let uplink_drops = match self.vnets.get(id) {
+                    Some(old) => old.uplink_drops.clone(),
+                    None => Arc::new(PerWorker::<Drops>::new(self.workers)),
+                };
+                let vnet = Vnet { id: *id, subnets: kept.value.subnets.clone(), uplink_drops };
+                self.vnets.insert(*id, Arc::new(vnet));
+            }
+        }
+        snapshot.vnets = self.vnets.values().cloned().collect();
+        snapshot.vnets.sort_unstable_by_key(|vnet| vnet.id);
+        let mut interfaces = HashMap::with_capacity(self.interfaces.len());
+        for ready in attachments.ready() {
+            let wanted = ready.interface;
+            let Some(vnet) = self.vnets.get(&wanted.vnet) else { continue };
+            let same = |old: &&Arc<Interface>| {
+                old.port == ready.port.id
+                    && old.slot == wanted.slot
+                    && Arc::ptr_eq(&old.vnet, vnet)
+                    && old.mac == wanted.mac
+                    && old.addresses == wanted.addresses
+                    && old.mtu == ready.mtu
+            };
+            let interface = match self.interfaces.get(&wanted.id).filter(same) {
+                Some(old) => old.clone(),
+                None => Arc::new(Interface {
+                    name: wanted.id.to_string(),
+                    port: ready.port.id,
+                    slot: wanted.slot,
+                    vnet: vnet.clone(),
+                    mac: wanted.mac,
+                    addresses: wanted.addresses.clone(),
+                    mtu: ready.mtu,
+                    traffic: ready.port.traffic.clone(),
+                }),
+            };
+            if snapshot.layout.has_slots()
+                && let Some(place) = snapshot.slots.get_mut(usize::from(wanted.slot.get()))
+            {
+                *place = Some(interface.clone());
+            }
+            set_role(&mut snapshot.ports, ready.port.id, PortRole::Node(interface.clone()));
+            interfaces.insert(wanted.id.clone(), interface);
+        }
+        self.interfaces = interfaces;
+        if let Some(uplink) = uplink {
+            set_role(&mut snapshot.ports, uplink.port, PortRole::Uplink(uplink.clone()));
+            snapshot.uplinks.push(uplink);
+        }
+        snapshot
+    }
+
+    /// Where the addresses of attached interfaces live.
+    pub(super) fn local(state: &DesiredState, attachments: &Attachments) -> Local {
+        let mut local = Local::new();
+        let Some(host) = state.host.as_ref().map(|kept| &kept.value) else { return local };
+        for ready in attachments.ready() {
+            let wanted = ready.interface;
+            let Ok(locator) = Locator::new(host.layout, host.prefix, wanted.slot, wanted.vnet) else {
+                continue;
+            };
+            for ipv4 in &wanted.addresses {
+                local.insert(Target { vnet: wanted.vnet, ipv4: *ipv4 }, (locator, ready.port.id));
+            }
+        }
+        local
+    }
+
+    /// The vnets of the last snapshot, with what was dropped of them at the uplink.
+    pub(super) fn vnets(&self) -> impl Iterator<Item = &Arc<Vnet>> {
+        self.vnets.values()
+    }
+}
+
+fn set_role(ports: &mut Vec<PortRole>, port: PortId, role: PortRole) {
+    if ports.len() <= port.index() {
+        ports.resize(port.index() + 1, PortRole::Absent);
+    }
+    if let Some(place) = ports.get_mut(port.index()) {
+        *place = role;
+    }
+}

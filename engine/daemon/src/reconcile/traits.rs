@@ -1,0 +1,114 @@
+//! What the reconciler needs of the data plane and of the kernel, so that tests can stand in for both.
+
+use crate::provisioning::model::{DeviceName, Mapping, Target};
+use core::future::Future;
+use core::net::Ipv6Addr;
+use overlane_dataplane::address::HostPrefix;
+use overlane_dataplane::counters::{PerWorker, Traffic};
+use overlane_dataplane::id::PortId;
+use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::snapshot::HostSnapshot;
+use std::sync::Arc;
+
+/// A port to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortSpec {
+    /// A node's veth, by its host side.
+    Veth(DeviceName),
+    /// A node's tap, to be made with the node's hardware address.
+    Tap(DeviceName, MacAddr),
+    /// An uplink through a packet socket.
+    PacketUplink(DeviceName),
+    /// An uplink that is a DPDK device.
+    DevargsUplink(String),
+}
+
+/// A port that workers poll.
+#[derive(Debug, Clone)]
+pub struct OpenPort {
+    /// Its id.
+    pub id: PortId,
+    /// Its hardware address.
+    pub mac: MacAddr,
+    /// Its MTU: the largest IP packet it carries.
+    pub mtu: u16,
+    /// Whether its link was up when it was opened.
+    pub link_up: bool,
+    /// Its counters.
+    pub traffic: Arc<PerWorker<Traffic>>,
+}
+
+/// The data plane, as the one task that changes it sees it.
+pub trait Dataplane: Send + 'static {
+    /// Keeps the host's kernel away from the device of a tenant, opens it and gives its queues to workers; nothing is
+    /// delivered to it before it is in a snapshot.
+    fn open_port(&self, spec: PortSpec) -> impl Future<Output = Result<OpenPort, String>> + Send + 'static;
+
+    /// Takes a port back from the workers and closes it. It is in no snapshot any more. Whatever fails is logged: there
+    /// is nothing that the caller could do.
+    fn close_port(&self, port: PortId) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Makes workers go by this snapshot from their next turn on.
+    ///
+    /// # Errors
+    /// When a worker holds back too many old ones; the newest is to be published again later.
+    fn publish(&self, snapshot: HostSnapshot) -> Result<(), String>;
+
+    /// Sends a frame of the engine's own out of a port. It may be lost, as any frame may.
+    fn inject(&self, port: PortId, frame: &[u8]);
+
+    /// Writes a mapping; `local` is the port it is delivered to on this host.
+    ///
+    /// # Errors
+    /// When the table has no room; nothing is changed.
+    fn put_mapping(&mut self, target: Target, mapping: &Mapping, local: Option<PortId>)
+    -> Result<(), String>;
+
+    /// Removes a mapping, if it is there.
+    fn remove_mapping(&mut self, target: Target);
+
+    /// Frees what can be freed by now; whether the table is behind with that.
+    fn maintain(&mut self) -> bool;
+}
+
+/// The host's kernel.
+pub trait Kernel: Clone + Send + Sync + 'static {
+    /// Keeps the host's kernel away from what the substrate sends to a prefix and to the engine's own addresses.
+    fn isolate_prefix(
+        &self,
+        ifindex: u32,
+        prefix: Option<HostPrefix>,
+        addresses: Vec<Ipv6Addr>,
+    ) -> impl Future<Output = Result<(), String>> + Send + 'static;
+}
+
+/// Something happened to a port whose device the kernel does not tell of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortEvent {
+    /// Its device is gone for good.
+    Gone(PortId),
+    /// Its link went up or down.
+    Link(PortId, bool),
+}
+
+/// What happened to a kernel interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// It is there, or it has changed.
+    New(Link),
+    /// It is not there any more.
+    Gone(u32),
+}
+
+/// A kernel interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its index, unique while it exists.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it is up and has a carrier.
+    pub up: bool,
+    /// Its MTU.
+    pub mtu: u32,
+}

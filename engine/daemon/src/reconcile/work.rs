@@ -1,0 +1,130 @@
+//! Changes on their way into the data plane, a bounded number at a time.
+
+use super::traits::Dataplane;
+use super::{Local, Reconciler};
+use crate::provisioning::desired::{DesiredState, Kept, Touched};
+use crate::provisioning::model::{Change, Mapping, Revision, Target};
+use hashbrown::{HashMap, HashSet, hash_map};
+use overlane_dataplane::id::PortId;
+
+/// Mappings written before others get their turn: about a millisecond.
+const STEP: usize = 2048;
+
+/// Changes that are being applied. Nothing else is taken from provisioning meanwhile.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// A delta, in its order.
+    Delta { revision: Revision, changes: std::vec::IntoIter<Change> },
+    /// The mappings of a new state: all that it has first, then what only the old one had.
+    Replace { put: std::vec::IntoIter<Target>, old: hash_map::IntoIter<Target, Kept<Mapping>> },
+}
+
+impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
+    /// Begins to apply a complete state as a diff.
+    pub(super) fn replace(&mut self, new: DesiredState) {
+        let old = core::mem::replace(&mut self.state, new);
+        let layout = |state: &DesiredState| state.host.as_ref().map(|host| host.value.layout);
+        if layout(&old).is_some() && layout(&old) != layout(&self.state) {
+            tracing::warn!("the substrate's layout has changed");
+        }
+        let put: Vec<Target> = self.state.mappings.keys().copied().collect();
+        self.dirty = true;
+        self.work = Some(Work::Replace { put: put.into_iter(), old: old.mappings.into_iter() });
+    }
+
+    /// Does a bounded part of the work.
+    pub(super) fn work_on(&mut self) {
+        match self.work.take() {
+            Some(Work::Delta { revision, mut changes }) => {
+                for change in changes.by_ref().take(STEP) {
+                    match self.state.apply(change) {
+                        Ok(Touched::Nothing) => {}
+                        Ok(Touched::Host) => self.dirty = true,
+                        Ok(Touched::Mapping(target)) => self.write(target),
+                        Err(error) => {
+                            tracing::error!(%error, "provisioning has more than this engine holds");
+                            self.overfull = Some(error.to_string());
+                        }
+                    }
+                }
+                if changes.len() > 0 {
+                    self.work = Some(Work::Delta { revision, changes });
+                    return;
+                }
+                self.state.revision = Some(revision);
+            }
+            Some(Work::Replace { mut put, mut old }) => {
+                let mut left = STEP;
+                for target in put.by_ref().take(left) {
+                    left -= 1;
+                    self.write(target);
+                }
+                for (target, _) in old.by_ref().take(left) {
+                    if !self.state.mappings.contains_key(&target) {
+                        self.write(target);
+                    }
+                }
+                if put.len() > 0 || old.len() > 0 {
+                    self.work = Some(Work::Replace { put, old });
+                    return;
+                }
+            }
+            None => return,
+        }
+        self.unacknowledged = true;
+        self.dirty = true;
+    }
+
+    /// Brings the data plane's mapping of a target in step with the desired one.
+    pub(super) fn write(&mut self, target: Target) {
+        let Some(kept) = self.state.mappings.get(&target) else {
+            self.dataplane.remove_mapping(target);
+            self.unwritten.remove(&target);
+            return;
+        };
+        let local = placed(&self.local, target, &kept.value);
+        match self.dataplane.put_mapping(target, &kept.value, local) {
+            Ok(()) => {
+                self.unwritten.remove(&target);
+            }
+            Err(error) => {
+                if self.unwritten.is_empty() {
+                    tracing::error!(%target, %error, "cannot write a mapping; trying again");
+                }
+                self.unwritten.insert(target);
+            }
+        }
+    }
+
+    /// Tries mappings again that the table had no room for.
+    pub(super) fn write_again(&mut self) {
+        let again: Vec<Target> = self.unwritten.iter().take(STEP).copied().collect();
+        for target in again {
+            self.write(target);
+        }
+    }
+
+    /// Goes over to new ports. Addresses that leave theirs do so now; those that have come to one are returned, to
+    /// be written when the ports are in a snapshot.
+    pub(super) fn relocate(&mut self, local: Local) -> Vec<Target> {
+        let old = core::mem::replace(&mut self.local, local);
+        let moved = |other: &HashMap<_, _>, (target, place): (&Target, &(_, _))| {
+            (other.get(target) != Some(place)).then_some(*target)
+        };
+        let gone: HashSet<Target> = old
+            .iter()
+            .filter(|(target, _)| !self.local.contains_key(*target))
+            .map(|(target, _)| *target)
+            .collect();
+        let come: Vec<Target> = self.local.iter().filter_map(|entry| moved(&old, entry)).collect();
+        for target in gone {
+            self.write(target);
+        }
+        come
+    }
+}
+
+/// The port that a mapping is delivered to: where its address is attached, if that is where the mapping points.
+fn placed(local: &Local, target: Target, mapping: &Mapping) -> Option<PortId> {
+    local.get(&target).filter(|(locator, _)| *locator == mapping.locator).map(|(_, port)| *port)
+}

@@ -1,0 +1,185 @@
+use super::*;
+use crate::provisioning::InterfaceState;
+use crate::reconcile::counted::Counted;
+use crate::reconcile::status::InterfaceStatus;
+use overlane_dataplane::counters::{Drops, PerWorker, Traffic};
+use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::id::VnetId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tracing_subscriber::{EnvFilter, Registry, reload};
+
+#[derive(Debug, Default)]
+struct FakeVitals {
+    stalled: Mutex<Option<String>>,
+}
+
+impl Vitals for FakeVitals {
+    fn workers(&self) -> Vec<WorkerVitals> {
+        vec![WorkerVitals {
+            core: 3,
+            turns: 11,
+            busy: Duration::from_millis(1500),
+            ..WorkerVitals::default()
+        }]
+    }
+
+    fn buffers(&self) -> (u32, u32) {
+        (1024, 24)
+    }
+
+    fn stalled(&self) -> Option<String> {
+        self.stalled.lock().clone()
+    }
+
+    fn unplaced(&self) -> Totals {
+        Totals::default()
+    }
+}
+
+struct Served {
+    address: std::net::SocketAddr,
+    status: watch::Sender<Arc<Status>>,
+    vitals: Arc<FakeVitals>,
+    _filter: reload::Layer<EnvFilter, Registry>,
+}
+
+async fn serve(status: Status) -> Served {
+    let (status, receiver) = watch::channel(Arc::new(status));
+    let vitals = Arc::new(FakeVitals::default());
+    let (log, filter) = LogLevel::detached("info").unwrap();
+    let telemetry = Telemetry { status: receiver, vitals: vitals.clone(), pulse: Arc::default(), log };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, telemetry.router()).await });
+    Served { address, status, vitals, _filter: filter }
+}
+
+impl Served {
+    async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        self.ask("GET", path, "").await
+    }
+}
+
+fn busy_status() -> Status {
+    let traffic = Arc::new(PerWorker::<Traffic>::new(2));
+    traffic.get(1).unwrap().rx_packets.add(5);
+    traffic.get(0).unwrap().drops.count(DropReason::SrcIpv4Spoofed);
+    let mut before = Totals::default();
+    before.drops[DropReason::SrcIpv4Spoofed.index()] = 2;
+    let vnet = VnetId::new(7).unwrap();
+    let drops = Arc::new(PerWorker::<Drops>::new(2));
+    drops.get(1).unwrap().count(DropReason::SrcPrefixMismatch);
+    Status {
+        host: "host-a".into(),
+        revision_number: 42,
+        mappings: 3,
+        uplink: "uplink".into(),
+        counted: vec![
+            Counted {
+                name: "n1/eth0".into(),
+                vnet: Some(vnet),
+                now: Some(traffic),
+                before: Arc::new(before),
+            },
+            Counted { name: "uplink".into(), vnet: None, now: None, before: Arc::default() },
+        ],
+        vnet_drops: vec![(vnet, drops)],
+        interfaces: vec![InterfaceStatus {
+            id: "n1/eth0".into(),
+            vnet: 7,
+            slot: 0,
+            mac: "02:00:00:00:00:01".into(),
+            addresses: vec!["10.0.0.5".parse().unwrap()],
+            kind: "veth",
+            device: "veth-n1".into(),
+            state: InterfaceState::Live,
+            detail: String::new(),
+        }],
+        ..Status::default()
+    }
+}
+
+#[tokio::test]
+async fn metrics_count_drops_by_reason_port_and_vnet_over_all_ports_an_interface_had() {
+    let served = serve(busy_status()).await;
+    let (status, text) = served.get("/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        "overlane_drops_total{reason=\"src_ipv4_spoofed\",port=\"n1/eth0\",vnet=\"7\"} 3",
+        "overlane_drops_total{reason=\"src_prefix_mismatch\",port=\"uplink\",vnet=\"7\"} 1",
+        "overlane_rx_packets_total{port=\"n1/eth0\",vnet=\"7\"} 5",
+        "overlane_rx_packets_total{port=\"uplink\",vnet=\"\"} 0",
+        "overlane_worker_turns_total{worker=\"0\",core=\"3\"} 11",
+        "overlane_worker_busy_seconds_total{worker=\"0\",core=\"3\"} 1.5",
+        "overlane_mempool_size 1024",
+        "overlane_mempool_free 1000",
+        "overlane_revision 42",
+        "overlane_mappings 3",
+        "overlane_interfaces{state=\"live\"} 1",
+        "overlane_ready 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
+    }
+    let drops = text.lines().filter(|line| line.starts_with("overlane_drops_total")).count();
+    assert_eq!(drops, 2, "reasons that never happened have no line");
+    assert_eq!(text.lines().filter(|line| line.starts_with("overlane_rx_packets_total")).count(), 2);
+}
+
+#[tokio::test]
+async fn readiness_says_each_reason_and_liveness_is_another_question() {
+    let served = serve(Status::default()).await;
+    assert_eq!(served.get("/readyz").await, (200, "ready\n".to_owned()));
+    served.status.send_modify(|status| {
+        Arc::make_mut(status).unready = vec!["uplink: no address yet".into()];
+    });
+    *served.vitals.stalled.lock() = Some("worker 0 has been silent for 2 s".into());
+    let reasons = "worker 0 has been silent for 2 s\nuplink: no address yet\n".to_owned();
+    assert_eq!(served.get("/readyz").await, (503, reasons));
+    assert_eq!(served.get("/livez").await, (200, "live\n".to_owned()));
+    let (_, text) = served.get("/metrics").await;
+    assert!(text.contains("overlane_ready 0"));
+}
+
+#[tokio::test]
+async fn an_engine_whose_control_thread_has_ended_is_not_alive() {
+    let mut served = serve(Status::default()).await;
+    served.status = watch::channel(Arc::default()).0;
+    assert_eq!(served.get("/livez").await, (503, "the control thread has ended\n".to_owned()));
+}
+
+#[tokio::test]
+async fn status_is_json() {
+    let served = serve(busy_status()).await;
+    let (code, text) = served.get("/status").await;
+    assert_eq!(code, 200);
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["host"], "host-a");
+    assert_eq!(value["ready"], true);
+    assert_eq!(value["interfaces"][0]["state"], "live");
+    assert_eq!(value["workers"][0]["core"], 3);
+}
+
+#[tokio::test]
+async fn the_log_level_changes_at_run_time_and_only_to_a_level() {
+    let served = serve(Status::default()).await;
+    assert_eq!(served.get("/log").await, (200, "info\n".to_owned()));
+    assert_eq!(served.ask("PUT", "/log", "overlane_engine=debug").await.0, 200);
+    assert_eq!(served.get("/log").await, (200, "overlane_engine=debug\n".to_owned()));
+    let (code, text) = served.ask("PUT", "/log", "loud=very").await;
+    assert_eq!((code, text.starts_with("must be error, warn, info, debug or trace")), (400, true), "{text}");
+    assert_eq!(served.ask("PUT", "/log", &"x".repeat(5000)).await.0, 413);
+    assert_eq!(served.get("/log").await.1, "overlane_engine=debug\n");
+}
