@@ -1,11 +1,33 @@
 //! `overlane-engine`: one per host; carries packets between the nodes of this host and the substrate.
 
 use clap::{Parser, Subcommand};
+use overlane_engine::config::Config;
+use overlane_engine::run::{Beginning, ConfigError};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// What a wrong configuration exits with.
+const EXIT_CONFIG: u8 = 2;
+
+const AFTER_HELP: &str = "\
+Signals:
+  SIGTERM, SIGINT  end in order, within [engine] shutdown_deadline; nodes' interfaces stay isolated
+  SIGHUP           in static mode, read the site file again; a bad file changes nothing
+
+While it runs ([telemetry] listen, by default 127.0.0.1:9470):
+  curl 127.0.0.1:9470/status                     what it knows and does, as JSON
+  curl 127.0.0.1:9470/readyz                     200, or 503 and why it is not ready
+  curl 127.0.0.1:9470/livez                      whether it runs at all
+  curl 127.0.0.1:9470/metrics                    for Prometheus; overlane_drops_total tells every drop by reason
+  curl -X PUT --data debug 127.0.0.1:9470/log    log more
+
+Exit status: 0 ended in order, 1 could not start or did not end in order, 2 the configuration is wrong.
+conf/engine.toml and conf/static.toml describe every option.";
+
+/// One per host: carries the packets of this host's nodes over the substrate, without encapsulation, as the provisioning
+/// service (or a site file) says.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, after_help = AFTER_HELP)]
 struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/overlane/engine.toml", global = true)]
@@ -16,18 +38,32 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Reads the configuration, says what is wrong with it, and does nothing else.
+    /// Says what is wrong with the configuration (and the site file that it names), and does nothing else.
     CheckConfig,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let beginning = match Config::load(&arguments.config).and_then(Beginning::check) {
+        Ok(beginning) => beginning,
+        Err(error) => {
+            eprintln!("overlane-engine: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
     match arguments.command {
-        Some(Command::CheckConfig) | None => match std::fs::read_to_string(&arguments.config) {
-            Ok(_) => ExitCode::SUCCESS,
+        Some(Command::CheckConfig) => {
+            println!("{}: no errors", arguments.config.display());
+            ExitCode::SUCCESS
+        }
+        None => match beginning.run() {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("{}: {error}", arguments.config.display());
-                ExitCode::from(2)
+                eprintln!("overlane-engine: {error:#}");
+                if error.downcast_ref::<ConfigError>().is_some() {
+                    return ExitCode::from(EXIT_CONFIG);
+                }
+                ExitCode::FAILURE
             }
         },
     }

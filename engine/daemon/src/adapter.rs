@@ -1,0 +1,180 @@
+//! The real data plane and the real kernel, as the reconciler and telemetry see them.
+
+use crate::kernel::{self, LinkChange};
+use crate::provisioning::model::{Mapping, Target};
+use crate::reconcile::counted::Totals;
+use crate::reconcile::traits::{self, Dataplane, Link, LinkEvent, OpenPort, PortEvent};
+use crate::runtime::{self, Runtime};
+use crate::telemetry::{Vitals, WorkerVitals};
+use core::net::Ipv6Addr;
+use overlane_dataplane::address::HostPrefix;
+use overlane_dataplane::id::PortId;
+use overlane_dataplane::snapshot::HostSnapshot;
+use overlane_dataplane::table::mapping::{self, MappingKey, MappingWriter};
+use std::sync::{Arc, Weak};
+use tokio::sync::mpsc;
+
+/// The running workers, their ports and the mapping table.
+#[derive(Debug)]
+pub struct Running {
+    /// Workers and ports.
+    pub runtime: Arc<Runtime>,
+    /// The one writer of the mapping table.
+    pub writer: MappingWriter,
+}
+
+impl Dataplane for Running {
+    fn open_port(
+        &self,
+        spec: traits::PortSpec,
+    ) -> impl Future<Output = Result<OpenPort, String>> + Send + 'static {
+        let runtime = Arc::clone(&self.runtime);
+        let spec = match spec {
+            traits::PortSpec::Veth(device) => runtime::PortSpec::Veth { device: device.to_string() },
+            traits::PortSpec::Tap(device, mac) => runtime::PortSpec::Tap { device: device.to_string(), mac },
+            traits::PortSpec::PacketUplink(device) => {
+                runtime::PortSpec::PacketUplink { device: device.to_string() }
+            }
+            traits::PortSpec::DevargsUplink(devargs) => runtime::PortSpec::DevargsUplink { devargs },
+        };
+        async move {
+            let runtime::OpenPort { id, mac, mtu, link_up, traffic, .. } =
+                runtime.open_port(spec).await.map_err(|error| error.to_string())?;
+            Ok(OpenPort { id, mac, mtu, link_up, traffic })
+        }
+    }
+
+    fn close_port(&self, port: PortId) -> impl Future<Output = ()> + Send + 'static {
+        let runtime = Arc::clone(&self.runtime);
+        async move {
+            if let Err(error) = runtime.close_port(port).await {
+                tracing::warn!(%port, error = format!("{error:#}"), "a port did not close in order");
+            }
+        }
+    }
+
+    fn publish(&self, snapshot: HostSnapshot) -> Result<(), String> {
+        self.runtime.publish(snapshot).map_err(|error| error.to_string())
+    }
+
+    fn inject(&self, port: PortId, frame: &[u8]) {
+        if let Err(error) = self.runtime.inject(port, frame) {
+            tracing::debug!(%port, %error, "a frame of the engine's own was not sent");
+        }
+    }
+
+    fn put_mapping(
+        &mut self,
+        target: Target,
+        mapping: &Mapping,
+        local: Option<PortId>,
+    ) -> Result<(), String> {
+        let Mapping { locator, also_accept, live } = *mapping;
+        let value = mapping::Mapping { locator, also_accept, local, live };
+        let key = MappingKey::new(target.vnet, target.ipv4);
+        if self.writer.get(key) == Some(value) {
+            return Ok(());
+        }
+        self.writer.insert(key, value).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn remove_mapping(&mut self, target: Target) {
+        self.writer.remove(MappingKey::new(target.vnet, target.ipv4));
+    }
+
+    fn maintain(&mut self) -> bool {
+        self.writer.maintain();
+        self.runtime.domain().collect();
+        self.writer.is_behind()
+    }
+}
+
+impl traits::Kernel for kernel::Kernel {
+    fn isolate_prefix(
+        &self,
+        ifindex: u32,
+        prefix: Option<HostPrefix>,
+        addresses: Vec<Ipv6Addr>,
+    ) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        let kernel = self.clone();
+        async move { kernel.isolate_prefix(ifindex, prefix, &addresses).await.map_err(|error| error.to_string()) }
+    }
+}
+
+/// The runtime, as telemetry sees it: it does not keep it from ending.
+#[derive(Debug)]
+pub struct RuntimeVitals(pub Weak<Runtime>);
+
+impl Vitals for RuntimeVitals {
+    fn workers(&self) -> Vec<WorkerVitals> {
+        let stats = self.0.upgrade().map(|runtime| runtime.worker_stats()).unwrap_or_default();
+        let vitals = |stats: runtime::WorkerStats| WorkerVitals {
+            core: stats.core,
+            turns: stats.turns,
+            empty_turns: stats.empty_turns,
+            sleeps: stats.sleeps,
+            packets: stats.packets,
+            busy: stats.busy,
+            total: stats.total,
+        };
+        stats.into_iter().map(vitals).collect()
+    }
+
+    fn buffers(&self) -> (u32, u32) {
+        let buffers = self.0.upgrade().map(|runtime| runtime.buffers());
+        buffers.map_or((0, 0), |buffers| (buffers.total, buffers.in_use))
+    }
+
+    fn stalled(&self) -> Option<String> {
+        match self.0.upgrade() {
+            Some(runtime) => runtime.domain().stalled().map(|stalled| stalled.to_string()),
+            None => Some("the engine is shutting down".to_owned()),
+        }
+    }
+
+    fn unplaced(&self) -> Totals {
+        let mut totals = Totals::default();
+        if let Some(runtime) = self.0.upgrade() {
+            runtime.unplaced().iter().for_each(|traffic| totals.add_one(traffic));
+        }
+        totals
+    }
+}
+
+/// Passes on what the kernel tells of its interfaces, until it tells no more.
+pub async fn forward_links(mut watch: kernel::Watch, links: mpsc::Sender<LinkEvent>) {
+    while let Some(event) = watch.next().await {
+        let event = match event.change {
+            LinkChange::New { running, mtu, .. } => {
+                LinkEvent::New(Link { ifindex: event.ifindex, name: event.name, up: running, mtu })
+            }
+            LinkChange::Gone { .. } => LinkEvent::Gone(event.ifindex),
+        };
+        if links.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes on what happens to ports.
+pub async fn forward_ports(mut events: mpsc::Receiver<runtime::PortEvent>, ports: mpsc::Sender<PortEvent>) {
+    while let Some(event) = events.recv().await {
+        let event = match event {
+            runtime::PortEvent::Gone { port } => PortEvent::Gone(port),
+            runtime::PortEvent::Link { port, up } => PortEvent::Link(port, up),
+        };
+        if ports.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes on the frames that workers hand up.
+pub async fn forward_punts(mut punts: runtime::Punts, out: mpsc::Sender<(PortId, Vec<u8>)>) {
+    loop {
+        let punt = punts.next().await;
+        if out.send((punt.port, punt.bytes)).await.is_err() {
+            return;
+        }
+    }
+}
