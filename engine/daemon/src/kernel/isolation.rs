@@ -178,6 +178,7 @@ impl Kernel {
         let mut handle = self.handle.traffic_filter(ifindex.cast_signed());
         let request = handle.get();
         let request = if parent == INGRESS { request.ingress() } else { request.egress() };
+        let _one_list = self.listing.lock().await;
         let messages: Vec<TcMessage> = request
             .execute()
             .try_collect()
@@ -192,6 +193,7 @@ impl Kernel {
     ) -> Result<Vec<netlink_packet_route::address::AddressMessage>, KernelError> {
         let request = self.handle.address().get().set_link_index_filter(ifindex);
         let what = format!("read the addresses of interface {ifindex}");
+        let _one_list = self.listing.lock().await;
         request.execute().try_collect().await.map_err(|error| refused(what, error))
     }
 

@@ -14,6 +14,8 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage
 use overlane_dataplane::mac::MacAddr;
 use rtnetlink::{Handle, LinkUnspec};
 use std::io;
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// Why the kernel could not be asked, or refused.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +109,8 @@ pub enum LinkChange {
 #[derive(Debug, Clone)]
 pub struct Kernel {
     handle: Handle,
+    /// Held while the kernel lists something: a socket that asks for a second list meanwhile gets EBUSY.
+    listing: Arc<Mutex<()>>,
 }
 
 impl Kernel {
@@ -117,7 +121,7 @@ impl Kernel {
     pub fn connect() -> Result<Self, KernelError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(KernelError::Socket)?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, listing: Arc::default() })
     }
 
     /// Watches interfaces come, change and go. Every interface that is there already comes first.
@@ -133,6 +137,7 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Refused`].
     pub async fn links(&self) -> Result<Vec<Link>, KernelError> {
+        let _one_list = self.listing.lock().await;
         let messages = self.handle.link().get().execute();
         let links = messages.try_filter_map(async |message| Ok(link_of(&message)));
         links.try_collect().await.map_err(|error| refused("list network interfaces", error))
