@@ -396,3 +396,7 @@ fn jitter(duration: Duration) -> Duration {
     let random = RandomState::new().build_hasher().finish() as u32;
     duration / 2 + duration.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
+
+#[cfg(test)]
+#[path = "sync_tests.rs"]
+mod tests;

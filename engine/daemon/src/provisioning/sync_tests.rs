@@ -1,0 +1,350 @@
+//! The client against a real server, with real mutual TLS, whose every word is scripted.
+
+use super::super::model::Target;
+use super::*;
+use core::net::Ipv4Addr;
+use overlane_api::pki::Authority;
+use overlane_api::sync::sync_server::{Sync, SyncServer};
+use overlane_dataplane::id::VnetId;
+use std::pin::Pin;
+use tokio::net::TcpListener;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+
+/// One stream, from the server's side.
+struct Served {
+    incoming: Streaming<EngineMessage>,
+    outgoing: mpsc::Sender<Result<ServiceMessage, Status>>,
+}
+
+struct Scripted(mpsc::Sender<Served>);
+
+#[tonic::async_trait]
+impl Sync for Scripted {
+    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<ServiceMessage, Status>> + Send>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<EngineMessage>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let (outgoing, stream) = mpsc::channel(64);
+        let _ = self.0.send(Served { incoming: request.into_inner(), outgoing }).await;
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn resolve(
+        &self,
+        _: Request<proto::ResolveRequest>,
+    ) -> Result<Response<proto::ResolveResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+}
+
+impl Served {
+    async fn hear(&mut self) -> Outgoing {
+        let wait = tokio::time::timeout(Duration::from_secs(20), self.incoming.message());
+        wait.await.expect("a message in time").unwrap().unwrap().body.unwrap()
+    }
+
+    async fn hello(&mut self) -> proto::Hello {
+        match self.hear().await {
+            Outgoing::Hello(hello) => hello,
+            other => panic!("Hello comes first, not {other:?}"),
+        }
+    }
+
+    async fn say(&self, body: Incoming) {
+        self.outgoing.send(Ok(ServiceMessage { body: Some(body) })).await.unwrap();
+    }
+
+    async fn welcome(&self) {
+        self.welcome_with(|_| {}).await;
+    }
+
+    async fn welcome_with(&self, spoil: impl FnOnce(&mut proto::Welcome)) {
+        let host =
+            proto::Host { id: "host-a".into(), layout: "slot64".into(), prefix: "fd00:0:0:a::/64".into() };
+        let mut welcome = proto::Welcome {
+            protocol_version: PROTOCOL_VERSION,
+            service_version: "9".into(),
+            host: Some(host),
+        };
+        spoil(&mut welcome);
+        self.say(Incoming::Welcome(welcome)).await;
+    }
+
+    async fn snapshot(&self, number: u64, parts: Vec<proto::Change>) {
+        let revision = Some(wire_revision(number));
+        self.say(Incoming::SnapshotBegin(proto::SnapshotBegin { revision: revision.clone() })).await;
+        self.say(Incoming::SnapshotPart(proto::Changes { changes: parts })).await;
+        self.say(Incoming::SnapshotEnd(proto::SnapshotEnd { revision })).await;
+    }
+
+    async fn delta(&self, number: u64, changes: Vec<proto::Change>) {
+        let changes = Some(proto::Changes { changes });
+        self.say(Incoming::Delta(proto::Delta { revision: Some(wire_revision(number)), changes })).await;
+    }
+}
+
+struct World {
+    _directory: tempfile::TempDir,
+    streams: mpsc::Receiver<Served>,
+    events: mpsc::Receiver<Event>,
+    applied: watch::Sender<Applied>,
+    reports: watch::Sender<Arc<Reports>>,
+}
+
+async fn world(certificate_name: &str) -> World {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::generate("test").unwrap();
+    let server = authority.provision(directory.path(), "service", &["control.test"]).unwrap();
+    let engine = authority.provision(directory.path(), "engine", &[certificate_name]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (stream_sender, streams) = mpsc::channel(4);
+    let tls = Credentials::load(&server).unwrap().grpc_server();
+    let mut builder = tonic::transport::Server::builder().tls_config(tls).unwrap();
+    let router = builder.add_service(SyncServer::new(Scripted(stream_sender)));
+    tokio::spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
+    let (event_sender, events) = mpsc::channel(4);
+    let (applied, applied_in) = watch::channel(Applied::default());
+    let (reports, reports_in) = watch::channel(Arc::default());
+    let service = ServiceConfig {
+        address,
+        server_name: "control.test".into(),
+        ca: engine.ca,
+        certificate: engine.certificate,
+        key: engine.key,
+    };
+    let client = Client {
+        service,
+        host: "host-a".into(),
+        layout: None,
+        capacity: 64,
+        events: event_sender,
+        applied: applied_in,
+        reports: reports_in,
+    };
+    tokio::spawn(client.run());
+    World { _directory: directory, streams, events, applied, reports }
+}
+
+impl World {
+    async fn stream(&mut self) -> Served {
+        let wait = tokio::time::timeout(Duration::from_secs(20), self.streams.recv());
+        wait.await.expect("a stream in time").unwrap()
+    }
+
+    /// The next event that is not about the connection going down.
+    async fn event(&mut self) -> Event {
+        loop {
+            let wait = tokio::time::timeout(Duration::from_secs(20), self.events.recv());
+            match wait.await.expect("an event in time").unwrap() {
+                Event::Connection(Connection::Down(_)) => {}
+                event => return event,
+            }
+        }
+    }
+
+    async fn up(&mut self) {
+        let event = self.event().await;
+        assert!(matches!(event, Event::Connection(Connection::Up { .. })), "{event:?}");
+    }
+
+    async fn down(&mut self) -> String {
+        loop {
+            let wait = tokio::time::timeout(Duration::from_secs(20), self.events.recv());
+            if let Event::Connection(Connection::Down(why)) = wait.await.expect("an event in time").unwrap() {
+                return why;
+            }
+        }
+    }
+
+    fn apply(&self, number: u64) {
+        let revision = Some(Revision { incarnation: [3; 16], number });
+        self.applied.send_replace(Applied { revision, layout: Some(Layout::Slot64) });
+    }
+}
+
+fn wire_revision(number: u64) -> proto::Revision {
+    proto::Revision { incarnation: vec![3; 16], number }
+}
+
+fn put(revision: u64, last: u32) -> proto::Change {
+    let mapping = proto::Mapping {
+        key: Some(proto::MappingKey { vnet: 7, ipv4: 0x0a00_0000 + last }),
+        location: Some(proto::Location { prefix: vec![0xfd, 0, 0, 0, 0, 0, 0, 11], slot: 1 }),
+        also_accept: None,
+        state: proto::MappingState::Live.into(),
+    };
+    proto::Change { revision, what: Some(proto::change::What::PutMapping(mapping)) }
+}
+
+fn target(last: u8) -> Target {
+    Target { vnet: VnetId::new(7).unwrap(), ipv4: Ipv4Addr::new(10, 0, 0, last) }
+}
+
+fn ack(number: u64) -> Outgoing {
+    Outgoing::Ack(proto::Ack { revision: Some(wire_revision(number)) })
+}
+
+#[tokio::test]
+async fn a_revision_is_acknowledged_when_it_is_applied_and_not_before() {
+    let mut world = world("host-a").await;
+    let mut stream = world.stream().await;
+    let hello = stream.hello().await;
+    assert_eq!((hello.protocol_version, hello.last_applied, hello.capacity), (PROTOCOL_VERSION, None, 64));
+    stream.welcome().await;
+    world.up().await;
+    stream.snapshot(4, vec![put(2, 5), put(4, 6)]).await;
+    let Event::Snapshot(state) = world.event().await else { panic!("a snapshot") };
+    assert_eq!(state.mappings.len(), 2);
+    assert_eq!(state.mappings[&target(6)].revision, 4);
+    assert_eq!(state.host.unwrap().value.id, "host-a");
+    stream.delta(7, vec![put(7, 8)]).await;
+    let Event::Delta { revision, changes } = world.event().await else { panic!("a delta") };
+    assert_eq!((revision.number, changes.len()), (7, 1));
+    // Nothing has been acknowledged: the first word after Hello is the acknowledgement of what is applied now.
+    world.apply(4);
+    assert_eq!(stream.hear().await, ack(4));
+    world.apply(7);
+    assert_eq!(stream.hear().await, ack(7));
+}
+
+#[tokio::test]
+async fn reports_are_sent_when_they_change_and_all_of_them_to_a_new_stream() {
+    let mut world = world("host-a").await;
+    let report = |state| {
+        let report = Report { state, detail: String::new() };
+        Arc::new(Reports::from_iter([(Arc::from("n1/eth0"), report)]))
+    };
+    world.reports.send_replace(report(InterfaceState::Defined));
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome().await;
+    world.up().await;
+    let heard = |message, wanted: proto::InterfaceState| match message {
+        Outgoing::InterfaceReport(report) => assert_eq!(report.state(), wanted),
+        other => panic!("{other:?}"),
+    };
+    heard(stream.hear().await, proto::InterfaceState::Defined);
+    world.reports.send_replace(report(InterfaceState::Live));
+    heard(stream.hear().await, proto::InterfaceState::Live);
+    drop(stream);
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome().await;
+    heard(stream.hear().await, proto::InterfaceState::Live);
+}
+
+#[tokio::test]
+async fn a_new_stream_goes_on_from_what_is_applied() {
+    let mut world = world("host-a").await;
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome().await;
+    world.up().await;
+    stream.snapshot(4, vec![]).await;
+    world.event().await;
+    world.apply(4);
+    assert_eq!(stream.hear().await, ack(4));
+    drop(stream);
+    let mut stream = world.stream().await;
+    assert_eq!(stream.hello().await.last_applied, Some(wire_revision(4)));
+    stream.welcome().await;
+    world.up().await;
+    stream.delta(4, vec![put(4, 5)]).await;
+    stream.delta(5, vec![put(5, 5)]).await;
+    // What is known already is not passed on.
+    let Event::Delta { revision, .. } = world.event().await else { panic!("a delta") };
+    assert_eq!(revision.number, 5);
+}
+
+#[tokio::test]
+async fn hostile_messages_are_refused_and_everything_is_asked_for_anew() {
+    let mut world = world("host-a").await;
+    world.apply(4);
+    let bad_mapping = || {
+        let mut change = put(9, 5);
+        if let Some(proto::change::What::PutMapping(mapping)) = &mut change.what {
+            mapping.location.as_mut().unwrap().slot = 64;
+        }
+        change
+    };
+    let delta = |changes| {
+        let changes = Some(proto::Changes { changes });
+        Incoming::Delta(proto::Delta { revision: Some(wire_revision(9)), changes })
+    };
+    let other = proto::Revision { incarnation: vec![4; 16], number: 9 };
+    let delete = proto::Change { revision: 1, what: Some(proto::change::What::DeleteVnet(7)) };
+    let hostile = [
+        (vec![delta(vec![bad_mapping()])], "mapping.location.slot must be 0 to 63, not 64"),
+        (vec![Incoming::SnapshotEnd(proto::SnapshotEnd { revision: None })], "revision must be present"),
+        (vec![Incoming::SnapshotPart(proto::Changes::default())], "a snapshot part outside a snapshot"),
+        (
+            vec![Incoming::Delta(proto::Delta { revision: Some(other), changes: None })],
+            "a delta without a snapshot",
+        ),
+        (
+            vec![
+                Incoming::SnapshotBegin(proto::SnapshotBegin { revision: Some(wire_revision(9)) }),
+                Incoming::SnapshotPart(proto::Changes { changes: vec![delete] }),
+            ],
+            "a deletion in a snapshot",
+        ),
+    ];
+    for (index, (messages, why)) in hostile.into_iter().enumerate() {
+        let mut stream = world.stream().await;
+        let last_applied = stream.hello().await.last_applied;
+        assert_eq!(last_applied.is_some(), index == 0, "after a refusal everything is asked for");
+        stream.welcome().await;
+        for message in messages {
+            stream.say(message).await;
+        }
+        let told = world.down().await;
+        assert!(told.starts_with("refused a message: ") && told.contains(why), "{told}");
+    }
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome_with(|welcome| welcome.protocol_version = PROTOCOL_VERSION + 2).await;
+    let told = world.down().await;
+    assert!(told.contains("speaks protocol version"), "{told}");
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome_with(|welcome| welcome.host.as_mut().unwrap().id = "host-b".into()).await;
+    let told = world.down().await;
+    assert!(told.contains("the service takes us for \"host-b\""), "{told}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_is_named_with_the_reason() {
+    let mut world = world("host-a").await;
+    let stream = world.stream().await;
+    drop(stream);
+    let mut with = ServiceConfig {
+        address: "127.0.0.1:1".into(),
+        server_name: "control.test".into(),
+        ca: world._directory.path().join("ca.crt"),
+        certificate: world._directory.path().join("engine.crt"),
+        key: world._directory.path().join("engine.key"),
+    };
+    let (events, mut told) = mpsc::channel(4);
+    let client = |service: ServiceConfig, events| Client {
+        service,
+        host: "host-a".into(),
+        layout: None,
+        capacity: 64,
+        events,
+        applied: world.applied.subscribe(),
+        reports: world.reports.subscribe(),
+    };
+    tokio::spawn(client(with.clone(), events.clone()).run());
+    let Some(Event::Connection(Connection::Down(why))) = told.recv().await else { panic!("down") };
+    assert!(why.contains("cannot reach 127.0.0.1:1") && why.contains("refused"), "{why}");
+    with.ca = "/nonexistent/ca.crt".into();
+    let (events, mut told) = mpsc::channel(4);
+    tokio::spawn(client(with, events).run());
+    let Some(Event::Connection(Connection::Down(why))) = told.recv().await else { panic!("down") };
+    assert!(why.contains("/nonexistent/ca.crt"), "{why}");
+}
