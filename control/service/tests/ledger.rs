@@ -1,0 +1,287 @@
+//! The ledger under random operations: every index agrees with the records after each, a refused operation changes
+//! nothing, and an engine that follows by deltas knows what a fresh snapshot says.
+
+use overlane_api::resource::{
+    Attachment, AttachmentKind, EntitySpec, HostSpec, InterfaceSpec, InterfaceState, MoveRequest,
+    NetworkSpec, NodeSpec, Subnet,
+};
+use overlane_api::sync::{Change, change::What};
+use overlane_control::error::{Error, Result};
+use overlane_control::ledger::{Catchup, Ledger, MoveStep, Settings, catch_up, snapshot, verify};
+use overlane_control::store::{RedbStore, Step, Store, Table};
+use overlane_dataplane::address::Layout;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const SETTINGS: Settings = Settings { layout: Layout::Slot64, log_revisions: 20 };
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Entity(u8, bool),
+    Network(u8, u8, u8, bool),
+    Host(u8, u8, bool),
+    Node { node: u8, host: u8, network: u8, slot: Option<u32>, addresses: Vec<u8>, device: u8 },
+    DeleteNode(u8),
+    Move(u8, u8),
+    Step(u8, bool),
+    Report(u8, u8, u8),
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let addresses = prop::collection::vec(0u8..12, 1..4);
+    let node = (0u8..5, 0u8..3, 0u8..3, prop::option::of(0u32..4), addresses, 0u8..5);
+    prop_oneof![
+        1 => (0u8..2, any::<bool>()).prop_map(|(id, put)| Operation::Entity(id, put)),
+        2 => (0u8..3, 0u8..2, 1u8..4, prop::bool::weighted(0.8))
+            .prop_map(|(id, entity, vnet, put)| Operation::Network(id, entity, vnet, put)),
+        2 => (0u8..3, 1u8..4, prop::bool::weighted(0.8)).prop_map(|(id, capacity, put)| Operation::Host(id, capacity, put)),
+        8 => node.prop_map(|(node, host, network, slot, addresses, device)| Operation::Node {
+            node, host, network, slot, addresses, device,
+        }),
+        1 => (0u8..5).prop_map(Operation::DeleteNode),
+        3 => (0u8..5, 0u8..3).prop_map(|(node, host)| Operation::Move(node, host)),
+        4 => (0u8..5, prop::bool::weighted(0.8)).prop_map(|(node, on)| Operation::Step(node, on)),
+        3 => (0u8..5, 0u8..3, 0u8..4).prop_map(|(node, host, state)| Operation::Report(node, host, state)),
+    ]
+}
+
+fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
+    match operation.clone() {
+        Operation::Entity(id, true) => {
+            ledger.put_entity(&format!("e{id}"), &EntitySpec::default()).map(|_| ())
+        }
+        Operation::Entity(id, false) => ledger.delete_entity(&format!("e{id}")),
+        Operation::Network(id, entity, vnet, true) => {
+            let subnets =
+                vec![Subnet { cidr: "10.0.0.0/29".to_owned(), gateway: Some("10.0.0.6".to_owned()) }];
+            let spec = NetworkSpec { entity: format!("e{entity}"), vnet: Some(u32::from(vnet)), subnets };
+            ledger.put_network(&format!("n{id}"), &spec).map(|_| ())
+        }
+        Operation::Network(id, _, _, false) => ledger.delete_network(&format!("n{id}")),
+        Operation::Host(id, capacity, true) => {
+            let spec =
+                HostSpec { prefix: format!("fd00:0:0:{}::/64", id + 1), capacity: u32::from(capacity) };
+            ledger.put_host(&format!("h{id}"), &spec).map(|_| ())
+        }
+        Operation::Host(id, _, false) => ledger.delete_host(&format!("h{id}")),
+        Operation::Node { node, host, network, slot, addresses, device } => {
+            let interface = InterfaceSpec {
+                name: "eth0".to_owned(),
+                network: format!("n{network}"),
+                mac: None,
+                slot,
+                addresses: addresses.iter().map(|last| format!("10.0.0.{last}")).collect(),
+                attachment: Attachment { kind: AttachmentKind::Veth, device: format!("d{device}") },
+            };
+            let spec = NodeSpec {
+                entity: format!("e{}", network % 2),
+                host: format!("h{host}"),
+                interfaces: vec![interface],
+            };
+            ledger.put_node(&format!("w{node}"), &spec).map(|_| ())
+        }
+        Operation::DeleteNode(node) => ledger.delete_node(&format!("w{node}")),
+        Operation::Move(node, host) => {
+            let request = MoveRequest { host: format!("h{host}"), interfaces: Vec::new() };
+            ledger.move_node(&format!("w{node}"), &request).map(|_| ())
+        }
+        Operation::Step(node, on) => {
+            let id = format!("w{node}");
+            let phase = phase_revision(ledger, &id);
+            let how = if on { MoveStep::Advance } else { MoveStep::Cancel };
+            phase.map_or(Ok(()), |phase| ledger.step_move(&id, phase, how))
+        }
+        Operation::Report(node, host, state) => {
+            let state = InterfaceState::ALL[usize::from(state)];
+            ledger.report(&format!("h{host}"), &format!("w{node}/eth0"), state, "").map(|_| ())
+        }
+    }
+}
+
+fn phase_revision(ledger: &Ledger, node: &str) -> Option<u64> {
+    let record = ledger.view().unwrap().get(Table::Nodes, node.as_bytes()).unwrap()?;
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    record["moving"]["phase_revision"].as_u64()
+}
+
+/// Everything that an engine knows, keyed; what a change says of a key, without its revision.
+type Known = BTreeMap<String, (u64, What)>;
+
+fn learn(known: &mut Known, change: Change) {
+    let what = change.what.unwrap();
+    let (key, put) = match &what {
+        What::PutHost(_) => ("host".to_owned(), true),
+        What::PutVnet(vnet) => (format!("vnet {}", vnet.id), true),
+        What::DeleteVnet(vnet) => (format!("vnet {vnet}"), false),
+        What::PutInterface(interface) => (format!("interface {}", interface.id), true),
+        What::DeleteInterface(id) => (format!("interface {id}"), false),
+        What::PutMapping(mapping) => (format!("mapping {:?}", mapping.key.unwrap()), true),
+        What::DeleteMapping(key) => (format!("mapping {key:?}"), false),
+    };
+    if put {
+        known.insert(key, (change.revision, what));
+    } else if known.get(&key).is_some_and(|(kept, _)| *kept <= change.revision) {
+        known.remove(&key);
+    }
+}
+
+fn fresh(ledger: &Ledger, host: &str) -> Option<Known> {
+    let mut known = Known::new();
+    let view = ledger.view().unwrap();
+    snapshot(&*view, SETTINGS.layout, host, &mut |changes| {
+        changes.into_iter().for_each(|change| learn(&mut known, change));
+        Step::Continue(())
+    })
+    .unwrap()?;
+    Some(known)
+}
+
+fn values(known: &Known) -> BTreeMap<&String, &What> {
+    known.iter().map(|(key, (_, what))| (key, what)).collect()
+}
+
+fn scratch() -> (tempfile::TempDir, Ledger) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    let ledger = Ledger::open(Arc::new(RedbStore::open(&path).unwrap()), &path, SETTINGS).unwrap();
+    (directory, ledger)
+}
+
+/// The whole state, as one value.
+fn dump(ledger: &Ledger) -> Vec<u8> {
+    let mut all = Vec::new();
+    overlane_control::backup::write(&*ledger.view().unwrap(), &mut |line| {
+        all.extend(line);
+        Step::Continue(())
+    })
+    .unwrap();
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn indexes_agree_and_deltas_say_what_a_snapshot_says(
+        operations in prop::collection::vec((operation(), 0u8..6), 1..60),
+    ) {
+        let (_directory, ledger) = scratch();
+        for id in 0..2 {
+            ledger.put_entity(&format!("e{id}"), &EntitySpec::default()).unwrap();
+        }
+        for id in 0..3 {
+            apply(&ledger, &Operation::Network(id, id % 2, id + 1, true)).unwrap();
+            apply(&ledger, &Operation::Host(id, 3, true)).unwrap();
+        }
+        let mut engines: Vec<Option<(u64, Known)>> = vec![None, None, None];
+        for (operation, listens) in &operations {
+            let before = dump(&ledger);
+            match apply(&ledger, operation) {
+                Ok(()) => {}
+                Err(Error::Refused(_)) => prop_assert_eq!(before, dump(&ledger), "refused, and yet: {:?}", operation),
+                Err(other) => return Err(TestCaseError::fail(other.to_string())),
+            }
+            let view = ledger.view().unwrap();
+            if let Err(error) = verify(&*view) {
+                return Err(TestCaseError::fail(format!("after {operation:?}: {error}")));
+            }
+            // Not every engine listens each time: some catch up with several changes at once.
+            let place = usize::from(*listens);
+            let Some(engine) = engines.get_mut(place) else { continue };
+            let host = format!("h{place}");
+            let Some(truth) = fresh(&ledger, &host) else {
+                *engine = None;
+                continue;
+            };
+            let now = *ledger.revisions().borrow();
+            let known = match engine.take() {
+                None => truth.clone(),
+                Some((since, mut known)) => match catch_up(&*view, SETTINGS.layout, &host, since, 4096).unwrap() {
+                    Catchup::Nothing(_) => known,
+                    Catchup::Snapshot => truth.clone(),
+                    Catchup::Delta(to, changes) => {
+                        prop_assert_eq!(to, now);
+                        changes.into_iter().for_each(|change| learn(&mut known, change));
+                        known
+                    }
+                },
+            };
+            prop_assert_eq!(values(&known), values(&truth), "{} after {:?}", host, operation);
+            *engine = Some((now, known));
+        }
+    }
+}
+
+fn refusal(result: Result<Ledger>) -> String {
+    match result {
+        Ok(_) => panic!("must be refused"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_store_of_a_newer_schema_or_another_layout_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    let open = |settings| {
+        let store: Arc<dyn Store> = Arc::new(RedbStore::open(&path).unwrap());
+        Ledger::open(store, &path, settings)
+    };
+    drop(open(SETTINGS).unwrap());
+    let other = refusal(open(Settings { layout: Layout::Plain72, ..SETTINGS }));
+    assert!(
+        other.contains("store.redb: was made for the layout slot64, the configuration says plain72"),
+        "{other}"
+    );
+
+    let store = RedbStore::open(&path).unwrap();
+    let mut update = store.update().unwrap();
+    update.put(Table::Meta, b"schema", &2u64.to_be_bytes()).unwrap();
+    update.commit().unwrap();
+    drop(store);
+    let newer = refusal(open(SETTINGS));
+    assert!(
+        newer.contains("has schema version 2; this build of overlane-control knows version 1 only"),
+        "{newer}"
+    );
+}
+
+#[test]
+fn damaged_store_files_are_refused_and_left_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    {
+        let ledger = Ledger::open(Arc::new(RedbStore::open(&path).unwrap()), &path, SETTINGS).unwrap();
+        for id in 0..50 {
+            ledger.put_entity(&format!("e{id}"), &EntitySpec { description: "x".repeat(200) }).unwrap();
+        }
+    }
+    let whole = std::fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    flipped[64..128].fill(0xa5);
+    let half = whole.len() / 2;
+    let cases = [
+        whole[..half].to_vec(),
+        whole[..whole.len() - 4096].to_vec(),
+        whole[..100].to_vec(),
+        b"not a store at all".to_vec(),
+        Vec::new(),
+        flipped,
+    ];
+    for (nth, damaged) in cases.into_iter().enumerate() {
+        std::fs::write(&path, &damaged).unwrap();
+        let refused =
+            RedbStore::open(&path).err().unwrap_or_else(|| panic!("case {nth} was opened")).to_string();
+        assert!(
+            refused.contains("store.redb") && refused.contains("overlane-control restore"),
+            "{nth}: {refused}"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), damaged, "case {nth} was written to");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    let store = RedbStore::open(&path).unwrap();
+    let refused = RedbStore::open(&path).err().unwrap().to_string();
+    assert!(refused.contains("is in use by another process"), "{refused}");
+    drop(store);
+}
