@@ -278,14 +278,26 @@ impl Locator {
         self.sum.get()
     }
 
-    /// The substrate address of an IPv4 address that lives here.
+    /// The 96 bits as a number.
+    #[inline]
+    const fn bits(&self) -> u128 {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.octets;
+        let (high, low) = (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([i, j, k, l]));
+        (high as u128) << 32 | low as u128
+    }
+
+    /// Whether it is what `address` begins with.
+    #[inline]
     #[must_use]
-    pub fn address(&self, ipv4: Ipv4Addr) -> Ipv6Addr {
-        let mut octets = [0; 16];
-        let (locator, tail) = octets.split_at_mut(self.octets.len());
-        locator.copy_from_slice(&self.octets);
-        tail.copy_from_slice(&ipv4.octets());
-        Ipv6Addr::from_octets(octets)
+    pub const fn leads(&self, address: Ipv6Addr) -> bool {
+        self.bits() == address.to_bits() >> 32
+    }
+
+    /// The substrate address of an IPv4 address that lives here.
+    #[inline]
+    #[must_use]
+    pub const fn address(&self, ipv4: Ipv4Addr) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.bits() << 32 | ipv4.to_bits() as u128)
     }
 
     /// The host's prefix.
@@ -390,6 +402,12 @@ mod tests {
             assert_eq!((locator.prefix(layout), locator.slot(layout)), (prefix, slot));
             let fields = SubstrateAddress { prefix, slot, delivery: Delivery::Owner, vnet, ipv4 };
             assert_eq!(layout.encode(&fields), Ok(locator.address(ipv4)));
+            assert_eq!(locator.address(ipv4).octets()[..12], *locator.octets());
+            assert!(locator.leads(locator.address(ipv4)));
+            assert!((32..128).all(|bit| {
+                let other = locator.address(ipv4).to_bits() ^ 1 << bit;
+                !locator.leads(Ipv6Addr::from_bits(other))
+            }));
             let sum: u32 = locator.address(Ipv4Addr::UNSPECIFIED).segments().into_iter().map(u32::from).sum();
             assert_eq!(u32::from(locator.sum()) % 0xffff, sum % 0xffff);
         }

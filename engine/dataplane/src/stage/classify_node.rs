@@ -2,17 +2,11 @@
 
 use super::{Burst, FromNode, Outbound};
 use crate::drop::DropReason;
-use crate::header::{NetworkHeader, contiguous, read_ipv4};
-use crate::mac::MacAddr;
+use crate::header::{contiguous, read_ipv4};
 use crate::packet::Packet;
 use crate::pipeline::BURST;
 use crate::wire::ethernet::{self, ethertype};
 use arrayvec::ArrayVec;
-
-enum Kind {
-    Arp,
-    Ipv4(NetworkHeader, MacAddr),
-}
 
 /// Empties `received` into the kinds that there are. Every frame must come from the interface's own MAC.
 #[inline]
@@ -22,29 +16,35 @@ pub(crate) fn run<P: Packet>(
     arps: &mut ArrayVec<P, BURST>,
     burst: &mut Burst<Outbound<'_, P>>,
 ) {
-    for mut packet in received.drain(..) {
-        match kind(node, &mut packet) {
-            Ok(Kind::Ipv4(header, frame_destination)) => {
-                burst.push(Outbound { packet, header, frame_destination, routed: false, mapping: None });
-            }
-            Ok(Kind::Arp) => arps.push(packet),
-            Err(reason) => node.drops.count(reason),
+    for packet in received.drain(..) {
+        if let Err(reason) = classify(node, packet, arps, burst) {
+            node.drops.count(reason);
         }
     }
 }
 
+/// Puts the packet where it belongs; large values are made in their place, not returned.
 #[inline]
-fn kind(node: &FromNode<'_>, packet: &mut impl Packet) -> Result<Kind, DropReason> {
-    contiguous(packet, ethernet::LENGTH)?;
+fn classify<P: Packet>(
+    node: &FromNode<'_>,
+    mut packet: P,
+    arps: &mut ArrayVec<P, BURST>,
+    burst: &mut Burst<Outbound<'_, P>>,
+) -> Result<(), DropReason> {
+    contiguous(&mut packet, ethernet::LENGTH)?;
     let frame = ethernet::Header::new_checked(packet.head()).map_err(|_| DropReason::FrameTruncated)?;
     if frame.source() != node.interface.mac {
         return Err(DropReason::SrcMacSpoofed);
     }
-    let destination = frame.destination();
+    let frame_destination = frame.destination();
     match frame.ethertype() {
-        ethertype::IPV4 => Ok(Kind::Ipv4(read_ipv4(packet)?, destination)),
-        ethertype::ARP => Ok(Kind::Arp),
-        ethertype::RARP => Err(DropReason::ArpAbsorbed),
-        _ => Err(DropReason::EthertypeUnsupported),
+        ethertype::IPV4 => {
+            let header = read_ipv4(&mut packet)?;
+            burst.push(Outbound { packet, header, frame_destination, routed: false, mapping: None });
+        }
+        ethertype::ARP => arps.push(packet),
+        ethertype::RARP => return Err(DropReason::ArpAbsorbed),
+        _ => return Err(DropReason::EthertypeUnsupported),
     }
+    Ok(())
 }

@@ -15,11 +15,6 @@ use core::net::Ipv6Addr;
 /// Neighbour discovery: router solicitation to redirect (RFC 4861, 4).
 const NEIGHBOUR_DISCOVERY: core::ops::RangeInclusive<u8> = 133..=137;
 
-enum Kind<'a, P> {
-    Engine(P),
-    Node(Inbound<'a, P>),
-}
-
 /// Empties `received` into `burst` and the way to the control thread.
 #[inline]
 pub(crate) fn run<'a, P: Packet>(
@@ -29,16 +24,20 @@ pub(crate) fn run<'a, P: Packet>(
     out: &mut impl Outbox<P>,
 ) {
     for packet in received.drain(..) {
-        match kind(uplink, packet) {
-            Ok(Kind::Node(item)) => burst.push(item),
-            Ok(Kind::Engine(packet)) => out.punt(uplink.uplink.port, packet),
-            Err(reason) => uplink.drops.count(reason),
+        if let Err(reason) = classify(uplink, packet, burst, out) {
+            uplink.drops.count(reason);
         }
     }
 }
 
+/// Puts the packet where it belongs; large values are made in their place, not returned.
 #[inline]
-fn kind<'a, P: Packet>(uplink: &FromUplink<'a>, mut packet: P) -> Result<Kind<'a, P>, DropReason> {
+fn classify<'a, P: Packet>(
+    uplink: &FromUplink<'a>,
+    mut packet: P,
+    burst: &mut Burst<Inbound<'a, P>>,
+    out: &mut impl Outbox<P>,
+) -> Result<(), DropReason> {
     contiguous(&mut packet, ethernet::LENGTH)?;
     let frame = ethernet::Header::new_checked(packet.head()).map_err(|_| DropReason::FrameTruncated)?;
     let mac = frame.destination();
@@ -50,26 +49,26 @@ fn kind<'a, P: Packet>(uplink: &FromUplink<'a>, mut packet: P) -> Result<Kind<'a
     }
     let (mut header, source, destination) = read_ipv6(&mut packet)?;
     let own_prefix = uplink.prefix.is_some_and(|prefix| prefix.contains(destination));
-    if !own_prefix {
-        let own = is_for_all(destination) || uplink.uplink.addresses.contains(&destination);
-        return if own { Ok(Kind::Engine(packet)) } else { Err(DropReason::NotOurPrefix) };
-    }
-    let Ok(fields) = uplink.snapshot.layout.decode(destination) else {
+    let Some(fields) = uplink.snapshot.layout.decode(destination).ok().filter(|_| own_prefix) else {
         // An engine may have an address in its own prefix, as long as it is none that a node can have.
-        let own = uplink.uplink.addresses.contains(&destination);
-        return if own { Ok(Kind::Engine(packet)) } else { Err(DropReason::DstAddressInvalid) };
+        if is_for_all(destination) || uplink.uplink.addresses.contains(&destination) {
+            out.punt(uplink.uplink.port, packet);
+            return Ok(());
+        }
+        return Err(if own_prefix { DropReason::DstAddressInvalid } else { DropReason::NotOurPrefix });
     };
     if header.protocol == protocol::ICMPV6
         && is_neighbour_discovery(&mut packet, header.transport, header.ttl)
     {
-        return Ok(Kind::Engine(packet));
+        out.punt(uplink.uplink.port, packet);
+        return Ok(());
     }
     if mac.is_group() {
         return Err(DropReason::NotOurMac);
     }
     let sum = || Sum::ZERO.add_bytes(&source.octets()).add_bytes(&destination.octets());
     offload::settle(&mut packet, &mut header, sum)?;
-    Ok(Kind::Node(Inbound {
+    burst.push(Inbound {
         packet,
         header,
         source,
@@ -79,7 +78,8 @@ fn kind<'a, P: Packet>(uplink: &FromUplink<'a>, mut packet: P) -> Result<Kind<'a
         vnet: None,
         receiver: None,
         mapping: None,
-    }))
+    });
+    Ok(())
 }
 
 /// All nodes, or the group that solicitations for an address go to (RFC 4291, 2.7.1).

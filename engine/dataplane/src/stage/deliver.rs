@@ -113,7 +113,5 @@ pub(crate) fn inbound<P: Packet>(
 /// The sum of what is in front of the virtual addresses in both substrate addresses.
 #[inline]
 fn locators<P>(item: &Inbound<'_, P>) -> Change {
-    let [source @ .., _, _, _, _] = item.source.octets();
-    let [destination @ .., _, _, _, _] = item.substrate_destination.octets();
-    Sum::ZERO.add_bytes(&source).add_bytes(&destination)
+    Sum::ZERO.add_96(item.source.to_bits() >> 32).add_96(item.substrate_destination.to_bits() >> 32)
 }

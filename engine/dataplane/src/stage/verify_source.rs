@@ -53,8 +53,7 @@ fn legal<P>(uplink: &FromUplink<'_>, item: &mut Inbound<'_, P>) -> Result<(), Dr
 /// Whether the upper 96 bits of `source` are where the mapping says, or, during a move, where the node may be too.
 #[inline]
 fn lives_at(mapping: &Mapping, source: Ipv6Addr) -> bool {
-    let [locator @ .., _, _, _, _] = source.octets();
-    let is_at = |place: &Locator| *place.octets() == locator;
+    let is_at = |place: &Locator| place.leads(source);
     is_at(&mapping.locator) || mapping.also_accept.as_ref().is_some_and(is_at)
 }
 

@@ -41,6 +41,14 @@ impl Sum {
         self.add(u16::from_be(fold(sum)))
     }
 
+    /// Adds a number of 96 bits.
+    #[inline]
+    #[must_use]
+    pub const fn add_96(self, number: u128) -> Self {
+        let (high, low) = ((number >> 64) as u32, number as u64);
+        Self(self.0 + high as u64 + (low >> 32) + (low & 0xffff_ffff))
+    }
+
     /// The sum of 16 bits.
     #[inline]
     #[must_use]
@@ -158,6 +166,13 @@ mod tests {
             prop_assert!(same(updated(before.checksum(), change), !slow(&bytes)));
             prop_assert!(same(updated_sum(before.fold(), change), slow(&bytes)));
         }
+    }
+
+    #[test]
+    fn number_sums_like_its_bytes() {
+        let number = 0xfd00_0000_ffff_000a_0400_0007_u128;
+        let sum = Sum::ZERO.add(0xfffe).add_96(number).fold();
+        assert!(same(sum, Sum::ZERO.add(0xfffe).add_bytes(&number.to_be_bytes()).fold()));
     }
 
     #[test]

@@ -89,14 +89,21 @@ impl Fields {
     /// Writes the header.
     #[inline]
     pub fn emit(&self, header: &mut [u8; LENGTH]) {
-        let [l0, l1] = self.payload_length.to_be_bytes();
-        let class = self.traffic_class;
-        let start = [0x60 | class >> 4, class << 4, 0, 0, l0, l1, self.next_header, self.hop_limit];
-        let (fixed, addresses) = header.split_at_mut(start.len());
-        let (source, destination) = addresses.split_at_mut(16);
-        fixed.copy_from_slice(&start);
-        source.copy_from_slice(&self.source.octets());
-        destination.copy_from_slice(&self.destination.octets());
+        let fixed = 0x6000_0000 | u32::from(self.traffic_class) << 20;
+        let rest = u32::from(self.payload_length) << 16
+            | u32::from(self.next_header) << 8
+            | u32::from(self.hop_limit);
+        let (source, destination) = (self.source.to_bits(), self.destination.to_bits());
+        let words = [
+            u64::from(fixed) << 32 | u64::from(rest),
+            (source >> 64) as u64,
+            source as u64,
+            (destination >> 64) as u64,
+            destination as u64,
+        ];
+        for (place, word) in header.as_chunks_mut().0.iter_mut().zip(words) {
+            *place = word.to_be_bytes();
+        }
     }
 }
 
