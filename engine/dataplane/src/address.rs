@@ -62,6 +62,7 @@ impl HostPrefix {
     }
 
     /// The prefix that `address` lies in.
+    #[inline]
     fn of(layout: Layout, address: Ipv6Addr) -> Result<Self, AddressError> {
         let length = layout.prefix_length();
         let bits = address.to_bits() & (u128::MAX << (128 - u32::from(length)));
@@ -84,6 +85,7 @@ impl HostPrefix {
     }
 
     /// Whether `address` lies in the prefix.
+    #[inline]
     #[must_use]
     pub const fn contains(self, address: Ipv6Addr) -> bool {
         address.to_bits() >> (128 - self.length as u32) == self.bits >> (128 - self.length as u32)
@@ -175,6 +177,7 @@ impl Layout {
     ///
     /// # Errors
     /// [`AddressError`] naming the first field that is not legal.
+    #[inline]
     pub fn decode(self, address: Ipv6Addr) -> Result<SubstrateAddress, AddressError> {
         let prefix = HostPrefix::of(self, address)?;
         let bits = address.to_bits();

@@ -59,7 +59,8 @@ impl HeapPool {
         let HeapOptions { headroom, room, .. } = self.options;
         let first = Segment::new(headroom, room, segments.next().unwrap_or(&[]));
         let rest = segments.map(|bytes| Segment::new(0, 0, bytes)).collect();
-        Some(HeapPacket { first, rest, offload: Offload::default(), out: Arc::clone(&self.out) })
+        let out = Arc::clone(&self.out);
+        Some(HeapPacket(Box::new(Inner { first, rest, offload: Offload::default(), out })))
     }
 }
 
@@ -78,14 +79,17 @@ impl Pool for HeapPool {
 
     fn duplicate(&self, packet: &HeapPacket) -> Option<HeapPacket> {
         let mut copy = self.packet_of(packet.segments())?;
-        copy.offload = packet.offload;
+        copy.0.offload = packet.0.offload;
         Some(copy)
     }
 }
 
-/// A packet in plain memory.
+/// A packet in plain memory; like an mbuf it is a pointer, so that it moves at the same cost.
 #[derive(Debug)]
-pub struct HeapPacket {
+pub struct HeapPacket(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     first: Segment,
     rest: Vec<Segment>,
     offload: Offload,
@@ -132,75 +136,75 @@ impl Segment {
 
 impl Packet for HeapPacket {
     fn len(&self) -> usize {
-        self.first.len() + self.rest.iter().map(Segment::len).sum::<usize>()
+        self.0.first.len() + self.0.rest.iter().map(Segment::len).sum::<usize>()
     }
 
     fn head(&self) -> &[u8] {
-        self.first.bytes()
+        self.0.first.bytes()
     }
 
     fn head_mut(&mut self) -> &mut [u8] {
-        self.first.bytes_mut()
+        self.0.first.bytes_mut()
     }
 
     fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        core::iter::once(&self.first).chain(&self.rest).map(Segment::bytes)
+        core::iter::once(&self.0.first).chain(&self.0.rest).map(Segment::bytes)
     }
 
     fn pull_up(&mut self, bytes: usize) -> Result<(), NoRoom> {
-        let Some(mut missing) = bytes.checked_sub(self.first.len()) else { return Ok(()) };
-        if bytes > self.len() || self.first.end + missing > self.first.memory.len() {
+        let Some(mut missing) = bytes.checked_sub(self.0.first.len()) else { return Ok(()) };
+        if bytes > self.len() || self.0.first.end + missing > self.0.first.memory.len() {
             return Err(NoRoom);
         }
-        for segment in &mut self.rest {
+        for segment in &mut self.0.rest {
             let part = segment.bytes();
             let part = part.get(..missing).unwrap_or(part);
-            self.first.append(part)?;
+            self.0.first.append(part)?;
             missing -= part.len();
             segment.start += part.len();
         }
-        self.rest.retain(|segment| segment.len() > 0);
+        self.0.rest.retain(|segment| segment.len() > 0);
         Ok(())
     }
 
     fn prepend(&mut self, bytes: usize) -> Result<(), NoRoom> {
-        self.first.start = self.first.start.checked_sub(bytes).ok_or(NoRoom)?;
+        self.0.first.start = self.0.first.start.checked_sub(bytes).ok_or(NoRoom)?;
         Ok(())
     }
 
     fn trim_front(&mut self, bytes: usize) -> Result<(), NoRoom> {
-        if bytes > self.first.len() {
+        if bytes > self.0.first.len() {
             return Err(NoRoom);
         }
-        self.first.start += bytes;
+        self.0.first.start += bytes;
         Ok(())
     }
 
     fn truncate(&mut self, length: usize) {
         let mut left = length;
-        for segment in core::iter::once(&mut self.first).chain(&mut self.rest) {
+        for segment in core::iter::once(&mut self.0.first).chain(&mut self.0.rest) {
             segment.end = segment.end.min(segment.start + left);
             left -= segment.len();
         }
-        self.rest.retain(|segment| segment.len() > 0);
+        self.0.rest.retain(|segment| segment.len() > 0);
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), NoRoom> {
-        self.rest.last_mut().unwrap_or(&mut self.first).append(bytes)
+        self.0.rest.last_mut().unwrap_or(&mut self.0.first).append(bytes)
     }
 
     fn offload(&self) -> Offload {
-        self.offload
+        self.0.offload
     }
 
     fn set_offload(&mut self, offload: Offload) {
-        self.offload = offload;
+        self.0.offload = offload;
     }
 }
 
 impl Drop for HeapPacket {
     fn drop(&mut self) {
-        self.out.fetch_sub(1, Relaxed);
+        self.0.out.fetch_sub(1, Relaxed);
     }
 }
 

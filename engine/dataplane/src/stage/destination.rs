@@ -17,13 +17,13 @@ pub(crate) fn run<'a, P>(
 ) {
     let by_slot = uplink.snapshot.layout.has_slots();
     if !by_slot {
-        let key = |item: &Inbound<'a, P>| MappingKey::new(item.destination.vnet, item.destination.ipv4);
+        let key = |item: &Inbound<'a, P>| MappingKey::new(item.destination_vnet, item.header.destination);
         look_up::run(table, reader, burst, key, |item, mapping| item.mapping = mapping);
     }
     burst.each(uplink, |item| {
         let receiver = if by_slot { in_slot(uplink, item) } else { by_mapping(uplink, item) };
-        let Some(interface) = receiver.filter(|_| item.destination.delivery == Delivery::Owner) else {
-            item.vnet = uplink.snapshot.vnet(item.destination.vnet).map(AsRef::as_ref);
+        let Some(interface) = receiver.filter(|_| item.delivery == Delivery::Owner) else {
+            item.vnet = uplink.snapshot.vnet(item.destination_vnet).map(AsRef::as_ref);
             return Err(refusal(uplink, item));
         };
         item.vnet = Some(&interface.vnet);
@@ -33,12 +33,12 @@ pub(crate) fn run<'a, P>(
 }
 
 fn owns<P>(interface: &Interface, item: &Inbound<'_, P>) -> bool {
-    interface.vnet.id == item.destination.vnet && interface.addresses.contains(&item.destination.ipv4)
+    interface.vnet.id == item.destination_vnet && interface.addresses.contains(&item.header.destination)
 }
 
 #[inline]
 fn in_slot<'a, P>(uplink: &FromUplink<'a>, item: &Inbound<'a, P>) -> Option<&'a Interface> {
-    let interface = uplink.snapshot.interface(item.destination.slot)?;
+    let interface = uplink.snapshot.interface(item.slot)?;
     owns(interface, item).then_some(interface)
 }
 
@@ -51,7 +51,7 @@ fn by_mapping<'a, P>(uplink: &FromUplink<'a>, item: &Inbound<'a, P>) -> Option<&
 
 /// Why no interface takes it.
 fn refusal<P>(uplink: &FromUplink<'_>, item: &Inbound<'_, P>) -> DropReason {
-    if item.destination.delivery != Delivery::Owner {
+    if item.delivery != Delivery::Owner {
         return DropReason::DstFormUnsupported;
     }
     let mut interfaces = uplink.snapshot.slots.iter().flatten();

@@ -15,11 +15,11 @@ pub(crate) mod next_hop;
 pub(crate) mod source_check;
 pub(crate) mod verify_source;
 
-use crate::address::{HostPrefix, SubstrateAddress};
+use crate::address::{Delivery, HostPrefix};
 use crate::counters::Drops;
 use crate::drop::DropReason;
 use crate::header::NetworkHeader;
-use crate::id::{PortId, VnetId};
+use crate::id::{PortId, Slot, VnetId};
 use crate::mac::MacAddr;
 use crate::pipeline::{BURST, Outbox};
 use crate::snapshot::{HostSnapshot, Interface, Uplink, Vnet};
@@ -47,8 +47,10 @@ pub(crate) struct Inbound<'a, P> {
     /// The vnet in the source address; the destination's until it is known.
     pub(crate) source_vnet: VnetId,
     pub(crate) substrate_destination: Ipv6Addr,
-    /// The destination, taken apart.
-    pub(crate) destination: SubstrateAddress,
+    /// The slot, the form and the vnet in the destination; its virtual address is the header's.
+    pub(crate) slot: Slot,
+    pub(crate) delivery: Delivery,
+    pub(crate) destination_vnet: VnetId,
     /// The destination's vnet, once it is known to be on this host.
     pub(crate) vnet: Option<&'a Vnet>,
     /// The interface that it is for.

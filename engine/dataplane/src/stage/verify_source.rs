@@ -43,7 +43,7 @@ fn legal<P>(uplink: &FromUplink<'_>, item: &mut Inbound<'_, P>) -> Result<(), Dr
     if Some(prefix) == uplink.prefix {
         return Err(DropReason::SrcOwnPrefix);
     }
-    if vnet != item.destination.vnet && uplink.snapshot.vnet(vnet).is_none() {
+    if vnet != item.destination_vnet && uplink.snapshot.vnet(vnet).is_none() {
         return Err(DropReason::SrcUnknownVnet);
     }
     item.source_vnet = vnet;
