@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use overlane_control::config::{Config, ConfigError};
 use overlane_control::service::Service;
 use overlane_control::{backup, remote};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -74,7 +75,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         None => {
             let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.clone());
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_writer(std::io::stderr)
+                .init();
             runtime.block_on(serve(&config))
         }
         Some(Command::CheckConfig) => {

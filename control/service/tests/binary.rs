@@ -36,9 +36,7 @@ impl Running {
         let api = loop {
             let start = seen.len();
             assert_ne!(log.read_line(&mut seen).unwrap(), 0, "it ended: {seen}");
-            // Colours are between the field's name and its value.
-            let line: String = plain(&seen[start..]);
-            if let Some(rest) = line.split("api=").nth(1) {
+            if let Some(rest) = seen[start..].split("api=").nth(1) {
                 break rest.split_whitespace().next().unwrap().parse().unwrap();
             }
         };
@@ -65,20 +63,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn plain(text: &str) -> String {
-    let mut plain = String::new();
-    let mut escape = false;
-    for c in text.chars() {
-        match c {
-            '\x1b' => escape = true,
-            'm' if escape => escape = false,
-            _ if escape => {}
-            c => plain.push(c),
-        }
-    }
-    plain
 }
 
 #[test]
