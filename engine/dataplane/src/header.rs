@@ -81,7 +81,7 @@ pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropR
         return Err(DropReason::SourceRoute);
     }
     let total_length = header.total_length();
-    let mut read = NetworkHeader {
+    let read = NetworkHeader {
         source: header.source(),
         destination: header.destination(),
         protocol: header.protocol(),
@@ -95,8 +95,9 @@ pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropR
     };
     let (source, destination) = (read.source.octets(), read.destination.octets());
     cut_padding(packet, ethernet::LENGTH + usize::from(total_length))?;
-    offload::settle(packet, &mut read, || Sum::ZERO.add_bytes(&source).add_bytes(&destination))?;
-    Ok(read)
+    let transport_length =
+        offload::settle(packet, read, || Sum::ZERO.add_bytes(&source).add_bytes(&destination))?;
+    Ok(NetworkHeader { transport_length, ..read })
 }
 
 /// Reads the fixed IPv6 header of a frame: its length and addresses.

@@ -23,27 +23,30 @@ pub(crate) const fn checksum_place(number: u8) -> Option<u16> {
     }
 }
 
-/// Checks the packet's offload against its headers, and completes it. `addresses` sums both addresses, if that is
-/// needed.
+/// Checks the packet's offload against its headers, and completes it; gives
+/// [`transport_length`](NetworkHeader::transport_length). `addresses` sums both addresses, if that is needed.
+///
+/// Most packets leave nothing to be done. The header goes by value, so that for them it stays in registers.
 #[inline]
 pub(crate) fn settle(
     packet: &mut impl Packet,
-    header: &mut NetworkHeader,
+    header: NetworkHeader,
     addresses: impl FnOnce() -> Sum,
-) -> Result<(), DropReason> {
+) -> Result<u8, DropReason> {
     let offload = packet.offload();
     if offload.segmentation.is_none() && !matches!(offload.checksum, Checksum::Partial { .. }) {
-        return Ok(());
+        return Ok(0);
     }
     settle_work(packet, header, addresses(), offload)
 }
 
+#[inline(never)]
 fn settle_work(
     packet: &mut impl Packet,
-    header: &mut NetworkHeader,
+    header: NetworkHeader,
     addresses: Sum,
     offload: Offload,
-) -> Result<(), DropReason> {
+) -> Result<u8, DropReason> {
     if header.fragment {
         return Err(DropReason::OffloadInvalid);
     }
@@ -57,7 +60,7 @@ fn settle_work(
             return Err(DropReason::OffloadInvalid);
         }
     }
-    let Some(segmentation) = offload.segmentation else { return Ok(()) };
+    let Some(segmentation) = offload.segmentation else { return Ok(0) };
     if offload.checksum == Checksum::Complete {
         return Err(DropReason::OffloadInvalid);
     }
@@ -76,8 +79,6 @@ fn settle_work(
     if segmentation.size == 0 || (payload - length).div_ceil(usize::from(segmentation.size)) > MAX_SEGMENTS {
         return Err(DropReason::OffloadInvalid);
     }
-    // A TCP header has at most 60 bytes.
-    header.transport_length = length as u8;
     if offload.checksum == Checksum::Verified {
         // Merged by the receiving device, which leaves no meaningful checksum behind: start it anew.
         let Some(offset) = checksum_place(header.protocol) else { return Err(DropReason::OffloadInvalid) };
@@ -86,7 +87,8 @@ fn settle_work(
         let checksum = Checksum::Partial { start: header.transport as u16, offset };
         packet.set_offload(Offload { checksum, ..offload });
     }
-    Ok(())
+    // A TCP header has at most 60 bytes.
+    Ok(length as u8)
 }
 
 /// Writes a 16-bit word into the first segment.

@@ -2,7 +2,7 @@
 
 use super::{Burst, FromUplink, Inbound};
 use crate::drop::DropReason;
-use crate::header::{contiguous, read_ipv6};
+use crate::header::{NetworkHeader, contiguous, read_ipv6};
 use crate::offload;
 use crate::packet::Packet;
 use crate::pipeline::{BURST, Outbox};
@@ -47,7 +47,7 @@ fn classify<'a, P: Packet>(
     if frame.ethertype() != ethertype::IPV6 {
         return Err(DropReason::EthertypeUnsupported);
     }
-    let (mut header, source, destination) = read_ipv6(&mut packet)?;
+    let (header, source, destination) = read_ipv6(&mut packet)?;
     let own_prefix = uplink.prefix.is_some_and(|prefix| prefix.contains(destination));
     let Some(fields) = uplink.snapshot.layout.decode(destination).ok().filter(|_| own_prefix) else {
         // An engine may have an address in its own prefix, as long as it is none that a node can have.
@@ -67,10 +67,10 @@ fn classify<'a, P: Packet>(
         return Err(DropReason::NotOurMac);
     }
     let sum = || Sum::ZERO.add_bytes(&source.octets()).add_bytes(&destination.octets());
-    offload::settle(&mut packet, &mut header, sum)?;
+    let transport_length = offload::settle(&mut packet, header, sum)?;
     burst.push(Inbound {
         packet,
-        header,
+        header: NetworkHeader { transport_length, ..header },
         source,
         source_vnet: fields.vnet,
         substrate_destination: destination,
