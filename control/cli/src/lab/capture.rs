@@ -25,6 +25,7 @@ impl Capture {
     pub fn start(plan: &Plan, state: &Path, device: &str, filter: &str) -> Result<Self> {
         let file = state.join(format!("{device}.pcap"));
         let log = log_path(state, "tcpdump");
+        Process::clear(state, "tcpdump")?;
         let _ = std::fs::remove_file(&log);
         let mut command = plan.router().command("tcpdump");
         // -Z: the file lies where only root may write; -U and immediate mode: packets are in the file as soon as they

@@ -45,8 +45,9 @@ pub fn run(name: &str, progress: &dyn Progress) -> Result<Results> {
     if !results.all_passed() {
         println!("\n{}", lab.last_words());
     }
-    lab.down(progress)?;
-    progress.done(&format!("taken down; {:.0} s in all", began.elapsed().as_secs_f32()));
+    chapter(LAST);
+    results.note(LAST, take_down(lab, progress));
+    progress.done(&format!("{:.0} s in all", began.elapsed().as_secs_f32()));
     Ok(results)
 }
 
@@ -63,6 +64,16 @@ const CHAPTERS: &[(&str, Show)] = &[
     ("a node moves to the other host, and its connection survives", node_moved),
 ];
 
+const LAST: &str = "the lab is taken down and leaves nothing behind";
+
+fn take_down(lab: Lab, progress: &dyn Progress) -> Result<String> {
+    let name = lab.plan().name;
+    lab.down(progress)?;
+    let left = super::traces::of(&name)?;
+    ensure!(left.is_empty(), "still there: {}", left.join("; "));
+    Ok("no namespace, no process, no file".to_owned())
+}
+
 fn chapter(title: &str) {
     println!("\n== {title}");
 }
@@ -76,12 +87,10 @@ fn pairs(lab: &Lab) -> Result<Vec<(Node, Node)>> {
 
 /// Does `work` for all pairs at the same time and prints a line for each.
 fn at_once<T: Send>(
-    lab: &Lab,
     pairs: &[(Node, Node)],
     work: impl Fn(&Node, &Node) -> Result<T> + Sync,
     line: impl Fn(&T) -> String,
 ) -> Result<Vec<T>> {
-    let _ = lab;
     let outcomes: Vec<Result<T>> = std::thread::scope(|scope| {
         let threads: Vec<_> = pairs.iter().map(|(from, to)| scope.spawn(|| work(from, to))).collect();
         threads
@@ -109,7 +118,6 @@ fn at_once<T: Send>(
 
 fn pings(lab: &Lab) -> Result<String> {
     let all = at_once(
-        lab,
         &pairs(lab)?,
         |from, to| {
             let result = ping(&lab.namespace(&from.id), to.ipv4, 5)?;
@@ -123,7 +131,6 @@ fn pings(lab: &Lab) -> Result<String> {
 
 fn tcp(lab: &Lab) -> Result<String> {
     let all = at_once(
-        lab,
         &pairs(lab)?,
         |from, to| {
             let server = IperfServer::start(lab.state().path(), &to.id, &lab.namespace(&to.id), 5201)?;

@@ -9,6 +9,9 @@ use super::{provision, service, wait};
 use anyhow::{Result, bail, ensure};
 use std::time::Duration;
 
+/// The engine's binary.
+pub const PROGRAM: &str = "overlane-engine";
+
 /// The name of an engine's process in the lab.
 #[must_use]
 pub fn process_name(host: &str) -> String {
@@ -55,7 +58,7 @@ pub fn start(lab: &Lab, host: &str) -> Result<Process> {
     let text = configuration(lab.state(), &plan, lab.mode(), plan.host(host)?)?;
     let name = process_name(host);
     let file = lab.state().write(&format!("conf/{name}.toml"), &text)?;
-    let mut command = plan.namespace(host).command(find_binary("overlane-engine")?);
+    let mut command = plan.namespace(host).command(find_binary(PROGRAM)?);
     command.arg("--config").arg(file);
     Process::start(lab.state().path(), &name, command)
 }

@@ -5,7 +5,7 @@ use super::plan::{Node, Plan};
 use super::process::{Process, log_path};
 use super::progress::Progress;
 use super::state::{Mode, Record, State};
-use super::{engine, provision, service, wiring};
+use super::{engine, provision, service, traces, wiring};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
@@ -42,6 +42,12 @@ impl Lab {
     /// What went wrong, with the last lines of the logs.
     pub fn up(options: &LabOptions, progress: &dyn Progress) -> Result<Self> {
         require_machine()?;
+        if options.mode != Mode::Wires {
+            find_binary(engine::PROGRAM)?;
+        }
+        if options.mode == Mode::Service {
+            find_binary(service::PROGRAM)?;
+        }
         let plan = Plan::standard(&options.name)?;
         let state = State::of(&options.name);
         state.create()?;
@@ -242,17 +248,9 @@ static TAKING_DOWN: Mutex<()> = Mutex::new(());
 pub fn down(name: &str, progress: &dyn Progress) -> Result<bool> {
     let _one_at_a_time = TAKING_DOWN.lock();
     // Also checks the name, which is about to become part of paths.
-    let plan = Plan::standard(name)?;
+    let namespaces = traces::namespaces(name)?;
     let state = State::of(name);
-    let prefix = format!("{name}-");
-    let namespaces = || -> Result<Vec<Namespace>> {
-        let known = plan.namespaces();
-        let mut all = Namespace::all()?;
-        // Labs `a` and `a-b` may be up side by side: only what a lab makes is this one's.
-        all.retain(|n| known.contains(n) || n.name().strip_prefix(&prefix).is_some_and(is_extra_node));
-        Ok(all)
-    };
-    if !state.exists() && namespaces()?.is_empty() {
+    if !state.exists() && namespaces.is_empty() {
         return Ok(false);
     }
     progress.step("ending the lab's processes");
@@ -264,7 +262,7 @@ pub fn down(name: &str, progress: &dyn Progress) -> Result<bool> {
         process.stop(PATIENCE)?;
     }
     progress.step("removing namespaces and devices");
-    for namespace in namespaces()? {
+    for namespace in namespaces {
         // What a crash kept from being written down; also what an operator left running in there.
         for pid in namespace.processes()? {
             match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL) {
@@ -280,12 +278,9 @@ pub fn down(name: &str, progress: &dyn Progress) -> Result<bool> {
         namespace.delete()?;
     }
     state.remove()?;
+    let left = traces::of(name)?;
+    ensure!(left.is_empty(), "still there: {}", left.join("; "));
     Ok(true)
-}
-
-/// Whether this is the name of a node that a test adds to a lab.
-fn is_extra_node(rest: &str) -> bool {
-    rest.strip_prefix("extra").is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Takes down every lab whose owner has ended without doing so.
@@ -312,9 +307,11 @@ pub fn require_machine() -> Result<()> {
     {
         ensure!(find_in_path(program).is_some(), "{program} is missing; Debian has it in package {package}");
     }
-    let probe = std::process::Command::new("ip").args(["netns", "list"]).output()?;
-    ensure!(probe.status.success(), "ip netns: {}", String::from_utf8_lossy(&probe.stderr).trim());
-    Ok(())
+    // Root in a container may still not be allowed to.
+    let probe = Namespace::named(format!("overlane-probe-{}", std::process::id()));
+    let made = probe.create();
+    let removed = probe.delete();
+    made.and(removed).context("this machine gives no network namespaces")
 }
 
 fn find_in_path(program: &str) -> Option<PathBuf> {

@@ -24,6 +24,7 @@ pub mod service;
 pub mod session;
 pub mod state;
 pub mod status;
+pub mod traces;
 pub mod wait;
 pub mod wiring;
 

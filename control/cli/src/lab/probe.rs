@@ -91,6 +91,7 @@ impl IperfServer {
     /// If it does not come up.
     pub fn start(state: &Path, label: &str, namespace: &Namespace, port: u16) -> Result<Self> {
         let name = format!("iperf3-{label}-{port}");
+        Process::clear(state, &name)?;
         // A log of an earlier server must not be taken for this one's.
         let _ = std::fs::remove_file(log_path(state, &name));
         let mut command = namespace.command("iperf3");

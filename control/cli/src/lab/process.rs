@@ -38,6 +38,17 @@ pub fn start_time(pid: i32) -> Option<u64> {
 }
 
 impl Process {
+    /// Ends what an interrupted command left running under this name.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn clear(state: &Path, name: &str) -> Result<()> {
+        match Self::load(state, name) {
+            Ok(mut process) => process.kill(),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Starts `command` in a process group of its own, with output appended to `logs/<name>.log`.
     ///
     /// # Errors

@@ -48,7 +48,6 @@ struct Spinner(ProgressBar);
 impl Spinner {
     fn new() -> Self {
         let bar = ProgressBar::new_spinner();
-        bar.enable_steady_tick(Duration::from_millis(120));
         if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg} [{elapsed}]") {
             bar.set_style(style);
         }
@@ -58,6 +57,10 @@ impl Spinner {
 
 impl Progress for Spinner {
     fn step(&self, what: &str) {
+        if self.0.is_finished() {
+            self.0.reset();
+        }
+        self.0.enable_steady_tick(Duration::from_millis(120));
         self.0.set_message(what.to_owned());
     }
 

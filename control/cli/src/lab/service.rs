@@ -9,6 +9,8 @@ use anyhow::{Result, ensure};
 use overlane_api::pki::Authority;
 use std::time::Duration;
 
+/// The service's binary.
+pub const PROGRAM: &str = "overlane-control";
 /// The name of the service's process in the lab.
 pub const NAME: &str = "service";
 /// The name in the service's certificate.
@@ -64,7 +66,7 @@ fn configuration(state: &State, plan: &Plan) -> String {
 /// If it cannot be started.
 pub fn start(state: &State, plan: &Plan) -> Result<Process> {
     let file = state.write("conf/control.toml", &configuration(state, plan))?;
-    let mut command = plan.service().command(find_binary("overlane-control")?);
+    let mut command = plan.service().command(find_binary(PROGRAM)?);
     command.arg("--config").arg(file);
     Process::start(state.path(), NAME, command)
 }
