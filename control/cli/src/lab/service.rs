@@ -44,7 +44,9 @@ pub fn make_pki(state: &State, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn configuration(state: &State, plan: &Plan) -> String {
+/// A configuration file for the service.
+#[must_use]
+pub fn configuration(state: &State, plan: &Plan) -> String {
     let pki = state.file("pki");
     format!(
         "[store]\npath = {store:?}\n\n\
