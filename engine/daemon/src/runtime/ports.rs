@@ -66,6 +66,10 @@ pub(super) struct Held {
     traffic: Arc<PerWorker<Traffic>>,
     /// Its offloads are not to be trusted.
     by_software: bool,
+    /// Its driver tells its link truly. net_tap asks for the interface by its name in our network namespace, which a
+    /// tap leaves for its node's: it would be down for good. A tap that is open is up; what its node does not take is
+    /// counted when it is sent.
+    tells_link: bool,
     /// How many queues of either kind it has.
     queues: (usize, usize),
     /// The worker that has the first of either.
@@ -136,6 +140,7 @@ impl Ports {
             }
         };
         let (mac, mtu, link_up, ifindex) = describe(&kind)?;
+        let link_up = link_up || matches!(source, Source::Tap(_));
         // With the offloads that net_tap does itself (in software, by rte_gso), TCP was seen to stall.
         let by_software = matches!(source, Source::Tap(_));
         let queues = (rx.len(), tx.len());
@@ -144,6 +149,7 @@ impl Ports {
             idle: Some((rx, tx)),
             traffic: Arc::clone(&traffic),
             by_software,
+            tells_link: !matches!(source, Source::Tap(_)),
             queues,
             first: 0,
             link_up,
@@ -261,6 +267,7 @@ impl Ports {
         for (id, held) in &mut self.open {
             match &held.kind {
                 Kind::Packet(port) => stats.insert(*id, port.stats()),
+                Kind::Device(port) if !held.tells_link => stats.insert(*id, port.stats()),
                 Kind::Device(port) => {
                     let up = port.link_up();
                     let told = up == held.link_up
