@@ -45,7 +45,7 @@ impl Mover {
     /// Adds to a move's progress what only the mover knows.
     pub fn annotate(&self, node: &str, progress: &mut Move) {
         let waits = self.waits.lock().get(node).cloned();
-        progress.waiting_for = waits.unwrap_or_else(|| "being looked at".to_owned());
+        progress.waiting_for = waits.unwrap_or_else(|| "the service to look at it".to_owned());
         progress.stuck = self.is_stuck(progress.since);
     }
 
