@@ -128,6 +128,13 @@ impl Devargs {
         self.text.get(..self.name_length).unwrap_or_default()
     }
 
+    /// Whether it is a virtual device of `driver`, such as `net_af_xdp`.
+    #[must_use]
+    pub fn is_of(&self, driver: &str) -> bool {
+        // DPDK takes the first driver whose name begins the device's.
+        !self.pci && self.name().starts_with(driver)
+    }
+
     /// The whole string.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -264,6 +271,7 @@ mod tests {
         let text = "net_pcap0,rx_pcap=/tmp/a.pcap,infinite_rx=1";
         let devargs: Devargs = text.parse().unwrap();
         assert_eq!((devargs.name(), devargs.as_str()), ("net_pcap0", text));
+        assert!(devargs.is_of("net_pcap") && !devargs.is_of("net_tap"));
         assert_eq!("03:00.0".parse::<Devargs>().unwrap().as_str(), "0000:03:00.0");
         for wrong in ["net_pcap0,", "net_pcap0,x", "net_pcap0,a=b=c", ",a=b", "net_pcap0,a=b c=d"] {
             assert!(wrong.parse::<Devargs>().is_err(), "{wrong}");

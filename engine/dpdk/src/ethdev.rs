@@ -27,7 +27,8 @@ pub struct PortOptions {
     pub rx_descriptors: u16,
     /// Descriptors of each transmit queue; moved to what the device allows.
     pub tx_descriptors: u16,
-    /// Bytes of an IP packet: 68 to what the device allows. `None`: as the device comes up.
+    /// Bytes of an IP packet: 68 to what the device allows. `None`: the interface's, if the device is one of the
+    /// kernel's, else as the device comes up.
     pub mtu: Option<u16>,
     /// Receive frames to every address, not only the device's own and groups.
     pub promiscuous: bool,
@@ -97,6 +98,7 @@ pub enum PortError {
 pub struct Port {
     device: Arc<Device>,
     mac: MacAddr,
+    interface: Option<u32>,
     capabilities: Capabilities,
 }
 
@@ -154,12 +156,13 @@ impl Port {
         };
         let started = device.start(options);
         drop(devices);
-        let (mac, offloads) = started?;
+        let Started { mac, offloads, interface } = started?;
         let capabilities = capabilities(offloads);
+        let untold = ["net_af_xdp", "net_af_packet", "net_pcap"].iter().any(|driver| devargs.is_of(driver));
         let chains = offloads & sys::OVERLANE_TX_OFFLOAD_MULTI_SEGS != 0;
         let device = Arc::new(device);
         let rx = (0..options.rx_queues)
-            .map(|queue| RxQueue::new(RxKind::Ethdev(EthdevRx::new(Arc::clone(&device), queue))))
+            .map(|queue| RxQueue::new(RxKind::Ethdev(EthdevRx::new(Arc::clone(&device), queue, untold))))
             .collect();
         let tx = (0..options.tx_queues)
             .map(|queue| {
@@ -171,7 +174,7 @@ impl Port {
                 ))))
             })
             .collect();
-        Ok((Self { device, mac, capabilities }, rx, tx))
+        Ok((Self { device, mac, interface, capabilities }, rx, tx))
     }
 
     /// The device's name within DPDK.
@@ -184,6 +187,13 @@ impl Port {
     #[must_use]
     pub fn mac(&self) -> MacAddr {
         self.mac
+    }
+
+    /// The index of the kernel's interface that the device sends and receives by, such as `net_af_xdp`'s `iface`. The
+    /// kernel knows its link and MTU; the driver does not. None for a tap: its interface is the far end.
+    #[must_use]
+    pub fn interface(&self) -> Option<u32> {
+        self.interface
     }
 
     /// What the device can do to the packets it sends.
@@ -320,6 +330,14 @@ fn probe(devargs: &Devargs, name: &CString) -> Result<u16, PortError> {
     }
 }
 
+/// What is known of a device once it runs.
+struct Started {
+    mac: MacAddr,
+    /// Transmit offloads in use.
+    offloads: u64,
+    interface: Option<u32>,
+}
+
 fn capabilities(offloads: u64) -> Capabilities {
     let checksum = sys::OVERLANE_TX_OFFLOAD_TCP_CKSUM | sys::OVERLANE_TX_OFFLOAD_UDP_CKSUM;
     Capabilities {
@@ -337,12 +355,12 @@ impl Device {
     fn check(&self, step: &'static str, result: i32) -> Result<(), PortError> {
         match result {
             0.. => Ok(()),
-            _ => Err(PortError::Device {
-                device: self.name(),
-                step,
-                source: io::Error::from_raw_os_error(result.saturating_neg()),
-            }),
+            _ => Err(self.failed(step, io::Error::from_raw_os_error(result.saturating_neg()))),
         }
+    }
+
+    fn failed(&self, step: &'static str, source: io::Error) -> PortError {
+        PortError::Device { device: self.name(), step, source }
     }
 
     fn option(&self, field: &'static str, value: u64, legal: String) -> PortError {

@@ -1,7 +1,7 @@
 //! Checksums and segmentation: what the headers say, and finishing in software what a device cannot do.
 
 use overlane_dataplane::packet::{Checksum, Offload, Packet, Segmentation, SegmentationKind};
-use overlane_dataplane::wire::checksum::{nonzero, sum_of_pieces};
+use overlane_dataplane::wire::checksum::{Sum, nonzero, sum_of_pieces};
 
 use crate::Mbuf;
 
@@ -134,6 +134,28 @@ pub(crate) fn from_driver(packet: &Mbuf, partial: bool, merged_size: Option<u16>
     };
     let segmentation = merged_size.filter(|&size| size > 0).map(|size| Segmentation { kind, size });
     Offload { checksum: if partial { checksum } else { Checksum::Complete }, segmentation }
+}
+
+/// The place of a checksum that a kernel left to its device, where nothing tells of it: its field holds the sum of the
+/// pseudo-header. A finished one that happens to be the same number, one in 65,536, is computed again to itself.
+pub(crate) fn unfinished(packet: &Mbuf) -> Option<Checksum> {
+    let frame = packet.head();
+    let layers = Layers::parse(frame)?;
+    let (l2, start) = (usize::from(layers.l2), layers.transport_start());
+    let offset = layers.transport.checksum_offset();
+    // What is behind the IP packet is padding.
+    let (addresses, end) = match layers.version {
+        4 => (frame.get(l2 + 12..l2 + 20)?, l2 + usize::from(word(frame, l2 + 2)?)),
+        _ => (frame.get(l2 + 8..l2 + 40)?, l2 + 40 + usize::from(word(frame, l2 + 4)?)),
+    };
+    let length = u16::try_from(end.checked_sub(usize::from(start))?).ok()?;
+    let protocol = match layers.transport {
+        Transport::Tcp { .. } => TCP,
+        Transport::Udp => UDP,
+    };
+    let sum = Sum::ZERO.add_bytes(addresses).add(u16::from(protocol)).add(length).fold();
+    let field = word(frame, usize::from(start) + usize::from(offset))?;
+    (field == sum).then_some(Checksum::Partial { start, offset })
 }
 
 /// Computes a partial checksum in software. `false`: its field is not in the packet.

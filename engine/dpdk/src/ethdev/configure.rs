@@ -1,18 +1,27 @@
 //! Setting up a device between its attachment and its first packet.
 
+use core::ffi::CStr;
 use core::mem;
 
 use overlane_dataplane::mac::MacAddr;
 
-use super::{Device, PortError, PortOptions};
-use crate::sys;
+use super::{Device, PortError, PortOptions, Started};
+use crate::{Interface, sys};
 
 impl Device {
-    /// Configures and starts; returns the address and the transmit offloads in use.
-    pub(super) fn start(&self, options: &PortOptions) -> Result<(MacAddr, u64), PortError> {
+    /// Configures and starts.
+    pub(super) fn start(&self, options: &PortOptions) -> Result<Started, PortError> {
         let info = self.info()?;
-        self.check_options(options, &info)?;
-        let offloads = self.configure(options, &info)?;
+        let interface = self.shared_interface(&info);
+        let mut options = options.clone();
+        if let (None, Some(index)) = (options.mtu, interface) {
+            // Drivers of the kernel's interfaces do not ask for it: they come up with 1,500.
+            let interface = Interface::by_index(index);
+            let interface = interface.map_err(|source| self.failed("read the interface", source))?;
+            options.mtu = Some(u16::try_from(interface.mtu).unwrap_or(u16::MAX));
+        }
+        self.check_options(&options, &info)?;
+        let offloads = self.configure(&options, &info)?;
         // SAFETY: the port is configured and its queues are set up.
         self.check("start", unsafe { sys::rte_eth_dev_start(self.id) })?;
         // Neighbour discovery needs the groups; virtual devices that filter nothing do not support the call.
@@ -26,7 +35,17 @@ impl Device {
         // SAFETY: the port is open; the place lives through the call.
         let result = unsafe { sys::rte_eth_macaddr_get(self.id, &raw mut address) };
         self.check("read the hardware address", result)?;
-        Ok((MacAddr(address.addr_bytes), offloads))
+        Ok(Started { mac: MacAddr(address.addr_bytes), offloads, interface })
+    }
+
+    /// The interface of the kernel that the device is on.
+    fn shared_interface(&self, info: &sys::rte_eth_dev_info) -> Option<u32> {
+        if info.if_index == 0 || info.driver_name.is_null() {
+            return None;
+        }
+        // SAFETY: a C string of the driver's, which stays loaded.
+        let driver = unsafe { CStr::from_ptr(info.driver_name) };
+        (driver != c"net_tap").then_some(info.if_index)
     }
 
     fn check_options(&self, options: &PortOptions, info: &sys::rte_eth_dev_info) -> Result<(), PortError> {

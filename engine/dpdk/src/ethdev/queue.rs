@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use overlane_dataplane::packet::{Checksum, Offload, Packet, SegmentationKind};
 
 use super::Device;
-use crate::offload::{Layers, Transport, finish_checksum, from_driver};
+use crate::offload::{Layers, Transport, finish_checksum, from_driver, unfinished};
 use crate::queue::{BURST, forget_front};
 use crate::{Capabilities, Mbuf, QueueState, sys};
 
@@ -16,11 +16,13 @@ use crate::{Capabilities, Mbuf, QueueState, sys};
 pub(crate) struct EthdevRx {
     device: Arc<Device>,
     queue: u16,
+    /// The driver passes on what a kernel left unfinished, without telling.
+    untold: bool,
 }
 
 impl EthdevRx {
-    pub(super) fn new(device: Arc<Device>, queue: u16) -> Self {
-        Self { device, queue }
+    pub(super) fn new(device: Arc<Device>, queue: u16, untold: bool) -> Self {
+        Self { device, queue, untold }
     }
 
     pub(super) fn device(&self) -> &Arc<Device> {
@@ -48,6 +50,11 @@ impl EthdevRx {
         };
         for packet in burst.iter_mut().skip(before) {
             normalise(packet);
+            if self.untold
+                && let Some(partial) = unfinished(packet)
+            {
+                packet.set_offload(Offload { checksum: partial, segmentation: None });
+            }
         }
         count
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use arrayvec::ArrayVec;
 use overlane_dataplane::packet::{Checksum, Offload, Packet, Segmentation, SegmentationKind};
-use overlane_dpdk::{BURST, Mbuf, Mempool, MempoolOptions, RxQueue};
+use overlane_dpdk::{BURST, Interface, Mbuf, Mempool, MempoolOptions, RxQueue};
 
 use crate::ethdev::{attach, burst};
 use crate::mbuf::content;
@@ -78,13 +78,25 @@ fn af_xdp_carries_frames_on_a_veth_pair(bench: &Bench) {
     // buffers that wait for packets when it is closed.
     let options = MempoolOptions { size: 8_191, data_room: 2_048, cache: 0 };
     let pool = Mempool::new(&bench.eal, "af-xdp", &options).unwrap();
-    Namespace::with_veth().enter(|| {
+    let namespace = Namespace::with_veth();
+    namespace.ip("link set near mtu 1400");
+    namespace.enter(|| {
         let (port, mut rx, mut tx) = attach(bench, "net_af_xdp0,iface=near", &pool);
         let peer = Peer::open("far", false);
+        let interface = Interface::by_name("near").unwrap();
+        assert_eq!((port.interface(), port.mtu().unwrap()), (Some(interface.index), 1_400));
         peer.send(&frame(500, 1));
         assert_eq!(content(&next(&mut rx[0], &pool, 500)), frame(500, 1));
         assert_eq!(tx[0].send(&mut burst([pool.packet(&frame(60, 2)).unwrap()])), 1);
         assert_eq!(peer.receive(), frame(60, 2));
+
+        // A checksum that the sender's kernel left unfinished is known by its value, a finished one is left alone.
+        let (partial, whole) = udp_frame(&[7; 333]);
+        let unfinished = Checksum::Partial { start: 34, offset: 6 };
+        for (sent, checksum) in [(&partial, unfinished), (&whole, Checksum::Complete)] {
+            peer.send(sent);
+            assert_eq!(next(&mut rx[0], &pool, sent.len()).offload().checksum, checksum);
+        }
         port.close(rx, tx).unwrap();
     });
 }
