@@ -38,9 +38,9 @@ impl Dataplane for Running {
             traits::PortSpec::DevargsUplink(devargs) => runtime::PortSpec::DevargsUplink { devargs },
         };
         async move {
-            let runtime::OpenPort { id, mac, mtu, link_up, traffic, .. } =
+            let runtime::OpenPort { id, mac, mtu, link_up, ifindex, traffic } =
                 runtime.open_port(spec).await.map_err(|error| error.to_string())?;
-            Ok(OpenPort { id, mac, mtu, link_up, traffic })
+            Ok(OpenPort { id, mac, mtu, link_up, ifindex, traffic })
         }
     }
 

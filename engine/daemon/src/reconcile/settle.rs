@@ -151,6 +151,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         }
         unready.extend(self.overfull.as_ref().map(|error| format!("provisioning: {error}")));
         let uplink = self.uplink.counted();
+        let (uplink_addresses, uplink_mtu) = self.uplink.place();
         Status {
             host: self.host.clone(),
             prefix: host.map(|host| host.prefix.to_string()),
@@ -170,6 +171,8 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             },
             mappings: self.state.mappings.len(),
             table_behind: self.table_behind,
+            uplink_addresses,
+            uplink_mtu,
             interfaces,
             unready,
             uplink: uplink.name.clone(),

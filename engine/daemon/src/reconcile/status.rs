@@ -5,6 +5,7 @@ use crate::provisioning::InterfaceState;
 use overlane_dataplane::counters::{Drops, PerWorker};
 use overlane_dataplane::id::VnetId;
 use serde::Serialize;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -27,6 +28,10 @@ pub struct Status {
     pub mappings: usize,
     /// The table's memory is reclaimed more slowly than it is used.
     pub table_behind: bool,
+    /// The engine's own addresses on the uplink: where the substrate is to route this host's prefix to.
+    pub uplink_addresses: Vec<Ipv6Addr>,
+    /// The largest IPv6 packet that the uplink takes, in bytes; `None` while it is closed.
+    pub uplink_mtu: Option<u16>,
     /// Interfaces, by id.
     pub interfaces: Vec<InterfaceStatus>,
     /// Why the engine is not ready; empty when it is.

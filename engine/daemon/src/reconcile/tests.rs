@@ -64,7 +64,8 @@ impl Dataplane for Fake {
                 let traffic = Arc::new(PerWorker::new(1));
                 seen.traffic.push(traffic.clone());
                 let id = PortId::new(seen.traffic.len() as u16).unwrap();
-                Ok(OpenPort { id, mac: MacAddr([2, 0, 0, 0, 9, 1]), mtu: 1500, link_up: true, traffic })
+                let mac = MacAddr([2, 0, 0, 0, 9, 1]);
+                Ok(OpenPort { id, mac, mtu: 1500, link_up: true, ifindex: None, traffic })
             }
         };
         core::future::ready(outcome)

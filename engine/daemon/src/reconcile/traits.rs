@@ -34,6 +34,8 @@ pub struct OpenPort {
     pub mtu: u16,
     /// Whether its link was up when it was opened.
     pub link_up: bool,
+    /// The kernel's interface that it is on, if any: whose link and MTU rtnetlink tells.
+    pub ifindex: Option<u32>,
     /// Its counters.
     pub traffic: Arc<PerWorker<Traffic>>,
 }

@@ -143,7 +143,8 @@ impl UplinkDriver {
         let mut open = Open {
             state: neighbour.state(),
             neighbour,
-            ifindex,
+            // Also a driver's device can be an interface of the kernel.
+            ifindex: port.ifindex.or(ifindex),
             link_up: true,
             device_mtu: port.mtu,
             isolated: None,
@@ -298,6 +299,12 @@ impl UplinkDriver {
         Some(object)
     }
 
+    /// The engine's own addresses, and the largest packet; as the data plane was told.
+    pub(super) fn place(&self) -> (Vec<Ipv6Addr>, Option<u16>) {
+        let object = self.open().and_then(|open| open.object.as_ref());
+        object.map_or_else(Default::default, |object| (object.addresses.clone(), Some(object.mtu)))
+    }
+
     /// What it has counted.
     pub(super) fn counted(&self) -> Counted {
         Counted {
@@ -342,6 +349,9 @@ impl Open {
             if change.next_hop != self.state.next_hop {
                 let next_hop = change.next_hop.map_or_else(|| "lost".to_owned(), |mac| mac.to_string());
                 tracing::info!(%next_hop, "the uplink's next hop has changed");
+            }
+            if change.addresses != self.state.addresses {
+                tracing::info!(addresses = ?change.addresses, "the uplink's own addresses have changed");
             }
             self.state = change;
         }

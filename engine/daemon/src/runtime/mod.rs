@@ -36,11 +36,11 @@ use overlane_dataplane::table::mapping::{MappingWriter, mapping_table};
 use overlane_dataplane::table::published::Published;
 use overlane_dataplane::table::qsbr::{Domain, LimboFull};
 use overlane_dpdk::{
-    Devargs, DevargsError, Eal, EalOptions, Mempool, MempoolOptions, PacketError, PciAddress, PortError,
-    TscClock,
+    Devargs, DevargsError, Eal, EalOptions, Mempool, MempoolError, MempoolOptions, PacketError, PciAddress,
+    PortError, TscClock,
 };
 use parking_lot::Mutex;
-use ports::{Job, Ports, Source};
+use ports::{Job, Ports, Source, is_leaky, leaky_buffers};
 use slots::{Refused, SlotRing};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -63,6 +63,8 @@ const OTHER_READERS: usize = 4;
 const LIMBO: usize = 1 << 16;
 /// Memory for devices, rings and tables of DPDK's own, beside the packet buffers.
 const DEVICE_MEMORY_MIB: u64 = 48;
+/// Pools for a device that keeps buffers when it is closed, which is then opened again: each lasts for four openings.
+const LEAKY_POOLS: u64 = 2;
 /// How long the threads may take to end after their last word.
 const JOIN: Duration = Duration::from_secs(1);
 
@@ -150,6 +152,9 @@ pub enum OpenError {
     /// DPDK did not attach the device.
     #[error(transparent)]
     Device(#[from] PortError),
+    /// There is no memory for the packet buffers of its own that it needs.
+    #[error(transparent)]
+    Buffers(#[from] MempoolError),
     /// The packet socket was not opened.
     #[error(transparent)]
     Packet(#[from] PacketError),
@@ -291,6 +296,7 @@ impl Runtime {
             next: 0,
             load: vec![0; workers],
             stats: Arc::clone(&stats),
+            leaky: None,
         };
         let mut runtime = Self {
             kernel,
@@ -538,10 +544,13 @@ impl Punts {
 /// Starts DPDK with as much memory as the packet buffers need, and makes them.
 fn memory(config: &RuntimeConfig, cores: &Cores) -> anyhow::Result<(Eal, Mempool)> {
     let buffers = MempoolOptions { size: config.workers.mempool, ..MempoolOptions::default() };
-    let needed = buffers.memory().div_ceil(1 << 20) + DEVICE_MEMORY_MIB;
+    let mut needed = buffers.memory().div_ceil(1 << 20) + DEVICE_MEMORY_MIB;
     let mut pci = Vec::new();
     for text in &config.devargs {
         let devargs: Devargs = text.parse()?;
+        if is_leaky(&devargs) {
+            needed += leaky_buffers().memory().div_ceil(1 << 20) * LEAKY_POOLS;
+        }
         pci.extend(devargs.name().parse::<PciAddress>().ok());
     }
     let eal = Eal::init(EalOptions {

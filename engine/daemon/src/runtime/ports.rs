@@ -9,8 +9,8 @@ use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::segment::Capabilities;
 use overlane_dataplane::table::qsbr::Domain;
 use overlane_dpdk::{
-    CloseError, Devargs, Eal, Mempool, PacketOptions, PacketPort, Port, PortError, PortOptions, PortStats,
-    RxQueue, TxQueue,
+    CloseError, Devargs, Eal, Interface, Mempool, MempoolOptions, PacketOptions, PacketPort, Port, PortError,
+    PortOptions, PortStats, RxQueue, TxQueue,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -23,6 +23,11 @@ use tokio::sync::{mpsc, oneshot};
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often devices without rtnetlink events are asked for their link.
 const LINK_POLL: Duration = Duration::from_millis(500);
+
+/// See [`leaky_buffers`].
+const LEAKY_BUFFERS: u32 = 16_383;
+/// The driver of taps.
+const TAP: &str = "net_tap";
 
 /// What the port thread is asked to do.
 pub(super) enum Job {
@@ -57,6 +62,18 @@ pub(super) struct Ports {
     /// Receive queues that each worker has.
     pub(super) load: Vec<usize>,
     pub(super) stats: Arc<Mutex<BTreeMap<PortId, PortStats>>>,
+    /// The pool of devices that keep buffers when they are closed, and its number.
+    pub(super) leaky: Option<(u32, Mempool)>,
+}
+
+/// Whether a device keeps buffers of its pool when it is closed: `net_af_xdp` does, those that wait for packets.
+pub(super) fn is_leaky(devargs: &Devargs) -> bool {
+    devargs.is_of("net_af_xdp")
+}
+
+/// Buffers of the pool that such a device has to itself: some 2,000 wait for packets, as many again are sent at most.
+pub(super) fn leaky_buffers() -> MempoolOptions {
+    MempoolOptions { size: LEAKY_BUFFERS, ..MempoolOptions::default() }
 }
 
 /// A port, and whatever of its queues is not with workers.
@@ -66,7 +83,7 @@ pub(super) struct Held {
     traffic: Arc<PerWorker<Traffic>>,
     /// Its offloads are not to be trusted.
     by_software: bool,
-    /// Its driver tells its link truly. net_tap asks for the interface by its name in our network namespace, which a
+    /// Its driver tells its link truly. The kernel tells that of its own interfaces. net_tap asks for the interface by its name in our network namespace, which a
     /// tap leaves for its node's: it would be down for good. A tap that is open is up; what its node does not take is
     /// counted when it is sent.
     tells_link: bool,
@@ -122,34 +139,35 @@ impl Ports {
         let id = self.free_id()?;
         let workers = self.mailboxes.len();
         let traffic = Arc::new(PerWorker::new(workers));
+        // With the offloads that net_tap does itself (in software, by rte_gso), TCP was seen to stall.
+        let mut by_software = matches!(source, Source::Tap(_));
         let (kind, rx, tx) = match source {
             Source::Interface(ifindex) => {
                 let (port, rx, tx) = PacketPort::open(*ifindex, &PacketOptions::default())?;
                 (Kind::Packet(port), rx, tx)
             }
             Source::Tap(device) => {
-                let devargs = Devargs::vdev(&format!("net_tap{}", id.index()))
+                let devargs = Devargs::vdev(&format!("{TAP}{}", id.index()))
                     .and_then(|devargs| devargs.argument("iface", device))?;
                 let (port, rx, tx) = Port::attach(&self.eal, &devargs, &self.pool, &PortOptions::default())?;
                 (Kind::Device(port), rx, tx)
             }
             Source::Device(devargs) => {
                 let devargs: Devargs = devargs.parse()?;
+                by_software = devargs.is_of(TAP);
                 let (port, rx, tx) = self.attach_spread(&devargs)?;
                 (Kind::Device(port), rx, tx)
             }
         };
         let (mac, mtu, link_up, ifindex) = describe(&kind)?;
         let link_up = link_up || matches!(source, Source::Tap(_));
-        // With the offloads that net_tap does itself (in software, by rte_gso), TCP was seen to stall.
-        let by_software = matches!(source, Source::Tap(_));
         let queues = (rx.len(), tx.len());
         let held = Held {
             kind,
             idle: Some((rx, tx)),
             traffic: Arc::clone(&traffic),
             by_software,
-            tells_link: !matches!(source, Source::Tap(_)),
+            tells_link: !matches!(source, Source::Tap(_)) && ifindex.is_none(),
             queues,
             first: 0,
             link_up,
@@ -159,15 +177,30 @@ impl Ports {
     }
 
     /// As many queues as there are workers, or one of each if the device has not that many.
-    fn attach_spread(&self, devargs: &Devargs) -> Result<(Port, Vec<RxQueue>, Vec<TxQueue>), PortError> {
+    fn attach_spread(&mut self, devargs: &Devargs) -> Result<(Port, Vec<RxQueue>, Vec<TxQueue>), OpenError> {
+        let pool = if is_leaky(devargs) { self.leaky_pool()? } else { self.pool.clone() };
         let workers = u16::try_from(self.mailboxes.len()).unwrap_or(1);
         let spread = PortOptions { rx_queues: workers, tx_queues: workers, ..PortOptions::default() };
-        match Port::attach(&self.eal, devargs, &self.pool, &spread) {
+        match Port::attach(&self.eal, devargs, &pool, &spread) {
             Err(PortError::Option { field: "rx_queues" | "tx_queues", .. }) if workers > 1 => {
-                Port::attach(&self.eal, devargs, &self.pool, &PortOptions::default())
+                Ok(Port::attach(&self.eal, devargs, &pool, &PortOptions::default())?)
             }
-            other => other,
+            other => Ok(other?),
         }
+    }
+
+    /// The pool of devices that keep buffers when they are closed: the last one as long as half of it is left, then
+    /// a fresh one.
+    fn leaky_pool(&mut self) -> Result<Mempool, OpenError> {
+        if let Some((_, pool)) = &self.leaky
+            && pool.available() >= LEAKY_BUFFERS / 2
+        {
+            return Ok(pool.clone());
+        }
+        let number = self.leaky.as_ref().map_or(0, |(number, _)| number + 1);
+        let pool = Mempool::new(&self.eal, &format!("uplink-{number}"), &leaky_buffers())?;
+        self.leaky = Some((number, pool.clone()));
+        Ok(pool)
     }
 
     /// The next id that is free, in a circle: one that was freed comes again after all others, when no worker, ring or
@@ -331,12 +364,14 @@ fn in_words<P>(error: CloseError<P>) -> anyhow::Error {
 }
 
 fn describe(kind: &Kind) -> Result<(MacAddr, u16, bool, Option<u32>), OpenError> {
-    match kind {
-        Kind::Packet(port) => {
-            let interface = port.interface().map_err(OpenError::Vanished)?;
-            let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
-            Ok((interface.mac, mtu, interface.up && interface.running, Some(interface.index)))
-        }
-        Kind::Device(port) => Ok((port.mac(), port.mtu()?, port.link_up(), None)),
-    }
+    let interface = match kind {
+        Kind::Packet(port) => port.interface(),
+        Kind::Device(port) => match port.interface() {
+            Some(index) => Interface::by_index(index),
+            None => return Ok((port.mac(), port.mtu()?, port.link_up(), None)),
+        },
+    };
+    let interface = interface.map_err(OpenError::Vanished)?;
+    let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
+    Ok((interface.mac, mtu, interface.up && interface.running, Some(interface.index)))
 }
