@@ -1,7 +1,10 @@
 //! What tests on real interfaces need: network namespaces, and a way to say that they cannot be had.
 
+pub(crate) mod site;
+
 use libtest_mimic::Trial;
 use nix::sched::{CloneFlags, unshare};
+use std::fs::File;
 use std::process::{Child, Command, Stdio};
 
 /// Runs a command in the calling thread's network namespace; panics with its words if it fails.
@@ -40,6 +43,16 @@ impl Node {
     /// What `ip` takes as `netns`.
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Runs a part of the test in there.
+    pub(crate) fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
+        let enter = move || {
+            nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            run()
+        };
+        std::thread::scope(|scope| scope.spawn(enter).join().unwrap())
     }
 
     /// The command, as it has to be called to run in there.
