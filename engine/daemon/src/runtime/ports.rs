@@ -83,9 +83,9 @@ pub(super) struct Held {
     traffic: Arc<PerWorker<Traffic>>,
     /// Its offloads are not to be trusted.
     by_software: bool,
-    /// Its driver tells its link truly. The kernel tells that of its own interfaces. net_tap asks for the interface by its name in our network namespace, which a
-    /// tap leaves for its node's: it would be down for good. A tap that is open is up; what its node does not take is
-    /// counted when it is sent.
+    /// Its driver tells its link truly. Where the device is an interface of the kernel's, the kernel does. net_tap asks
+    /// for the interface by its name in our network namespace, which a tap leaves for its node's: it would be down for
+    /// good. A tap that is open is up; what its node does not take is counted when it is sent.
     tells_link: bool,
     /// How many queues of either kind it has.
     queues: (usize, usize),
