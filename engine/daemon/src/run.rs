@@ -1,7 +1,6 @@
 //! The engine's life: what is started in which order, what happens meanwhile, and how it ends.
 
 use crate::adapter::{Running, RuntimeVitals, forward_links, forward_ports, forward_punts};
-use crate::config::located::FileError;
 use crate::config::{Config, ProvisioningConfig, ServiceConfig, UplinkDevice};
 use crate::kernel::{Kernel, Watch};
 use crate::provisioning::desired::DesiredState;
@@ -14,6 +13,7 @@ use crate::runtime::{Cores, Runtime, RuntimeConfig};
 use crate::telemetry::log::LogLevel;
 use crate::telemetry::{Pulse, Telemetry};
 use anyhow::{Context, Result, bail};
+use overlane_api::config::FileError;
 use overlane_api::tls::{Credentials, TlsFiles};
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::id::Slot;

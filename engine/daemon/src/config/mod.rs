@@ -3,7 +3,6 @@
 //! What the file says is read into raw types with the place of every value, then checked into [`Config`], whose
 //! values are all legal. Everything that is accepted has an effect.
 
-pub mod located;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -13,7 +12,7 @@ pub(crate) use raw::is_id;
 
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
-use located::{FileError, Source};
+use overlane_api::config::{FileError, Source};
 use overlane_dataplane::address::Layout;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,5 @@
 //! The configuration as it is written, and its checks.
 
-use super::located::{FileError, Source};
 use super::{
     Config, Hugepages, Idle, ProvisioningConfig, ServiceConfig, UplinkAddress, UplinkConfig, UplinkDevice,
     WorkersConfig,
@@ -8,11 +7,10 @@ use super::{
 use crate::provisioning::model::{DEVICE_NAME_LEGAL, DeviceName};
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
+use overlane_api::config::{FileError, LOG_LEVEL_LEGAL, Source, Text, Value};
 use serde::Deserialize;
 use toml::Spanned;
-
-type Value<T> = Option<Spanned<T>>;
-type Text = Value<String>;
+use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,38 +105,41 @@ const MAX_WORKERS: usize = 64;
 pub(super) fn check(source: &Source, raw: Raw) -> Result<Config, FileError> {
     let check = Check { source };
     let host =
-        check.text(raw.engine.host, "a host id of 1 to 63 lower-case letters, digits and '-'", |text| {
+        source.text(&raw.engine.host, "a host id of 1 to 63 lower-case letters, digits and '-'", |text| {
             is_id(text).then(|| text.to_owned())
         })?;
     let workers = check.workers(raw.workers)?;
-    let level = |text: &str| tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned());
+    let level =
+        |text: &str| (!text.trim().is_empty() && EnvFilter::try_new(text).is_ok()).then(|| text.to_owned());
     Ok(Config {
         host,
-        shutdown_deadline: check
-            .duration(raw.engine.shutdown_deadline, Duration::from_secs(1), Duration::from_secs(300))?
+        shutdown_deadline: source
+            .duration(&raw.engine.shutdown_deadline, &(Duration::from_secs(1)..=Duration::from_secs(300)))?
             .unwrap_or(SHUTDOWN_DEADLINE),
-        layout: check
-            .optional(raw.substrate.layout, "slot64, plain72 or plain64", |text| text.parse().ok())?,
+        layout: source
+            .optional(&raw.substrate.layout, "slot64, plain72 or plain64", |text| text.parse().ok())?,
         uplink: check.uplink(raw.uplink)?,
         workers,
         provisioning: check.provisioning(raw.provisioning)?,
-        state_directory: check
-            .optional(raw.state.directory, "a path", |text| (!text.is_empty()).then(|| source.resolve(text)))?
+        state_directory: raw
+            .state
+            .directory
+            .as_ref()
+            .map(|value| source.path(value))
+            .transpose()?
             .unwrap_or_else(|| "/var/lib/overlane-engine".into()),
-        stale_max: check
-            .duration(raw.state.stale_max, Duration::from_secs(1), Duration::from_secs(365 * 24 * 3600))?
+        stale_max: source
+            .duration(&raw.state.stale_max, &(Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600)))?
             .unwrap_or(STALE_MAX),
-        telemetry_listen: check
-            .optional(raw.telemetry.listen, "an address and port, like 127.0.0.1:9470", |text| {
-                text.parse().ok()
-            })?
+        telemetry_listen: raw
+            .telemetry
+            .listen
+            .as_ref()
+            .map(|value| source.listen(value, "127.0.0.1:9470"))
+            .transpose()?
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9470))),
-        log_level: check
-            .optional(
-                raw.log.level,
-                "error, warn, info, debug or trace, or directives like info,overlane_engine::uplink=debug",
-                level,
-            )?
+        log_level: source
+            .optional(&raw.log.level, LOG_LEVEL_LEGAL, level)?
             .unwrap_or_else(|| "info".to_owned()),
     })
 }
@@ -148,53 +149,19 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn text<T>(
-        &self,
-        value: Spanned<String>,
-        legal: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T, FileError> {
-        let (span, text) = (value.span(), value.into_inner());
-        parse(&text).ok_or_else(|| self.source.error(&span, format!("must be {legal}, not {text:?}")))
-    }
-
-    fn optional<T>(
-        &self,
-        value: Text,
-        legal: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, FileError> {
-        value.map(|value| self.text(value, legal, parse)).transpose()
-    }
-
-    fn duration(&self, value: Text, least: Duration, most: Duration) -> Result<Option<Duration>, FileError> {
-        let legal = format!(
-            "a time from {} to {}, a number with s, m, h or d behind it",
-            show_duration(least),
-            show_duration(most)
-        );
-        self.optional(value, &legal, |text| {
-            parse_duration(text).filter(|duration| (least..=most).contains(duration))
-        })
-    }
-
-    fn refuse(&self, value: &Text, message: &str) -> Result<(), FileError> {
-        value.as_ref().map_or(Ok(()), |value| Err(self.source.error(&value.span(), message)))
-    }
-
     fn uplink(&self, raw: Uplink) -> Result<UplinkConfig, FileError> {
         let kind_span = raw.kind.span();
         let kind = raw.kind.into_inner();
         let device = match (kind.as_str(), raw.device, raw.devargs) {
             ("packet", Some(device), devargs) => {
-                self.refuse(&devargs, "has no effect with kind = \"packet\"; remove it")?;
-                UplinkDevice::Packet(self.text(device, DEVICE_NAME_LEGAL, DeviceName::new)?)
+                self.source.refuse(&devargs, "has no effect with kind = \"packet\"; remove it")?;
+                UplinkDevice::Packet(self.source.text(&device, DEVICE_NAME_LEGAL, DeviceName::new)?)
             }
             ("devargs", device, Some(devargs)) => {
-                self.refuse(&device, "has no effect with kind = \"devargs\"; remove it")?;
+                self.source.refuse(&device, "has no effect with kind = \"devargs\"; remove it")?;
                 let legal = "DPDK devargs, like 0000:03:00.0 or net_af_xdp0,iface=eth1";
                 UplinkDevice::Devargs(
-                    self.text(devargs, legal, |text| is_devargs(text).then(|| text.to_owned()))?,
+                    self.source.text(&devargs, legal, |text| is_devargs(text).then(|| text.to_owned()))?,
                 )
             }
             ("packet", None, _) => {
@@ -212,7 +179,8 @@ impl Check<'_> {
             }
         };
         let name = self
-            .optional(raw.name, "a name of 1 to 63 lower-case letters, digits and '-'", |text| {
+            .source
+            .optional(&raw.name, "a name of 1 to 63 lower-case letters, digits and '-'", |text| {
                 is_id(text).then(|| text.to_owned())
             })?
             .unwrap_or_else(|| "uplink".to_owned());
@@ -221,7 +189,7 @@ impl Check<'_> {
                 let span = address.span();
                 let legal =
                     "auto, or an IPv6 address with the length of its on-link prefix, like fd00:0:0:ff::2/64";
-                let (address, prefix_length) = self.text(address, legal, |text| {
+                let (address, prefix_length) = self.source.text(&address, legal, |text| {
                     let (address, length) = text.split_once('/')?;
                     let (address, length) = (address.parse().ok()?, length.parse::<u8>().ok()?);
                     (is_station(address) && (1..=128).contains(&length)).then_some((address, length))
@@ -231,7 +199,7 @@ impl Check<'_> {
                     return Err(self.source.error(&span, message));
                 };
                 let gateway_span = gateway.span();
-                let gateway = self.text(gateway, "an IPv6 unicast address", |text| {
+                let gateway = self.source.text(&gateway, "an IPv6 unicast address", |text| {
                     text.parse()
                         .ok()
                         .filter(|address: &Ipv6Addr| is_station(*address) || address.is_unicast_link_local())
@@ -247,7 +215,7 @@ impl Check<'_> {
                 UplinkAddress::Static { address, gateway }
             }
             _ => {
-                self.refuse(&raw.gateway, "has no effect with address = \"auto\"; remove it")?;
+                self.source.refuse(&raw.gateway, "has no effect with address = \"auto\"; remove it")?;
                 UplinkAddress::Auto
             }
         };
@@ -267,51 +235,48 @@ impl Check<'_> {
             }
         }
         let idle = self
-            .optional(raw.idle, "spin or backoff", |text| match text {
+            .source
+            .optional(&raw.idle, "spin or backoff", |text| match text {
                 "spin" => Some(Idle::Spin),
                 "backoff" => Some(Idle::Backoff),
                 _ => None,
             })?
             .unwrap_or(if cores.is_empty() { Idle::Backoff } else { Idle::Spin });
         let hugepages = self
-            .optional(raw.hugepages, "auto, always or never", |text| match text {
+            .source
+            .optional(&raw.hugepages, "auto, always or never", |text| match text {
                 "auto" => Some(Hugepages::Auto),
                 "always" => Some(Hugepages::Always),
                 "never" => Some(Hugepages::Never),
                 _ => None,
             })?
             .unwrap_or(Hugepages::Auto);
-        let mempool = match raw.mempool {
-            Some(value) if (1024..=16 << 20).contains(value.as_ref()) => value.into_inner(),
-            Some(value) => {
-                let message = format!("must be 1024 to 16777216 packet buffers, not {}", value.as_ref());
-                return Err(self.source.error(&value.span(), message));
-            }
-            None => MEMPOOL,
-        };
+        let mempool =
+            self.source.number(&raw.mempool, " packet buffers", &(1024..=16 << 20))?.unwrap_or(MEMPOOL);
         Ok(WorkersConfig { cores, idle, mempool, hugepages })
     }
 
     fn provisioning(&self, raw: Spanned<Provisioning>) -> Result<ProvisioningConfig, FileError> {
         let span = raw.span();
         let raw = raw.into_inner();
-        let path = |text: &str| (!text.is_empty()).then(|| self.source.resolve(text));
         match (raw.file, raw.service) {
             (Some(file), None) => {
                 for value in [&raw.server_name, &raw.ca, &raw.cert, &raw.key] {
-                    self.refuse(value, "has no effect with file = …; remove one of them")?;
+                    self.source.refuse(value, "has no effect with file = …; remove one of them")?;
                 }
-                Ok(ProvisioningConfig::File(self.text(file, "a path", path)?))
+                Ok(ProvisioningConfig::File(self.source.path(&file)?))
             }
             (None, Some(service)) => {
                 let legal = "the service's host:port, like control.example:9471 or [fd00::1]:9471";
-                let address =
-                    self.text(service, legal, |text| split_host_port(text).map(|_| text.to_owned()))?;
-                let server_name = self.optional(raw.server_name, "a DNS name or an IP address", |text| {
-                    (!text.is_empty()).then(|| text.to_owned())
-                })?;
+                let address = self
+                    .source
+                    .text(&service, legal, |text| split_host_port(text).map(|_| text.to_owned()))?;
+                let server_name =
+                    self.source.optional(&raw.server_name, "a DNS name or an IP address", |text| {
+                        (!text.is_empty()).then(|| text.to_owned())
+                    })?;
                 let need = |value: Text, field: &str, what: &str| match value {
-                    Some(value) => self.text(value, "a path", path),
+                    Some(value) => self.source.path(&value),
                     None => {
                         let message = format!("service = … needs {field} = the file with {what}, PEM");
                         Err(self.source.error(&span, message))
@@ -369,25 +334,4 @@ fn split_host_port(text: &str) -> Option<(&str, u16)> {
     let ok = host.parse::<Ipv6Addr>().is_ok() && text.starts_with('[')
         || !host.is_empty() && host.bytes().all(legal);
     ok.then_some((host, port))
-}
-
-/// A whole number with `s`, `m`, `h` or `d` behind it.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 24 * 3600,
-        _ => return None,
-    };
-    number.parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * unit))
-}
-
-fn show_duration(duration: Duration) -> String {
-    match duration.as_secs() {
-        seconds if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
-        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
-        seconds => format!("{seconds}s"),
-    }
 }

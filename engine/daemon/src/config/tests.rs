@@ -131,11 +131,15 @@ fn errors_in_optional_tables_name_them_too() {
         ("[workers]\nmempool = 10", "[workers] mempool: must be 1024 to 16777216 packet buffers, not 10"),
         (
             "[state]\nstale_max = \"soon\"",
-            "[state] stale_max: must be a time from 1s to 365d, a number with s, m, h or d behind it, not \"soon\"",
+            "[state] stale_max: must be a time from 1s to 365d, a number with ms, s, m, h or d behind it, not \"soon\"",
         ),
         (
             "[telemetry]\nlisten = \"localhost\"",
             "[telemetry] listen: must be an address and port, like 127.0.0.1:9470, not \"localhost\"",
+        ),
+        (
+            "[log]\nlevel = \"\"",
+            "[log] level: must be error, warn, info, debug or trace, or directives like info,overlane_engine::uplink=debug, not \"\"",
         ),
         (
             "[substrate]\nlayout = \"slot128\"",

@@ -7,11 +7,11 @@ use super::model::{
 };
 use super::wire::{check_subnets, is_host_of, is_unicast};
 use crate::config::is_id;
-use crate::config::located::{FileError, Source};
 use core::net::Ipv4Addr;
 use core::ops::Range;
 use hashbrown::{HashMap, HashSet};
 use ipnet::Ipv4Net;
+use overlane_api::config::{FileError, Source};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;

@@ -1,13 +1,10 @@
 //! The log, and its level, which can be changed while the engine runs.
 
+use overlane_api::config::LOG_LEVEL_LEGAL;
 use std::fmt::Debug;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
-
-/// What a level must be, for error messages.
-pub const LEVEL_LEGAL: &str =
-    "error, warn, info, debug or trace, or directives like info,overlane_engine::uplink=debug";
 
 /// The log's level.
 #[derive(Clone)]
@@ -58,5 +55,5 @@ impl Debug for LogLevel {
 fn parse(level: &str) -> Result<EnvFilter, String> {
     let level = level.trim();
     let filter = if level.is_empty() { None } else { EnvFilter::try_new(level).ok() };
-    filter.ok_or_else(|| format!("must be {LEVEL_LEGAL}, not {level:?}"))
+    filter.ok_or_else(|| format!("must be {LOG_LEVEL_LEGAL}, not {level:?}"))
 }
