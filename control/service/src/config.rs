@@ -2,23 +2,14 @@
 
 use crate::ledger::Settings;
 use crate::mover::Pace;
+use overlane_api::config::{FileError, LOG_LEVEL_LEGAL, Source, Text, Value};
 use overlane_api::tls::TlsFiles;
-use overlane_dataplane::address::Layout;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
-
-/// A mistake in the configuration file; one line.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {message}")]
-pub struct ConfigError {
-    /// File and, where known, line: `control.toml:7`.
-    pub place: String,
-    /// The field, what is wrong with it, and its legal values.
-    pub message: String,
-}
+use tracing_subscriber::EnvFilter;
 
 /// The checked configuration.
 #[derive(Debug, Clone)]
@@ -41,41 +32,47 @@ pub struct Config {
     pub pace: Pace,
     /// Where metrics and health are shown.
     pub telemetry: Option<SocketAddr>,
-    /// What is logged.
-    pub log: String,
+    /// What is logged, as `tracing_subscriber::EnvFilter` directives.
+    pub log_level: String,
     /// How long a shutdown may take.
-    pub shutdown: Duration,
+    pub shutdown_deadline: Duration,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
+    #[serde(default)]
+    service: RawService,
     store: RawStore,
     #[serde(default)]
     substrate: RawSubstrate,
     api: RawApi,
     sync: RawSync,
-    tls: TlsFiles,
+    tls: RawTls,
     #[serde(default, rename = "move")]
     moves: RawMove,
     telemetry: Option<RawTelemetry>,
     #[serde(default)]
     log: RawLog,
-    #[serde(default)]
-    shutdown: RawShutdown,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawService {
+    shutdown_deadline: Text,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawStore {
-    path: PathBuf,
-    log_revisions: Option<Spanned<u64>>,
+    path: Spanned<String>,
+    log_revisions: Value<u64>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawSubstrate {
-    layout: Option<Spanned<String>>,
+    layout: Text,
 }
 
 #[derive(Deserialize)]
@@ -83,7 +80,7 @@ struct RawSubstrate {
 struct RawApi {
     listen: Spanned<String>,
     operators: Spanned<Vec<String>>,
-    connections: Option<Spanned<u64>>,
+    connections: Value<usize>,
 }
 
 #[derive(Deserialize)]
@@ -92,11 +89,19 @@ struct RawSync {
     listen: Spanned<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    ca: Spanned<String>,
+    cert: Spanned<String>,
+    key: Spanned<String>,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawMove {
-    ack_wait_ms: Option<Spanned<u64>>,
-    stuck_after_s: Option<Spanned<u64>>,
+    ack_wait: Text,
+    stuck_after: Text,
 }
 
 #[derive(Deserialize)]
@@ -108,143 +113,95 @@ struct RawTelemetry {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct RawLog {
-    filter: Option<Spanned<String>>,
+    level: Text,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawShutdown {
-    deadline_s: Option<Spanned<u64>>,
-}
-
-/// The text of a file, to tell lines from.
-struct Source<'a> {
-    file: &'a Path,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    fn at(&self, span: Option<std::ops::Range<usize>>, message: String) -> ConfigError {
-        let place = match span.and_then(|span| self.text.get(..span.start)) {
-            Some(before) => format!("{}:{}", self.file.display(), before.matches('\n').count() + 1),
-            None => self.file.display().to_string(),
-        };
-        ConfigError { place, message }
-    }
-
-    fn refuse<T: std::fmt::Debug>(&self, value: &Spanned<T>, field: &str, legal: &str) -> ConfigError {
-        self.at(Some(value.span()), format!("{field} = {:?}: must be {legal}", value.get_ref()))
-    }
-
-    fn address(&self, value: &Spanned<String>, field: &str) -> Result<SocketAddr, ConfigError> {
-        let legal = "an IP address and a port, like [::]:9443 or 127.0.0.1:9443";
-        value.get_ref().parse().map_err(|_| self.refuse(value, field, legal))
-    }
-
-    fn number(
-        &self,
-        value: Option<&Spanned<u64>>,
-        field: &str,
-        default: u64,
-        legal: std::ops::RangeInclusive<u64>,
-    ) -> Result<u64, ConfigError> {
-        match value {
-            None => Ok(default),
-            Some(value) if legal.contains(value.get_ref()) => Ok(*value.get_ref()),
-            Some(value) => Err(self.refuse(value, field, &format!("{} to {}", legal.start(), legal.end()))),
-        }
-    }
-}
+/// Default of `[store] log_revisions`.
+const LOG_REVISIONS: u64 = 100_000;
+/// Default of `[api] connections`.
+const CONNECTIONS: usize = 256;
+/// Default of `[move] ack_wait`.
+const ACK_WAIT: Duration = Duration::from_secs(2);
+/// Default of `[move] stuck_after`.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// Default of `[service] shutdown_deadline`.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Config {
-    /// Reads a configuration file. Relative paths in it start from its directory.
+    /// Reads and checks a configuration file. Relative paths in it start from its directory.
     ///
     /// # Errors
-    /// [`ConfigError`], for the first mistake.
-    pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| ConfigError {
-            place: file.display().to_string(),
-            message: format!("cannot be read: {error}"),
-        })?;
-        Self::parse(file, &text)
+    /// [`FileError`] naming file, line, field and legal values of the first thing that is wrong.
+    pub fn load(file: &Path) -> Result<Self, FileError> {
+        Self::parse(&Source::read(file)?)
     }
 
-    /// Takes `text` as the contents of `file`.
+    /// Checks configuration text.
     ///
     /// # Errors
-    /// [`ConfigError`], for the first mistake.
-    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let source = Source { file, text };
-        let raw: Raw = toml::from_str(text).map_err(|error| {
-            let message = error.message().replace('`', "").replace('\n', ", ");
-            source.at(error.span(), message)
-        })?;
-        let beside = |path: &PathBuf| file.parent().unwrap_or(Path::new("")).join(path);
-        let layout = match &raw.substrate.layout {
-            None => Layout::default(),
-            Some(name) => name
-                .get_ref()
-                .parse()
-                .map_err(|_| source.refuse(name, "[substrate] layout", "slot64, plain72 or plain64"))?,
+    /// As [`Config::load`].
+    pub fn parse(source: &Source) -> Result<Self, FileError> {
+        let raw: Raw = source.parse()?;
+        let seconds = |least, most| Duration::from_secs(least)..=Duration::from_secs(most);
+        let example = "[::]:9443 or 127.0.0.1:9443";
+        let level = |text: &str| {
+            (!text.trim().is_empty() && EnvFilter::try_new(text).is_ok()).then(|| text.to_owned())
         };
-        let operators = raw.api.operators.get_ref();
-        let is_name = |name: &String| {
-            (1..=253).contains(&name.len())
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-        };
-        if operators.is_empty() || !operators.iter().all(is_name) {
-            let legal = "the DNS names in the certificates of those who may use the API, at least one";
-            return Err(source.refuse(&raw.api.operators, "[api] operators", legal));
-        }
-        let telemetry = match &raw.telemetry {
-            None => None,
-            Some(telemetry) => {
-                let address = source.address(&telemetry.listen, "[telemetry] listen")?;
-                if !address.ip().is_loopback() {
-                    let legal = "a loopback address: it speaks plain HTTP to whoever asks";
-                    return Err(source.refuse(&telemetry.listen, "[telemetry] listen", legal));
-                }
-                Some(address)
-            }
-        };
-        let log = match &raw.log.filter {
-            None => "info".to_owned(),
-            Some(filter) => {
-                filter.get_ref().parse::<tracing_subscriber::EnvFilter>().map_err(|_| {
-                    let legal = "a level (error, warn, info, debug, trace) or target=level, joined by commas";
-                    source.refuse(filter, "[log] filter", legal)
-                })?;
-                filter.get_ref().clone()
-            }
-        };
-        let number = |value: &Option<Spanned<u64>>, field, default, legal| {
-            source.number(value.as_ref(), field, default, legal)
-        };
-        let log_revisions =
-            number(&raw.store.log_revisions, "[store] log_revisions", 100_000, 1..=10_000_000)?;
-        let connections = number(&raw.api.connections, "[api] connections", 256, 1..=65_536)?;
-        let ack_wait = number(&raw.moves.ack_wait_ms, "[move] ack_wait_ms", 2000, 0..=600_000)?;
-        let stuck_after = number(&raw.moves.stuck_after_s, "[move] stuck_after_s", 60, 1..=86_400)?;
-        let deadline = number(&raw.shutdown.deadline_s, "[shutdown] deadline_s", 10, 1..=600)?;
         Ok(Self {
-            store: beside(&raw.store.path),
-            settings: Settings { layout, log_revisions },
-            api: source.address(&raw.api.listen, "[api] listen")?,
-            operators: operators.clone(),
-            api_connections: usize::try_from(connections).unwrap_or(usize::MAX),
-            sync: source.address(&raw.sync.listen, "[sync] listen")?,
+            store: source.path(&raw.store.path)?,
+            settings: Settings {
+                layout: source
+                    .optional(&raw.substrate.layout, "slot64, plain72 or plain64", |text| text.parse().ok())?
+                    .unwrap_or_default(),
+                log_revisions: source
+                    .number(&raw.store.log_revisions, "", &(1..=10_000_000))?
+                    .unwrap_or(LOG_REVISIONS),
+            },
+            api: source.listen(&raw.api.listen, example)?,
+            operators: operators(source, &raw.api.operators)?,
+            api_connections: source.number(&raw.api.connections, "", &(1..=65_536))?.unwrap_or(CONNECTIONS),
+            sync: source.listen(&raw.sync.listen, example)?,
             tls: TlsFiles {
-                ca: beside(&raw.tls.ca),
-                certificate: beside(&raw.tls.certificate),
-                key: beside(&raw.tls.key),
+                ca: source.path(&raw.tls.ca)?,
+                certificate: source.path(&raw.tls.cert)?,
+                key: source.path(&raw.tls.key)?,
             },
             pace: Pace {
-                ack_wait: Duration::from_millis(ack_wait),
-                stuck_after: Duration::from_secs(stuck_after),
+                ack_wait: source.duration(&raw.moves.ack_wait, &seconds(0, 600))?.unwrap_or(ACK_WAIT),
+                stuck_after: source
+                    .duration(&raw.moves.stuck_after, &seconds(1, 24 * 3600))?
+                    .unwrap_or(STUCK_AFTER),
             },
-            telemetry,
-            log,
-            shutdown: Duration::from_secs(deadline),
+            telemetry: raw.telemetry.map(|table| telemetry(source, &table.listen)).transpose()?,
+            log_level: source
+                .optional(&raw.log.level, LOG_LEVEL_LEGAL, level)?
+                .unwrap_or_else(|| "info".to_owned()),
+            shutdown_deadline: source
+                .duration(&raw.service.shutdown_deadline, &seconds(1, 300))?
+                .unwrap_or(SHUTDOWN_DEADLINE),
         })
     }
+}
+
+fn operators(source: &Source, names: &Spanned<Vec<String>>) -> Result<Vec<String>, FileError> {
+    let is_name = |name: &String| {
+        (1..=253).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+    };
+    if names.as_ref().is_empty() || !names.as_ref().iter().all(is_name) {
+        let message = format!(
+            "must be the DNS names in the certificates of those who may use the API, at least one, not {:?}",
+            names.as_ref()
+        );
+        return Err(source.error(&names.span(), message));
+    }
+    Ok(names.as_ref().clone())
+}
+
+/// Plain HTTP to whoever asks belongs on loopback.
+fn telemetry(source: &Source, listen: &Spanned<String>) -> Result<SocketAddr, FileError> {
+    let legal = "a loopback address and port, like 127.0.0.1:9445";
+    source.text(listen, legal, |text| {
+        text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback())
+    })
 }

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use overlane_control::config::{Config, ConfigError};
+use overlane_api::config::FileError;
+use overlane_control::config::Config;
 use overlane_control::service::Service;
 use overlane_control::{backup, remote};
 use std::io::IsTerminal;
@@ -64,17 +65,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("overlane-control: {error:#}");
-            if error.is::<ConfigError>() { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
+            if error.is::<FileError>() { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let config = Config::read(&arguments.config)?;
+    let config = Config::load(&arguments.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match &arguments.command {
         None => {
-            let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log.clone());
+            let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| config.log_level.clone());
             tracing_subscriber::fmt()
                 .with_env_filter(filter)
                 .with_ansi(std::io::stderr().is_terminal())

@@ -84,7 +84,7 @@ impl Service {
             own_names: credentials.names().to_vec().into(),
         });
         let acceptor = TlsAcceptor::from(credentials.rustls_server(&[b"http/1.1"]));
-        let limits = Limits { connections: config.api_connections, drain: config.shutdown };
+        let limits = Limits { connections: config.api_connections, drain: config.shutdown_deadline };
         let token = shutdown.clone();
         parts.spawn(async move {
             api::serve(listener, Some(acceptor), router, limits, token).await;
@@ -116,7 +116,15 @@ impl Service {
             Ok("mover")
         });
         tracing::info!(%api, %sync, revision = *ledger.revisions().borrow(), "ready");
-        Ok(Self { ledger, api, sync, telemetry: observed_at, shutdown, deadline: config.shutdown, parts })
+        Ok(Self {
+            ledger,
+            api,
+            sync,
+            telemetry: observed_at,
+            shutdown,
+            deadline: config.shutdown_deadline,
+            parts,
+        })
     }
 
     /// Where the HTTP API listens.

@@ -11,7 +11,7 @@ const A: Spot = Some((0x0a, 0));
 const B: Spot = Some((0x0b, 0));
 
 /// A phase that waits for acknowledgements waits for ever, so that a test sees it.
-const PATIENT: &str = "[move]\nack_wait_ms = 600000\nstuck_after_s = 1";
+const PATIENT: &str = "[move]\nack_wait = '10m'\nstuck_after = '1s'";
 
 /// `web` live on host-a, a peer on host-c that hears of it, and engines of a, b and c.
 async fn set_up(site: &Site, service: &Service) -> (Client, [Engine; 3]) {
@@ -114,7 +114,7 @@ async fn the_switch_sends_packets_to_the_new_host_and_still_accepts_the_old() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn engines_that_do_not_answer_hold_a_move_up_for_a_bounded_time_only() {
-    let site = Site::with("[move]\nack_wait_ms = 50");
+    let site = Site::with("[move]\nack_wait = '50ms'");
     let service = site.start().await;
     let mut api = site.api(&service).await;
     api.furnish().await;
@@ -157,7 +157,7 @@ async fn a_move_without_a_device_is_stuck_in_sight_and_can_be_taken_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_service_goes_on_with_a_move_where_it_was() {
-    let site = Site::with("[move]\nack_wait_ms = 100");
+    let site = Site::with("[move]\nack_wait = '100ms'");
     let service = site.start().await;
     let (mut api, [a, b, c]) = set_up(&site, &service).await;
     begin(&mut api, "host-b").await;
@@ -178,7 +178,7 @@ async fn a_restarted_service_goes_on_with_a_move_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moved_interface_takes_its_slot_if_free_and_bad_requests_name_the_field() {
-    let site = Site::with("[move]\nack_wait_ms = 0");
+    let site = Site::with("[move]\nack_wait = '0s'");
     let service = site.start().await;
     let mut api = site.api(&service).await;
     api.furnish().await;

@@ -52,12 +52,12 @@ pub fn configuration(state: &State, plan: &Plan) -> String {
         "[store]\npath = {store:?}\n\n\
          [api]\nlisten = \"{api}\"\noperators = [\"{OPERATOR}\"]\n\n\
          [sync]\nlisten = \"{sync}\"\n\n\
-         [tls]\nca = {ca:?}\ncertificate = {certificate:?}\nkey = {key:?}\n",
+         [tls]\nca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\n",
         store = state.file(STORE),
         api = plan.api_endpoint(),
         sync = plan.sync_endpoint(),
         ca = pki.join("ca.crt"),
-        certificate = pki.join(format!("{SERVER_NAME}.crt")),
+        cert = pki.join(format!("{SERVER_NAME}.crt")),
         key = pki.join(format!("{SERVER_NAME}.key")),
     )
 }

@@ -1,5 +1,6 @@
 //! The command and the real service: its store in a file, its API over mutual TLS.
 
+use overlane_api::config::Source;
 use overlane_api::resource::{Entity, Host, Network, Node, Status};
 use overlane_api::tls::TlsFiles;
 use overlane_cli::{EXIT_FAILED, exit_code};
@@ -23,10 +24,10 @@ impl Real {
         let TlsFiles { ca, certificate, key } = &pki.service;
         let text = format!(
             "[store]\npath = 'store.redb'\n[api]\nlisten = '[::1]:0'\noperators = ['{OPERATOR_NAME}']\n\
-             [sync]\nlisten = '[::1]:0'\n[tls]\nca = {ca:?}\ncertificate = {certificate:?}\nkey = {key:?}\n\
-             [move]\nack_wait_ms = 20\n",
+             [sync]\nlisten = '[::1]:0'\n[tls]\nca = {ca:?}\ncert = {certificate:?}\nkey = {key:?}\n\
+             [move]\nack_wait = '20ms'\n",
         );
-        let config = Config::parse(&pki.file("control.toml"), &text).unwrap();
+        let config = Config::parse(&Source::new(&pki.file("control.toml"), text)).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let service = runtime.block_on(Service::start(&config)).unwrap();
         let flags = pki.flags(service.api_address());

@@ -5,6 +5,7 @@
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use overlane_api::config::Source;
 use overlane_api::pki::Authority;
 use overlane_api::sync::sync_client::SyncClient;
 use overlane_api::sync::{
@@ -51,7 +52,7 @@ impl Site {
         let text = configuration(more);
         let file = directory.path().join("control.toml");
         std::fs::write(&file, &text).unwrap();
-        let config = Config::parse(&file, &text).unwrap();
+        let config = Config::parse(&Source::new(&file, text)).unwrap();
         Self { directory, authority, config }
     }
 
@@ -90,7 +91,7 @@ pub fn configuration(more: &str) -> String {
     format!(
         "[store]\npath = \"store.redb\"\n{more}\n[api]\nlisten = \"127.0.0.1:0\"\noperators = [\"operator\"]\n\
          [sync]\nlisten = \"127.0.0.1:0\"\n[telemetry]\nlisten = \"127.0.0.1:0\"\n\
-         [tls]\nca = \"ca.crt\"\ncertificate = \"control.crt\"\nkey = \"control.key\"\n"
+         [tls]\nca = \"ca.crt\"\ncert = \"control.crt\"\nkey = \"control.key\"\n"
     )
 }
 
