@@ -23,6 +23,21 @@ pub fn is_id(id: &str) -> bool {
     bytes.len() <= 63 && edge(first) && edge(last) && bytes.iter().all(|&byte| edge(byte) || byte == b'-')
 }
 
+/// What a kernel device's name must be.
+pub const DEVICE_NAME_LEGAL: &str = "a kernel device name of 1 to 15 letters, digits, '_', '.' and '-', not beginning with '-' \
+     (nor ., .., all or default)";
+
+/// Whether a kernel device may have this name: [`DEVICE_NAME_LEGAL`].
+///
+/// The kernel allows more, but every other character means something in devargs, in sysctl paths or in a shell.
+#[must_use]
+pub fn is_device_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    // These are directories under /proc/sys/net, not devices.
+    let reserved = matches!(name, "." | ".." | "all" | "default");
+    (1..=15).contains(&name.len()) && name.bytes().all(legal) && !name.starts_with('-') && !reserved
+}
+
 /// A customer, as written.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -504,6 +519,17 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "A", "a_b", "a.b", "a/b", "ä", &"a".repeat(64)] {
             assert!(!is_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn device_names_hold_no_metacharacters() {
+        for good in ["eth0", "veth-n1.red", "a", "fifteen-letters"] {
+            assert!(is_device_name(good), "{good}");
+        }
+        let bad = "|sixteen-letters-|a b|a,b|a/b|..|.|all|default|a=b|-x|é|a\0";
+        for bad in bad.split('|') {
+            assert!(!is_device_name(bad), "{bad}");
         }
     }
 

@@ -3,7 +3,7 @@
 use super::record::SubnetRecord;
 use crate::error::{Error, Result};
 use ipnet::Ipv4Net;
-use overlane_api::resource::{Attachment, ID_LEGAL, Subnet, is_id};
+use overlane_api::resource::{Attachment, DEVICE_NAME_LEGAL, ID_LEGAL, Subnet, is_device_name, is_id};
 use overlane_dataplane::address::{HostPrefix, Layout};
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
@@ -87,17 +87,13 @@ pub(super) fn mac(text: &str) -> Result<String> {
 
 pub(super) fn attachment(attachment: &Attachment) -> Result<()> {
     let device = attachment.device.as_str();
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    // The kernel keeps directories of these names beside the devices'.
-    let reserved = matches!(device, "." | ".." | "all" | "default");
-    if (1..=15).contains(&device.len()) && device.bytes().all(legal) && !device.starts_with('-') && !reserved
-    {
+    if is_device_name(device) {
         return Ok(());
     }
     Err(Error::invalid(
         "attachment.device",
         format!("{} is not a device's name", shown(device)),
-        "1 to 15 of letters, digits, _, . and -, not beginning with -; not ., .., all or default",
+        DEVICE_NAME_LEGAL,
     ))
 }
 

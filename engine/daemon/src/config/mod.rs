@@ -8,7 +8,6 @@ mod raw;
 mod tests;
 
 use crate::provisioning::model::DeviceName;
-pub(crate) use raw::is_id;
 
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;

@@ -4,10 +4,11 @@ use super::{
     Config, Hugepages, Idle, ProvisioningConfig, ServiceConfig, UplinkAddress, UplinkConfig, UplinkDevice,
     WorkersConfig,
 };
-use crate::provisioning::model::{DEVICE_NAME_LEGAL, DeviceName};
+use crate::provisioning::model::DeviceName;
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use overlane_api::config::{FileError, LOG_LEVEL_LEGAL, Source, Text, Value};
+use overlane_api::resource::{DEVICE_NAME_LEGAL, is_id};
 use serde::Deserialize;
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
@@ -299,15 +300,6 @@ impl Check<'_> {
             }
         }
     }
-}
-
-/// `^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`, as the API has it.
-pub(crate) fn is_id(text: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&text.len())
-        && text.bytes().all(legal)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
 }
 
 fn is_devargs(text: &str) -> bool {

@@ -64,12 +64,12 @@ fn errors_name_file_line_field_and_legal_values() {
         (
             "device = \"up0\"",
             "device = \"up0,evil=1\"",
-            "conf/engine.toml:7: [uplink] device: must be a kernel device name of 1 to 15 letters, digits, '_', '.' and '-', not \"up0,evil=1\"",
+            "conf/engine.toml:7: [uplink] device: must be a kernel device name of 1 to 15 letters, digits, '_', '.' and '-', not beginning with '-' (nor ., .., all or default), not \"up0,evil=1\"",
         ),
         (
             "device = \"up0\"",
             "",
-            "conf/engine.toml:6: [uplink] kind: kind = \"packet\" needs device = a kernel device name of 1 to 15 letters, digits, '_', '.' and '-'",
+            "conf/engine.toml:6: [uplink] kind: kind = \"packet\" needs device = a kernel device name of 1 to 15 letters, digits, '_', '.' and '-', not beginning with '-' (nor ., .., all or default)",
         ),
         (
             "fd00:0:0:ff::a/64",

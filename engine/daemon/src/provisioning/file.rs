@@ -2,16 +2,16 @@
 
 use super::desired::{DesiredState, Kept};
 use super::model::{
-    Attachment, AttachmentKind, DEVICE_NAME_LEGAL, DeviceName, Host, Interface, MAX_ADDRESSES,
-    MAX_INTERFACES, Mapping, Target, Vnet,
+    Attachment, AttachmentKind, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_INTERFACES, Mapping, Target,
+    Vnet,
 };
 use super::wire::{check_subnets, is_host_of, is_unicast};
-use crate::config::is_id;
 use core::net::Ipv4Addr;
 use core::ops::Range;
 use hashbrown::{HashMap, HashSet};
 use ipnet::Ipv4Net;
 use overlane_api::config::{FileError, Source};
+use overlane_api::resource::{DEVICE_NAME_LEGAL, is_id};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;

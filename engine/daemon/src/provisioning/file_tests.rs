@@ -98,7 +98,7 @@ fn everything_wrong_in_a_site_is_refused_with_field_and_legal_values() {
         (
             "device = \"veth-web\"",
             "device = \"veth,web\"",
-            "[[interface]] attachment: must be a kernel device name of 1 to 15 letters, digits, '_', '.' and '-', not \"veth,web\"",
+            "[[interface]] attachment: must be a kernel device name of 1 to 15 letters, digits, '_', '.' and '-', not beginning with '-' (nor ., .., all or default), not \"veth,web\"",
         ),
         (
             "network = \"blue\"\naddress",

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::Ipv4Addr;
+use overlane_api::resource::is_device_name;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
@@ -105,24 +106,15 @@ impl AttachmentKind {
     }
 }
 
-/// A kernel device's name: 1 to 15 bytes of letters, digits, `_`, `.` and `-`.
-///
-/// The kernel allows more, but every other character means something in devargs, in sysctl paths or in a shell.
+/// A kernel device's name: [`DEVICE_NAME_LEGAL`](overlane_api::resource::DEVICE_NAME_LEGAL).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeviceName(String);
-
-/// What a device name must be, for error messages.
-pub const DEVICE_NAME_LEGAL: &str = "a kernel device name of 1 to 15 letters, digits, '_', '.' and '-'";
 
 impl DeviceName {
     /// Checks and wraps a name; `None` if it is not legal.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        let ok = (1..=15).contains(&name.len()) && name.bytes().all(legal);
-        // These three are directories under /proc/sys/net, not devices.
-        let reserved = matches!(name, "." | ".." | "all" | "default");
-        (ok && !reserved && !name.starts_with('-')).then(|| Self(name.to_owned()))
+        is_device_name(name).then(|| Self(name.to_owned()))
     }
 
     /// The name.
@@ -190,33 +182,4 @@ pub enum What {
     PutMapping(Target, Mapping),
     /// This address lives nowhere.
     DeleteMapping(Target),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn device_names_hold_no_metacharacters() {
-        for good in ["eth0", "veth-n1.red", "a", "fifteen-letters"] {
-            assert!(DeviceName::new(good).is_some(), "{good}");
-        }
-        for bad in [
-            "",
-            "sixteen-letters-",
-            "a b",
-            "a,b",
-            "a/b",
-            "..",
-            ".",
-            "all",
-            "default",
-            "a=b",
-            "-x",
-            "é",
-            "a\0",
-        ] {
-            assert!(DeviceName::new(bad).is_none(), "{bad}");
-        }
-    }
 }

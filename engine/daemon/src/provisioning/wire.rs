@@ -1,12 +1,13 @@
 //! Between the sync protocol's messages and the checked model. Every field from the wire is hostile until it is here.
 
 use super::model::{
-    Attachment, AttachmentKind, Change, DEVICE_NAME_LEGAL, DeviceName, Host, Interface, MAX_ADDRESSES,
-    MAX_NAME, MAX_SUBNETS, Mapping, Revision, Target, Vnet, What,
+    Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_NAME, MAX_SUBNETS,
+    Mapping, Revision, Target, Vnet, What,
 };
 use core::fmt::Display;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv4Net;
+use overlane_api::resource::DEVICE_NAME_LEGAL;
 use overlane_api::sync;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::id::{Slot, VnetId};
