@@ -2,7 +2,7 @@
 //! kernel's interfaces and with the substrate.
 //!
 //! Everything comes in as events: changes from provisioning, links from rtnetlink, frames that workers hand up, ports
-//! that have been opened. A turn takes a bounded number of each, then [`Reconciler::settle`] does what follows from
+//! that have been opened. A turn takes a bounded number of each, then `Reconciler::settle` does what follows from
 //! them, once: mappings leave ports that go, a new snapshot is published, mappings come to ports that are new, ports
 //! that are in no snapshot any more are closed, and then the revision is acknowledged.
 
@@ -118,7 +118,7 @@ pub struct Reconciler<D, K> {
     work: Option<Work>,
     backlog: VecDeque<Event>,
     completions: (mpsc::UnboundedSender<Completion>, mpsc::UnboundedReceiver<Completion>),
-    /// Something of the host's has changed since the last [`Reconciler::settle`].
+    /// Something of the host's has changed since the last `Reconciler::settle`.
     dirty: bool,
     /// Ports that are to be closed when a snapshot without them is published.
     closing: Vec<(Option<Arc<str>>, OpenPort)>,
