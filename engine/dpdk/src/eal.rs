@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::devargs::{PciAddress, c_string};
+use crate::devargs::{Devargs, c_string};
 use crate::sys;
 
 pub(crate) mod affinity;
@@ -47,8 +47,10 @@ pub struct EalOptions {
     pub memory_mib: u32,
     /// Hugepages or not.
     pub hugepages: Hugepages,
-    /// The PCI functions that DPDK may touch. Empty: it does not look at the PCI bus.
-    pub pci: Vec<PciAddress>,
+    /// The PCI functions that DPDK may touch, with their driver's arguments: a function that is bound already is set up
+    /// with them when DPDK starts. Virtual devices among them are passed over. No function: DPDK does not look at the
+    /// PCI bus.
+    pub pci: Vec<Devargs>,
 }
 
 impl Default for EalOptions {
@@ -304,11 +306,12 @@ fn arguments(options: &EalOptions, cores: &[usize], memory: MemoryMode) -> Vec<C
         MemoryMode::Hugepages => arguments.push("--in-memory".to_owned()),
         MemoryMode::NoHuge => arguments.extend(["--no-huge".to_owned(), "--no-shconf".to_owned()]),
     }
-    if options.pci.is_empty() {
+    let mut functions = options.pci.iter().filter(|devargs| devargs.is_pci()).peekable();
+    if functions.peek().is_none() {
         arguments.extend(["--no-pci".to_owned(), "--iova-mode=va".to_owned()]);
     }
-    for address in &options.pci {
-        arguments.extend(["-a".to_owned(), address.to_string()]);
+    for function in functions {
+        arguments.extend(["-a".to_owned(), function.as_str().to_owned()]);
     }
     arguments.iter().map(|argument| c_string(argument)).collect()
 }
@@ -339,6 +342,22 @@ fn remove_runtime_directory() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pci_function_comes_with_its_drivers_arguments_and_a_virtual_device_not_at_all() {
+        let of = |pci: &[&str]| {
+            let pci = pci.iter().map(|text| text.parse().unwrap()).collect();
+            let options = EalOptions { pci, ..EalOptions::default() };
+            arguments(&options, &[0], MemoryMode::NoHuge)
+                .into_iter()
+                .map(|argument| argument.into_string().unwrap())
+                .collect::<Vec<_>>()
+        };
+        let with = of(&["03:00.0,speed=10000", "net_null0"]);
+        assert!(with.ends_with(&["-a".to_owned(), "0000:03:00.0,speed=10000".to_owned()]), "{with:?}");
+        assert!(!with.contains(&"--no-pci".to_owned()));
+        assert!(of(&["net_null0,size=64"]).contains(&"--no-pci".to_owned()));
+    }
 
     #[test]
     fn options_outside_their_range_are_refused_by_name() {

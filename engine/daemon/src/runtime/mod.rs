@@ -36,8 +36,8 @@ use overlane_dataplane::table::mapping::{MappingWriter, mapping_table};
 use overlane_dataplane::table::published::Published;
 use overlane_dataplane::table::qsbr::{Domain, LimboFull};
 use overlane_dpdk::{
-    Devargs, DevargsError, Eal, EalOptions, Mempool, MempoolError, MempoolOptions, PacketError, PciAddress,
-    PortError, TscClock,
+    Devargs, DevargsError, Eal, EalOptions, Mempool, MempoolError, MempoolOptions, PacketError, PortError,
+    TscClock,
 };
 use parking_lot::Mutex;
 use ports::{Job, Ports, Source, is_leaky, leaky_buffers};
@@ -551,7 +551,7 @@ fn memory(config: &RuntimeConfig, cores: &Cores) -> anyhow::Result<(Eal, Mempool
         if is_leaky(&devargs) {
             needed += leaky_buffers().memory().div_ceil(1 << 20) * LEAKY_POOLS;
         }
-        pci.extend(devargs.name().parse::<PciAddress>().ok());
+        pci.push(devargs);
     }
     let eal = Eal::init(EalOptions {
         control_cores: cores.control.clone(),
