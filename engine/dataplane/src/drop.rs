@@ -79,12 +79,32 @@ reasons! {
     PacketTooBig = "packet_too_big",
     /// A fragment that cannot be carried.
     FragmentUnsupported = "fragment_unsupported",
+    /// A fragment of an ICMP message, where configuration does not let them pass (RFC 7915, 1.2).
+    FragmentIcmp = "fragment_icmp",
+    /// A fragment whose offset and length contradict each other or the largest datagram.
+    FragmentMalformed = "fragment_malformed",
+    /// A first fragment too short for its transport header, or one that would write over it (RFC 1858).
+    FragmentTiny = "fragment_tiny",
+    /// A fragment that overlaps another of its datagram, or belongs to a datagram where that happened (RFC 5722).
+    FragmentOverlap = "fragment_overlap",
+    /// A fragment whose datagram's first one did not come in time.
+    FragmentWithoutFirst = "fragment_without_first",
+    /// The bounded table of datagrams in fragments, or its bounded store of fragments that wait, has no room.
+    FragmentTableFull = "fragment_table_full",
     /// An ICMP message that has no counterpart in the other protocol.
     IcmpUntranslatable = "icmp_untranslatable",
+    /// An ICMP error whose quoted packet is cut off, malformed, or has no counterpart in the other protocol.
+    IcmpQuoteInvalid = "icmp_quote_invalid",
+    /// An ICMP error that quotes a packet which its receiver cannot have sent, or one to a node that does not exist.
+    IcmpQuoteForeign = "icmp_quote_foreign",
+    /// An ICMP error of a substrate router beyond the rate that is let through.
+    IcmpRateLimited = "icmp_rate_limited",
     /// A transport header that is cut off or contradicts its length.
     TransportMalformed = "transport_malformed",
-    /// A protocol that cannot cross: it covers the addresses, or it means something else in the other IP version.
+    /// A protocol that cannot cross, since it means something else in the other IP version.
     ProtocolUntranslatable = "protocol_untranslatable",
+    /// An authentication header: it covers the addresses, so no translation can preserve it (RFC 4302).
+    AuthenticationHeader = "authentication_header",
     /// A source route with addresses left (RFC 7915, 4.1).
     SourceRoute = "source_route",
     /// A UDP packet without checksum, which IPv6 does not allow.
@@ -98,6 +118,10 @@ reasons! {
     HopLimitExceeded = "hop_limit_exceeded",
     /// An IPv6 extension header that cannot be carried.
     ExtensionHeaderUnsupported = "extension_header_unsupported",
+    /// IPv6 extension headers that are cut off, or more than are walked.
+    ExtensionHeaderChain = "extension_header_chain",
+    /// A routing header with segments left (RFC 7915, 5.1).
+    RoutingHeaderLive = "routing_header_live",
     /// The destination address is no legal substrate address.
     DstAddressInvalid = "dst_address_invalid",
     /// The destination is of a form that is not carried yet: delivery by slot (U/L) or to a group (I/G).

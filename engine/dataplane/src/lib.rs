@@ -19,5 +19,5 @@ pub mod snapshot;
 mod stage;
 #[allow(unsafe_code)]
 pub mod table;
-mod translate;
+pub mod translate;
 pub mod wire;

@@ -6,8 +6,11 @@
 //! without checksum are refused by name.
 
 mod four_to_six;
+mod settings;
 mod six_to_four;
 mod transport;
+
+pub use settings::{RouterSource, Settings};
 
 pub(crate) use four_to_six::{WayOut, four_to_six};
 pub(crate) use six_to_four::{Identifications, LastHop, six_to_four};
