@@ -74,6 +74,8 @@ pub(crate) fn six_to_four(
         total_length,
         identification: identifications.take(offload::frames(header, segmentation)),
         dont_fragment: frame_size(header, segmentation) > DONT_FRAGMENT_ABOVE,
+        more_fragments: false,
+        fragment_offset: 0,
         ttl: header.ttl - 1,
         protocol: number,
         source: header.source,

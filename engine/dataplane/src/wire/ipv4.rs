@@ -2,17 +2,25 @@
 
 use super::WireError;
 use super::checksum::Sum;
+use arrayvec::ArrayVec;
 use core::net::Ipv4Addr;
 
 /// Bytes of a header without options.
 pub const LENGTH: usize = 20;
 
+/// Bytes of a header with as many options as there can be.
+pub const MAX_LENGTH: usize = 60;
+/// Bytes of the longest payload: a datagram's, whole or in fragments, behind a header without options.
+pub const MAX_PAYLOAD: u16 = u16::MAX - LENGTH as u16;
+
 const MORE_FRAGMENTS: u16 = 0x2000;
 const DONT_FRAGMENT: u16 = 0x4000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
-/// Options (RFC 791, 3.1): end of list, no operation, and the two that route by a list of addresses.
+/// Options (RFC 791, 3.1): the flag in the kind of those that every fragment carries; end of list, no operation, and
+/// the two that route by a list of addresses.
 mod option {
+    pub(super) const COPIED: u8 = 0x80;
     pub(super) const END: u8 = 0;
     pub(super) const NOP: u8 = 1;
     pub(super) const LOOSE_SOURCE_ROUTE: u8 = 131;
@@ -94,6 +102,20 @@ impl<'a> Header<'a> {
         self.flags_and_offset() & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
     }
 
+    /// Whether more fragments of the datagram lie behind this one.
+    #[inline]
+    #[must_use]
+    pub const fn more_fragments(&self) -> bool {
+        self.flags_and_offset() & MORE_FRAGMENTS != 0
+    }
+
+    /// Where the payload lies in its datagram's, in units of eight bytes, 0 to 8,191.
+    #[inline]
+    #[must_use]
+    pub const fn fragment_offset(&self) -> u16 {
+        self.flags_and_offset() & FRAGMENT_OFFSET
+    }
+
     /// Time to live.
     #[inline]
     #[must_use]
@@ -150,6 +172,31 @@ impl<'a> Header<'a> {
         }
         false
     }
+
+    /// The options that are to be in every fragment of the packet, and not in the first only (RFC 791, 3.1), padded
+    /// to a multiple of four bytes. What is behind an option that cannot be read is left out.
+    #[must_use]
+    pub fn copied_options(&self) -> ArrayVec<u8, { MAX_LENGTH - LENGTH }> {
+        let (mut copied, mut options) = (ArrayVec::new(), self.options);
+        while let [kind, rest @ ..] = options {
+            let length = match (*kind, rest) {
+                (option::END, _) => break,
+                (option::NOP, _) => 1,
+                (_, [length, ..]) if *length >= 2 => usize::from(*length),
+                _ => break,
+            };
+            let Some((option, rest)) = options.split_at_checked(length) else { break };
+            if kind & option::COPIED != 0 {
+                copied.extend(option.iter().copied());
+            }
+            options = rest;
+        }
+        // There is room: the options came in whole words.
+        while copied.len() % 4 != 0 {
+            copied.push(option::END);
+        }
+        copied
+    }
 }
 
 /// The header that a packet is to have; no options.
@@ -163,6 +210,10 @@ pub struct Fields {
     pub identification: u16,
     /// Whether routers may not cut it.
     pub dont_fragment: bool,
+    /// Whether more fragments of its datagram lie behind it.
+    pub more_fragments: bool,
+    /// Where its payload lies in its datagram's, in units of eight bytes, 0 to 8,191.
+    pub fragment_offset: u16,
     /// Time to live.
     pub ttl: u8,
     /// Protocol of the payload.
@@ -178,7 +229,7 @@ impl Fields {
     #[inline]
     pub fn emit(&self, header: &mut [u8; LENGTH]) {
         // Words in registers: a header written byte by byte and summed from memory costs more than all the rest.
-        let flags = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
+        let flags = flags_and_offset(self.dont_fragment, self.more_fragments, self.fragment_offset);
         let mut words = [
             0x4500_0000 | u32::from(self.tos) << 16 | u32::from(self.total_length),
             u32::from(self.identification) << 16 | u32::from(flags),
@@ -192,6 +243,20 @@ impl Fields {
             *place = word.to_be_bytes();
         }
     }
+}
+
+#[inline]
+const fn flags_and_offset(dont_fragment: bool, more_fragments: bool, fragment_offset: u16) -> u16 {
+    let dont_fragment = if dont_fragment { DONT_FRAGMENT } else { 0 };
+    let more_fragments = if more_fragments { MORE_FRAGMENTS } else { 0 };
+    dont_fragment | more_fragments | fragment_offset & FRAGMENT_OFFSET
+}
+
+/// Makes a header that of one fragment, which may be cut again: its length, and its place as in [`Fields`]. The
+/// checksum is still to be set.
+pub const fn set_fragment(header: &mut [u8; LENGTH], total_length: u16, more: bool, offset: u16) {
+    [header[2], header[3]] = total_length.to_be_bytes();
+    [header[6], header[7]] = flags_and_offset(false, more, offset).to_be_bytes();
 }
 
 /// Sets the header checksum.
@@ -221,6 +286,8 @@ mod tests {
             total_length: 1500,
             identification: 0x1234,
             dont_fragment: true,
+            more_fragments: false,
+            fragment_offset: 0,
             ttl: 64,
             protocol: 6,
             source: Ipv4Addr::new(10, 0, 0, 1),
@@ -242,6 +309,27 @@ mod tests {
         assert_eq!((header.ttl(), header.protocol(), header.length()), (64, 6, 20));
         assert_eq!(header.source(), fields().source);
         assert_eq!(header.destination(), fields().destination);
+    }
+
+    #[test]
+    fn fragment_is_what_etherparse_reads() {
+        for (more_fragments, fragment_offset) in [(true, 0), (true, 185), (false, 8191)] {
+            let mut bytes = [0; LENGTH];
+            Fields { dont_fragment: false, more_fragments, fragment_offset, ..fields() }.emit(&mut bytes);
+            let (parsed, _) = etherparse::Ipv4Header::from_slice(&bytes).unwrap();
+            assert_eq!((parsed.more_fragments, parsed.dont_fragment), (more_fragments, false));
+            assert_eq!(parsed.fragment_offset.value(), fragment_offset);
+            let header = Header::new_checked(&bytes).unwrap();
+            assert!(header.is_checksum_right() && header.is_fragment());
+            assert_eq!(header.more_fragments(), more_fragments);
+            assert_eq!(header.fragment_offset(), fragment_offset);
+
+            let mut other = [0; LENGTH];
+            fields().emit(&mut other);
+            set_fragment(&mut other, 1500, more_fragments, fragment_offset);
+            set_checksum(&mut other, u16::from_be_bytes([bytes[10], bytes[11]]));
+            assert_eq!(other, bytes);
+        }
     }
 
     #[test]
@@ -272,15 +360,35 @@ mod tests {
         assert_eq!(Header::new_checked(&bytes[..19]).unwrap_err(), WireError::Truncated);
     }
 
+    fn with_options(options: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; LENGTH];
+        fields().emit(bytes.first_chunk_mut().unwrap());
+        bytes[0] += options.len() as u8 / 4;
+        bytes.extend(options);
+        bytes
+    }
+
+    #[test]
+    fn fragments_carry_the_options_that_are_to_be_copied_and_no_others() {
+        let copied =
+            |options: &[u8]| Header::new_checked(&with_options(options)).unwrap().copied_options().to_vec();
+        let nothing: [u8; 0] = [];
+        assert_eq!(copied(&[]), nothing);
+        assert_eq!(copied(&[1, 7, 7, 4, 0, 0, 0, 0]), nothing, "no operation, record route");
+        assert_eq!(copied(&[148, 4, 0, 0]), [148, 4, 0, 0], "router alert");
+        assert_eq!(copied(&[1, 7, 3, 4, 131, 3, 4, 0]), [131, 3, 4, 0], "behind others, padded");
+        assert_eq!(copied(&[148, 4, 0, 0, 136, 4, 1, 2]), [148, 4, 0, 0, 136, 4, 1, 2]);
+        assert_eq!(copied(&[0, 148, 4, 0]), nothing, "behind the end of the list");
+        assert_eq!(copied(&[148, 1, 0, 0]), nothing, "shorter than its own two bytes");
+        assert_eq!(copied(&[136, 4, 1, 2, 148, 5, 0, 0]), [136, 4, 1, 2], "longer than the header");
+        assert_eq!(copied(&[1, 1, 1, 148]), nothing, "without length");
+        assert_eq!(copied(&[137; 40]), nothing);
+    }
+
     #[test]
     fn source_route_with_addresses_left_is_found_behind_other_options() {
-        let with = |options: [u8; 8]| {
-            let mut bytes = [0; LENGTH + 8];
-            fields().emit(bytes.first_chunk_mut().unwrap());
-            bytes[0] = 0x47;
-            bytes[LENGTH..].copy_from_slice(&options);
-            Header::new_checked(&bytes).unwrap().has_live_source_route()
-        };
+        let with =
+            |options: [u8; 8]| Header::new_checked(&with_options(&options)).unwrap().has_live_source_route();
         assert!(with([1, 131, 7, 4, 10, 0, 0, 1]));
         assert!(with([137, 7, 4, 10, 0, 0, 1, 0]));
         assert!(!with([131, 7, 8, 10, 0, 0, 1, 0]), "all addresses used");
@@ -295,7 +403,9 @@ mod tests {
             bytes[0] = 0x4f;
             bytes[3] = 60;
             bytes[20..].copy_from_slice(&options);
-            let _ = Header::new_checked(&bytes).unwrap().has_live_source_route();
+            let header = Header::new_checked(&bytes).unwrap();
+            let _ = header.has_live_source_route();
+            prop_assert!(header.copied_options().len() % 4 == 0);
         }
     }
 }
