@@ -13,6 +13,7 @@ pub mod id;
 pub mod mac;
 mod offload;
 pub mod packet;
+mod pieces;
 pub mod pipeline;
 pub mod segment;
 pub mod snapshot;

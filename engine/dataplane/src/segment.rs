@@ -7,6 +7,7 @@ use crate::drop::DropReason;
 use crate::header::contiguous;
 use crate::offload::write_word;
 use crate::packet::{Checksum, Offload, Packet, Pool, Segmentation, SegmentationKind};
+use crate::pieces;
 use crate::wire::checksum::{Sum, nonzero, sum_of_pieces};
 use crate::wire::ethernet::{self, ethertype};
 use crate::wire::{ipv4, ipv6, protocol, tcp, udp};
@@ -51,7 +52,7 @@ pub fn finish<K: Pool>(
 }
 
 /// Completes a partial checksum in place.
-fn complete(packet: &mut impl Packet, start: usize, offset: usize) -> Result<(), DropReason> {
+pub(crate) fn complete(packet: &mut impl Packet, start: usize, offset: usize) -> Result<(), DropReason> {
     contiguous(packet, start + offset + 2).map_err(|_| DropReason::OffloadInvalid)?;
     let sum = sum_of_pieces(packet.segments(), start);
     // The field is part of the sum: it brings the pseudo-header in. UDP must not have zero, and to the others both
@@ -92,8 +93,7 @@ fn cut<K: Pool>(
     let headers = read(&mut packet, segmentation.kind)?;
     let size = usize::from(segmentation.size.max(1));
     let total = packet.len() - headers.length;
-    let mut payload = Pieces { segments: packet.segments(), rest: &[] };
-    payload.skip(headers.length);
+    let mut payload = pieces::behind(&packet, headers.length);
     let frames = total.div_ceil(size).max(1);
     for index in 0..frames {
         let length = size.min(total - index * size);
@@ -224,45 +224,4 @@ fn set_word(bytes: &mut [u8], place: usize, word: u16) -> Result<(), DropReason>
     let field = bytes.get_mut(place..).and_then(|bytes| bytes.first_chunk_mut::<2>());
     *field.ok_or(DropReason::SegmentsUnsupported)? = word.to_be_bytes();
     Ok(())
-}
-
-/// The bytes of a packet, taken from the front.
-struct Pieces<'a, I> {
-    segments: I,
-    rest: &'a [u8],
-}
-
-impl<'a, I: Iterator<Item = &'a [u8]>> Pieces<'a, I> {
-    /// At most `length` bytes that lie together; none at the end.
-    fn take(&mut self, length: usize) -> &'a [u8] {
-        while self.rest.is_empty() {
-            let Some(segment) = self.segments.next() else { return &[] };
-            self.rest = segment;
-        }
-        let (taken, rest) = self.rest.split_at_checked(length).unwrap_or((self.rest, &[]));
-        self.rest = rest;
-        taken
-    }
-
-    fn skip(&mut self, mut length: usize) {
-        while length > 0 {
-            let taken = self.take(length).len();
-            if taken == 0 {
-                return;
-            }
-            length -= taken;
-        }
-    }
-
-    fn copy_to(&mut self, frame: &mut impl Packet, mut length: usize) -> Result<(), DropReason> {
-        while length > 0 {
-            let taken = self.take(length);
-            if taken.is_empty() {
-                return Err(DropReason::FrameTruncated);
-            }
-            frame.append(taken).map_err(|_| DropReason::SegmentsUnsupported)?;
-            length -= taken.len();
-        }
-        Ok(())
-    }
 }
