@@ -14,6 +14,7 @@ use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::buffer::{HeapOptions, HeapPacket, HeapPool};
 use overlane_dataplane::counters::PerWorker;
 use overlane_dataplane::id::{PortId, Slot, VnetId};
+use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::packet::Packet;
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
@@ -82,6 +83,8 @@ impl Outbox<HeapPacket> for Sent {
     fn punt(&mut self, _: PortId, packet: HeapPacket) {
         drop(packet);
     }
+
+    fn path_mtu(&mut self, _: HostPrefix, _: u16) {}
 }
 
 /// A host with one node, and a vnet of `mappings` nodes elsewhere.
@@ -117,6 +120,7 @@ impl Bed {
             addresses: vec![ADDRESS],
             mtu: 1480,
             traffic: Arc::new(PerWorker::new(1)),
+            icmp_limit: IcmpLimit::default().buckets(1),
         });
         let way = Arc::new(Uplink {
             name: "uplink".to_owned(),
@@ -127,6 +131,7 @@ impl Bed {
             next_hop: Some(ROUTER),
             link_up: true,
             traffic: Arc::new(PerWorker::new(1)),
+            icmp_limit: IcmpLimit::default().buckets(1),
         });
         let mut snapshot = HostSnapshot::empty(LAYOUT);
         snapshot.prefix = Some(HostPrefix::parse(LAYOUT, "fd00:0:0:a::/64")?);

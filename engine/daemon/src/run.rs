@@ -17,6 +17,7 @@ use overlane_api::config::FileError;
 use overlane_api::tls::{Credentials, TlsFiles};
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::id::Slot;
+use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::table::mapping::MappingWriter;
 use sd_notify::NotifyState;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -165,6 +166,7 @@ impl Start {
             host: config.host.clone(),
             uplink: config.uplink.clone(),
             workers: runtime.cores().workers.len(),
+            icmp: IcmpLimit::default(),
             stale_max: directory.is_some().then_some(config.stale_max),
             directory,
             stored,

@@ -13,6 +13,7 @@ use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::counters::PerWorker;
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::id::{PortId, Slot, VnetId};
+use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
 use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter};
@@ -150,6 +151,7 @@ impl World {
             addresses: vec![address],
             mtu: opened.mtu,
             traffic: opened.traffic,
+            icmp_limit: IcmpLimit::default().buckets(2),
         }));
         self.publish();
         let locator = Locator::new(Layout::Slot64, self.prefix, slot, self.vnet.id).unwrap();
@@ -325,6 +327,7 @@ fn punt(world: &mut World) {
         next_hop: None,
         link_up: true,
         traffic: Arc::clone(&opened.traffic),
+        icmp_limit: IcmpLimit::default().buckets(2),
     }));
     world.publish();
     let runtime = Arc::clone(&world.runtime);

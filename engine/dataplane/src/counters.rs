@@ -63,6 +63,10 @@ pub struct Traffic {
     pub tx_packets: Counter,
     /// Bytes handed to the port, from the Ethernet header on.
     pub tx_bytes: Counter,
+    /// ICMP errors that the engine made or translated for packets of this port, and sent.
+    pub icmp_errors_sent: Counter,
+    /// ICMP errors that were not, beyond the limit of [`crate::limit`].
+    pub icmp_errors_limited: Counter,
     /// Frames received on this port and dropped, or dropped on the way out of it.
     pub drops: Drops,
 }
@@ -75,11 +79,17 @@ impl<T: Default> PerWorker<T> {
     /// Blocks for `workers` workers, all zero.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| T::default()).collect())
+        Self::from_fn(workers, T::default)
     }
 }
 
 impl<T> PerWorker<T> {
+    /// Blocks for `workers` workers, each made by `make`.
+    #[must_use]
+    pub fn from_fn(workers: usize, make: impl Fn() -> T) -> Self {
+        Self((0..workers).map(|_| make()).collect())
+    }
+
     /// The block of worker `index`, or `None` when there are fewer workers.
     #[inline]
     #[must_use]

@@ -1,5 +1,6 @@
 //! The pipeline of one worker: bursts in, packets out.
 
+use crate::address::HostPrefix;
 use crate::counters::{Drops, Traffic};
 use crate::drop::DropReason;
 use crate::id::PortId;
@@ -28,6 +29,11 @@ pub trait Outbox<P> {
     /// The packet, received on the uplink `port`, is for the engine itself (neighbour discovery, ICMPv6, anything to
     /// the engine's own addresses).
     fn punt(&mut self, port: PortId, packet: P);
+
+    /// The substrate says that IPv6 packets to `host` must not be larger than `mtu` bytes, and what it quotes was
+    /// sent from here. What becomes of it is the control thread's; it may be lost, since the next packet that is too
+    /// large brings it again.
+    fn path_mtu(&mut self, host: HostPrefix, mtu: u16);
 }
 
 /// The stages of one worker, and what they keep between bursts.

@@ -6,7 +6,10 @@
 use crate::address::{HostPrefix, Layout};
 use crate::counters::{Drops, PerWorker, Traffic};
 use crate::id::{PortId, Slot, VnetId};
+use crate::limit::TokenBucket;
 use crate::mac::MacAddr;
+use crate::path_mtu::PathMtus;
+use crate::translate;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv4Net;
 use std::sync::Arc;
@@ -27,6 +30,10 @@ pub struct HostSnapshot {
     pub vnets: Vec<Arc<Vnet>>,
     /// The uplinks, best first; traffic leaves by the first that is [`Uplink::is_usable`].
     pub uplinks: Vec<Arc<Uplink>>,
+    /// How translation decides where the standards leave a choice.
+    pub translate: translate::Settings,
+    /// What is known of paths through the substrate.
+    pub path_mtus: Arc<PathMtus>,
 }
 
 /// What a port is for.
@@ -60,6 +67,8 @@ pub struct Interface {
     pub mtu: u16,
     /// Traffic and drops on its port.
     pub traffic: Arc<PerWorker<Traffic>>,
+    /// How many ICMP errors are still sent for packets of its node.
+    pub icmp_limit: Arc<PerWorker<TokenBucket>>,
 }
 
 /// A virtual network with interfaces on this host.
@@ -101,6 +110,8 @@ pub struct Uplink {
     pub link_up: bool,
     /// Traffic on it, and drops of packets whose vnet is not known.
     pub traffic: Arc<PerWorker<Traffic>>,
+    /// How many ICMP errors are still sent for packets from it, or taken from substrate routers.
+    pub icmp_limit: Arc<PerWorker<TokenBucket>>,
 }
 
 impl HostSnapshot {
@@ -114,6 +125,8 @@ impl HostSnapshot {
             slots: vec![None; Slot::COUNT],
             vnets: Vec::new(),
             uplinks: Vec::new(),
+            translate: translate::Settings::default(),
+            path_mtus: Arc::default(),
         }
     }
 

@@ -16,13 +16,25 @@ pub struct Totals {
     pub tx_packets: u64,
     /// Bytes handed to the port.
     pub tx_bytes: u64,
+    /// ICMP errors sent.
+    pub icmp_errors_sent: u64,
+    /// ICMP errors not sent, beyond their limit.
+    pub icmp_errors_limited: u64,
     /// Drops, by [`DropReason::index`].
     pub drops: [u64; DropReason::COUNT],
 }
 
 impl Default for Totals {
     fn default() -> Self {
-        Self { rx_packets: 0, rx_bytes: 0, tx_packets: 0, tx_bytes: 0, drops: [0; DropReason::COUNT] }
+        Self {
+            rx_packets: 0,
+            rx_bytes: 0,
+            tx_packets: 0,
+            tx_bytes: 0,
+            icmp_errors_sent: 0,
+            icmp_errors_limited: 0,
+            drops: [0; DropReason::COUNT],
+        }
     }
 }
 
@@ -38,6 +50,8 @@ impl Totals {
         self.rx_bytes += traffic.rx_bytes.get();
         self.tx_packets += traffic.tx_packets.get();
         self.tx_bytes += traffic.tx_bytes.get();
+        self.icmp_errors_sent += traffic.icmp_errors_sent.get();
+        self.icmp_errors_limited += traffic.icmp_errors_limited.get();
         for (sum, reason) in self.drops.iter_mut().zip(DropReason::ALL) {
             *sum += traffic.drops.get(*reason);
         }

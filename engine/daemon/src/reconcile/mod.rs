@@ -30,6 +30,7 @@ use core::time::Duration;
 use hashbrown::HashSet;
 use links::Links;
 use overlane_dataplane::id::PortId;
+use overlane_dataplane::limit::IcmpLimit;
 use persist::Persist;
 use snapshot::{Builder, Local};
 use status::Status;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub uplink: UplinkConfig,
     /// How many workers count.
     pub workers: usize,
+    /// How many ICMP errors an interface, and an uplink, is worth to each worker.
+    pub icmp: IcmpLimit,
     /// How long entries serve without contact to the service; `None` when a file is the source.
     pub stale_max: Option<Duration>,
     /// Where the state is kept; `None` when a file is the source.
@@ -154,8 +157,8 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             state: DesiredState::default(),
             links: Links::default(),
             attachments: Attachments::default(),
-            uplink: UplinkDriver::new(settings.uplink),
-            builder: Builder::new(settings.workers),
+            uplink: UplinkDriver::new(settings.uplink, settings.icmp.buckets(settings.workers)),
+            builder: Builder::new(settings.workers, settings.icmp),
             local: Local::new(),
             work: None,
             backlog: VecDeque::new(),

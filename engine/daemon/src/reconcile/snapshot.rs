@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use overlane_dataplane::address::{Layout, Locator};
 use overlane_dataplane::counters::{Drops, PerWorker};
 use overlane_dataplane::id::{PortId, VnetId};
+use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Uplink, Vnet};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Builder {
     workers: usize,
+    icmp: IcmpLimit,
     vnets: HashMap<VnetId, Arc<Vnet>>,
     interfaces: HashMap<Arc<str>, Arc<Interface>>,
 }
@@ -22,8 +24,8 @@ pub(super) struct Builder {
 pub(super) type Local = HashMap<Target, (Locator, PortId)>;
 
 impl Builder {
-    pub(super) fn new(workers: usize) -> Self {
-        Self { workers, vnets: HashMap::new(), interfaces: HashMap::new() }
+    pub(super) fn new(workers: usize, icmp: IcmpLimit) -> Self {
+        Self { workers, icmp, vnets: HashMap::new(), interfaces: HashMap::new() }
     }
 
     /// The snapshot of now.
@@ -62,8 +64,9 @@ impl Builder {
                     && old.addresses == wanted.addresses
                     && old.mtu == ready.mtu
             };
-            let interface = match self.interfaces.get(&wanted.id).filter(same) {
-                Some(old) => old.clone(),
+            let old = self.interfaces.get(&wanted.id);
+            let interface = match old.filter(same) {
+                Some(same) => same.clone(),
                 None => Arc::new(Interface {
                     name: wanted.id.to_string(),
                     port: ready.port.id,
@@ -73,6 +76,8 @@ impl Builder {
                     addresses: wanted.addresses.clone(),
                     mtu: ready.mtu,
                     traffic: ready.port.traffic.clone(),
+                    icmp_limit: old
+                        .map_or_else(|| self.icmp.buckets(self.workers), |old| old.icmp_limit.clone()),
                 }),
             };
             if snapshot.layout.has_slots()

@@ -11,6 +11,7 @@ use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::id::{Slot, VnetId};
+use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::{HostSnapshot, PortRole, Subnet};
 use parking_lot::Mutex;
@@ -150,6 +151,7 @@ fn settings() -> Settings {
             },
         },
         workers: 1,
+        icmp: IcmpLimit::default(),
         stale_max: Some(Duration::from_secs(3600)),
         directory: None,
         stored: None,

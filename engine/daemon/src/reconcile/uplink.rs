@@ -9,7 +9,9 @@ use crate::uplink::{Addressing, Change, Config, Neighbour, Output};
 use core::net::Ipv6Addr;
 use core::time::Duration;
 use overlane_dataplane::address::HostPrefix;
+use overlane_dataplane::counters::PerWorker;
 use overlane_dataplane::id::PortId;
+use overlane_dataplane::limit::TokenBucket;
 use overlane_dataplane::snapshot::Uplink;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -27,6 +29,7 @@ pub(super) struct UplinkDriver {
     /// Why there is no uplink; empty while there is one.
     error: String,
     retired: Arc<Totals>,
+    icmp_limit: Arc<PerWorker<TokenBucket>>,
 }
 
 #[derive(Debug)]
@@ -66,12 +69,20 @@ pub(super) struct Step {
 }
 
 impl UplinkDriver {
-    pub(super) fn new(config: UplinkConfig) -> Self {
+    pub(super) fn new(config: UplinkConfig, icmp_limit: Arc<PerWorker<TokenBucket>>) -> Self {
         let error = match &config.device {
             UplinkDevice::Packet(device) => format!("waiting for device {device}"),
             UplinkDevice::Devargs(_) => "not open yet".to_owned(),
         };
-        Self { config, stage: Stage::Waiting, retry_at: None, next_token: 0, error, retired: Arc::default() }
+        Self {
+            config,
+            stage: Stage::Waiting,
+            retry_at: None,
+            next_token: 0,
+            error,
+            retired: Arc::default(),
+            icmp_limit,
+        }
     }
 
     /// Compares the device with the port: a port to close, a port to open, frames to send.
@@ -267,7 +278,7 @@ impl UplinkDriver {
 
     /// The uplink as the data plane is to see it. Without a next hop until the kernel keeps off the prefix.
     pub(super) fn object(&mut self, prefix: Option<HostPrefix>) -> Option<Arc<Uplink>> {
-        let name = self.config.name.clone();
+        let (name, icmp_limit) = (self.config.name.clone(), self.icmp_limit.clone());
         let open = self.open_mut()?;
         let apart = open.ifindex.is_none()
             || open
@@ -294,6 +305,7 @@ impl UplinkDriver {
             next_hop,
             link_up: open.link_up,
             traffic: open.port.traffic.clone(),
+            icmp_limit,
         });
         open.object = Some(object.clone());
         Some(object)

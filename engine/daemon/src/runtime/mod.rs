@@ -3,7 +3,7 @@
 //! ```text
 //!  control thread ──publish(snapshot), MappingWriter──►  shared tables  ◄──read── workers, one to a core
 //!        │ ▲                                                                        ▲    │
-//!        │ └─────── punts, events ──────────────────────────────────────────────────│────┘
+//!        │ └─────── punts, hints, events ───────────────────────────────────────────│────┘
 //!        └── open_port, close_port ──► port thread ── queues, one owner each ───────┘
 //! ```
 //! A worker polls the receive queues that it owns, carries each burst through the pipeline, and sends at the end of a
@@ -11,6 +11,7 @@
 //! packets over. Everything between threads is bounded, and what does not fit is dropped under a name.
 
 mod cores;
+mod hints;
 mod idle;
 mod mailbox;
 mod outbox;
@@ -20,12 +21,14 @@ mod stats;
 mod worker;
 
 pub use cores::Cores;
+pub use hints::PathMtuHints;
 pub use overlane_dpdk::PortStats;
 pub use stats::WorkerStats;
 
 use crate::config::{Hugepages, WorkersConfig};
 use crate::kernel::{Kernel, KernelError, TenantIsolation};
 use anyhow::Context;
+use hints::Hints;
 use mailbox::Mailbox;
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::counters::{PerWorker, Traffic};
@@ -238,6 +241,7 @@ pub struct Runtime {
     mailboxes: Arc<[Arc<Mailbox>]>,
     punts: Arc<SlotRing>,
     punted: Arc<Notify>,
+    hints: Arc<Hints>,
     events: Mutex<Option<mpsc::Receiver<PortEvent>>>,
     work: Arc<PerWorker<stats::Work>>,
     unplaced: Vec<Arc<Traffic>>,
@@ -280,6 +284,7 @@ impl Runtime {
             mailboxes: Arc::clone(&mailboxes),
             punts: Arc::new(SlotRing::new(PUNTS)),
             punted: Arc::default(),
+            hints: Arc::default(),
             events: event_sender.clone(),
             work: Arc::new(PerWorker::new(workers)),
             idle: config.workers.idle,
@@ -308,6 +313,7 @@ impl Runtime {
             mailboxes,
             punts: Arc::clone(&shared.punts),
             punted: Arc::clone(&shared.punted),
+            hints: Arc::clone(&shared.hints),
             events: Mutex::new(Some(events)),
             work: Arc::clone(&shared.work),
             unplaced: Vec::new(),
@@ -426,6 +432,12 @@ impl Runtime {
     #[must_use]
     pub fn punts(&self) -> Punts {
         Punts { ring: Arc::clone(&self.punts), punted: Arc::clone(&self.punted) }
+    }
+
+    /// The stream of path MTUs that the substrate tells. Meant for one reader.
+    #[must_use]
+    pub fn path_mtu_hints(&self) -> PathMtuHints {
+        PathMtuHints(Arc::clone(&self.hints))
     }
 
     /// The stream of port events; `None` when it was taken before.

@@ -1,8 +1,10 @@
 //! The way out of a worker: packets gathered by port during a turn, and sent at its end.
 
+use super::hints::Hints;
 use super::mailbox::{Mailbox, Way};
 use super::slots::{Refused, SlotRing};
 use arrayvec::ArrayVec;
+use overlane_dataplane::address::HostPrefix;
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::id::PortId;
@@ -24,6 +26,8 @@ pub(super) struct Out {
     handed: Vec<bool>,
     punts: Arc<SlotRing>,
     punted: bool,
+    hints: Arc<Hints>,
+    hinted: bool,
     /// Drops for ports that are not here, which have no counters of their own.
     unplaced: Arc<Traffic>,
 }
@@ -45,6 +49,7 @@ impl Out {
         pool: Mempool,
         peers: Arc<[Arc<Mailbox>]>,
         punts: Arc<SlotRing>,
+        hints: Arc<Hints>,
         unplaced: Arc<Traffic>,
     ) -> Self {
         let handed = vec![false; peers.len()];
@@ -57,6 +62,8 @@ impl Out {
             handed,
             punts,
             punted: false,
+            hints,
+            hinted: false,
             unplaced,
         }
     }
@@ -108,6 +115,9 @@ impl Out {
                 peer.wake();
             }
         }
+        if std::mem::take(&mut self.hinted) {
+            self.hints.tell();
+        }
         std::mem::take(&mut self.punted)
     }
 }
@@ -151,6 +161,10 @@ impl Outbox<Mbuf> for Out {
             Err(Refused::Full) => self.count(port, DropReason::PuntQueueFull),
             Err(Refused::TooLong) => self.count(port, DropReason::PacketTooBig),
         }
+    }
+
+    fn path_mtu(&mut self, host: HostPrefix, mtu: u16) {
+        self.hinted |= self.hints.put(host, mtu);
     }
 }
 

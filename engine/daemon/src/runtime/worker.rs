@@ -1,6 +1,7 @@
 //! A worker: one thread on one core that carries packets to the end, turn by turn.
 
 use super::PortEvent;
+use super::hints::Hints;
 use super::idle::{SPIN_TURNS, Sleeper};
 use super::mailbox::{AddPort, Command, Mailbox, Returned};
 use super::outbox::Out;
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) mailboxes: Arc<[Arc<Mailbox>]>,
     pub(super) punts: Arc<SlotRing>,
     pub(super) punted: Arc<Notify>,
+    pub(super) hints: Arc<Hints>,
     pub(super) events: mpsc::Sender<PortEvent>,
     pub(super) work: Arc<PerWorker<Work>>,
     pub(super) idle: Idle,
@@ -94,7 +96,8 @@ impl Worker {
         let reader = shared.domain.register(&format!("worker {index}"))?;
         let pipeline = Pipeline::new(index, shared.table.clone(), shared.pool.clone());
         let (peers, punts) = (Arc::clone(&shared.mailboxes), Arc::clone(&shared.punts));
-        let out = Out::new(index, shared.pool.clone(), peers, punts, Arc::clone(pipeline.unplaced()));
+        let (hints, unplaced) = (Arc::clone(&shared.hints), Arc::clone(pipeline.unplaced()));
+        let out = Out::new(index, shared.pool.clone(), peers, punts, hints, unplaced);
         let sleeper = Sleeper::new(&mailbox)?;
         Ok(Self {
             shared,

@@ -135,6 +135,20 @@ impl Moment {
             "tx_bytes",
             "Bytes handed to the port, from the Ethernet header on",
             each(|totals| totals.tx_bytes),
+        )?;
+        let errors = traffic.iter().flat_map(|(port, vnet, totals)| {
+            let results = [("sent", totals.icmp_errors_sent), ("limited", totals.icmp_errors_limited)];
+            results.map(|(result, count)| {
+                let labels =
+                    vec![("result", result.to_owned()), ("port", port.clone()), ("vnet", vnet.clone())];
+                (labels, count)
+            })
+        });
+        counters(
+            encoder,
+            "icmp_errors",
+            "ICMP errors for packets of a port, sent, or not sent beyond their limit",
+            errors,
         )
     }
 

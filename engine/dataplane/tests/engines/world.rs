@@ -8,6 +8,7 @@ use overlane_dataplane::buffer::{HeapOptions, HeapPacket, HeapPool};
 use overlane_dataplane::counters::{Drops, PerWorker};
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::id::{PortId, Slot, VnetId};
+use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::packet::{Offload, Packet};
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
@@ -114,6 +115,8 @@ pub(crate) struct Sent {
 pub(crate) struct Outcome {
     pub(crate) sent: Vec<Sent>,
     pub(crate) punted: Vec<Vec<u8>>,
+    /// Path MTUs that the control thread is told.
+    pub(crate) path_mtus: Vec<(HostPrefix, u16)>,
     /// Every counter that changed, and by how much.
     pub(crate) counted: BTreeMap<String, u64>,
 }
@@ -143,6 +146,7 @@ pub(crate) struct Finished {
 struct Collected {
     sent: Vec<(PortId, HeapPacket)>,
     punted: Vec<(PortId, HeapPacket)>,
+    path_mtus: Vec<(HostPrefix, u16)>,
 }
 
 impl Outbox<HeapPacket> for Collected {
@@ -152,6 +156,10 @@ impl Outbox<HeapPacket> for Collected {
 
     fn punt(&mut self, port: PortId, packet: HeapPacket) {
         self.punted.push((port, packet));
+    }
+
+    fn path_mtu(&mut self, host: HostPrefix, mtu: u16) {
+        self.path_mtus.push((host, mtu));
     }
 }
 
@@ -223,6 +231,7 @@ impl Engine {
             next_hop: Some(ROUTER),
             link_up: true,
             traffic: Arc::new(PerWorker::new(2)),
+            icmp_limit: IcmpLimit::default().buckets(2),
         });
         let mut snapshot = HostSnapshot::empty(layout);
         snapshot.prefix = Some(prefix(layout, host));
@@ -239,6 +248,7 @@ impl Engine {
                 addresses: vec![node.ipv4],
                 mtu: NODE_MTU,
                 traffic: Arc::new(PerWorker::new(2)),
+                icmp_limit: IcmpLimit::default().buckets(2),
             });
             snapshot.ports[usize::from(node.port)] = PortRole::Node(Arc::clone(&interface));
             snapshot.slots[usize::from(node.slot)] = Some(interface);
@@ -277,6 +287,7 @@ impl Engine {
             name: uplink.name.clone(),
             addresses: uplink.addresses.clone(),
             traffic: Arc::clone(&uplink.traffic),
+            icmp_limit: Arc::clone(&uplink.icmp_limit),
             ..**uplink
         };
         change(&mut changed);
@@ -306,7 +317,7 @@ impl Engine {
         self.reader.quiesce();
         assert!(burst.is_empty());
 
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { path_mtus: out.path_mtus, ..Outcome::default() };
         for (port, packet) in out.sent {
             let offload = packet.offload();
             outcome.sent.push(Sent { port: port.index() as u16, bytes: bytes(&packet), offload });
@@ -358,6 +369,8 @@ impl Engine {
             all.insert(format!("{name} rx_bytes"), traffic.rx_bytes.get());
             all.insert(format!("{name} tx_packets"), traffic.tx_packets.get());
             all.insert(format!("{name} tx_bytes"), traffic.tx_bytes.get());
+            all.insert(format!("{name} icmp_errors_sent"), traffic.icmp_errors_sent.get());
+            all.insert(format!("{name} icmp_errors_limited"), traffic.icmp_errors_limited.get());
         }
         all
     }
