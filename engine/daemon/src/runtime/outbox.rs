@@ -19,7 +19,7 @@ pub(super) struct Out {
     worker: usize,
     pool: Mempool,
     ports: Vec<Option<TxPort>>,
-    /// Ports with packets gathered.
+    /// Ports that packets were gathered for in this turn, each once: it has room for all, and so never grows.
     pending: Vec<PortId>,
     peers: Arc<[Arc<Mailbox>]>,
     /// Peers that were handed something in this turn.
@@ -35,6 +35,8 @@ pub(super) struct Out {
 struct TxPort {
     port: PortId,
     exit: Exit,
+    /// It is among the pending ones.
+    pending: bool,
     traffic: Arc<PerWorker<Traffic>>,
 }
 
@@ -78,7 +80,7 @@ impl Out {
         }
         self.pending.reserve(self.ports.len());
         if let Some(place) = self.ports.get_mut(port.index()) {
-            *place = Some(TxPort { port, exit, traffic });
+            *place = Some(TxPort { port, exit, pending: false, traffic });
         }
     }
 
@@ -106,6 +108,7 @@ impl Out {
     pub(super) fn flush(&mut self) -> bool {
         for port in self.pending.drain(..) {
             if let Some(port) = self.ports.get_mut(port.index()).and_then(Option::as_mut) {
+                port.pending = false;
                 port.flush(self.worker);
                 port.abandon(self.worker);
             }
@@ -128,11 +131,12 @@ impl Outbox<Mbuf> for Out {
             self.count(port, DropReason::PortGone);
             return;
         };
-        if place.is_idle() {
-            self.pending.push(port);
-        }
         match &place.exit {
             Exit::Queue { capabilities, .. } => {
+                // Not by whether something is gathered: nothing may come of this packet, nor of the next.
+                if !std::mem::replace(&mut place.pending, true) {
+                    self.pending.push(port);
+                }
                 let capabilities = *capabilities;
                 let done = segment::finish(&self.pool, capabilities, packet, |packet| {
                     place.gather(packet, self.worker);
@@ -169,11 +173,6 @@ impl Outbox<Mbuf> for Out {
 }
 
 impl TxPort {
-    /// Whether it has a queue here, and nothing gathered for it.
-    fn is_idle(&self) -> bool {
-        matches!(&self.exit, Exit::Queue { packets, .. } if packets.is_empty())
-    }
-
     fn gather(&mut self, packet: Mbuf, worker: usize) {
         if matches!(&self.exit, Exit::Queue { packets, .. } if packets.is_full()) {
             self.flush(worker);
@@ -226,4 +225,51 @@ impl TxPort {
 
 fn bytes(packets: &[Mbuf]) -> u64 {
     packets.iter().map(|packet| packet.len() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use overlane_dataplane::packet::{Checksum, Offload};
+    use overlane_dpdk::{Devargs, Eal, EalOptions, Hugepages, MempoolOptions, Port, PortOptions};
+
+    #[test]
+    fn port_is_pending_once_in_a_turn_whatever_becomes_of_its_packets() {
+        let options = EalOptions { memory_mib: 64, hugepages: Hugepages::Never, ..EalOptions::default() };
+        let eal = Eal::init(options).unwrap();
+        let pool = Mempool::new(&eal, "outbox", &MempoolOptions { size: 1_023, ..MempoolOptions::default() });
+        let pool = pool.unwrap();
+        let devargs: Devargs = "net_null0".parse().unwrap();
+        let (device, rx, mut tx) = Port::attach(&eal, &devargs, &pool, &PortOptions::default()).unwrap();
+        let rest = pool.in_use();
+
+        let unplaced = Arc::new(Traffic::default());
+        let punts = Arc::new(SlotRing::new(4));
+        let mut out = Out::new(0, pool.clone(), Arc::new([]), punts, unplaced);
+        let (port, traffic) = (PortId::new(3).unwrap(), Arc::new(PerWorker::<Traffic>::new(1)));
+        let queue = tx.pop().unwrap();
+        // It does nothing by itself: checksums are completed before it.
+        out.add(port, Way::Queue(queue, Capabilities::default()), Arc::clone(&traffic));
+        let room = out.pending.capacity();
+        let packet = |checksum| {
+            let mut packet = pool.packet(&[0; 60]).unwrap();
+            packet.set_offload(Offload { checksum, segmentation: None });
+            packet
+        };
+        for turn in 1..=2 {
+            for _ in 0..100 {
+                // Its checksum's place lies behind its end.
+                out.transmit(port, packet(Checksum::Partial { start: 60, offset: 16 }));
+                assert_eq!((&out.pending[..], out.pending.capacity()), (&[port][..], room));
+            }
+            out.transmit(port, packet(Checksum::Complete));
+            out.flush();
+            assert!(out.pending.is_empty());
+            assert_eq!(traffic.total(DropReason::OffloadInvalid), turn * 100);
+            assert_eq!(traffic.get(0).unwrap().tx_packets.get(), turn);
+        }
+        assert_eq!(pool.in_use(), rest);
+        device.close(rx, out.remove(port).into_iter().collect()).unwrap();
+        assert_eq!(pool.in_use(), 0);
+    }
 }
