@@ -77,6 +77,16 @@ impl Pool for HeapPool {
         self.packet_of([])
     }
 
+    fn append(&self, packet: &mut HeapPacket, bytes: &[u8]) -> Result<(), NoRoom> {
+        let inner = &mut *packet.0;
+        let last = inner.rest.last_mut().unwrap_or(&mut inner.first);
+        let (here, rest) = bytes.split_at_checked(last.tailroom()).unwrap_or((bytes, &[]));
+        last.append(here)?;
+        let room = self.options.room.max(1);
+        inner.rest.extend(rest.chunks(room).map(|part| Segment::new(0, room, part)));
+        Ok(())
+    }
+
     fn duplicate(&self, packet: &HeapPacket) -> Option<HeapPacket> {
         let mut copy = self.packet_of(packet.segments())?;
         copy.0.offload = packet.0.offload;
@@ -124,6 +134,10 @@ impl Segment {
 
     const fn len(&self) -> usize {
         self.end - self.start
+    }
+
+    const fn tailroom(&self) -> usize {
+        self.memory.len() - self.end
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), NoRoom> {
@@ -266,5 +280,21 @@ mod tests {
         assert_eq!(packet.append(b"xyzw"), Ok(()));
         assert_eq!(packet.append(b"!"), Err(NoRoom));
         assert_eq!(bytes(&packet), b"abcdxyzw");
+    }
+
+    #[test]
+    fn pool_appends_what_the_last_segment_has_no_room_for_in_further_ones() {
+        let pool = pool();
+        let mut packet = pool.packet(b"abcd").unwrap();
+        assert_eq!(pool.append(&mut packet, b"ef"), Ok(()));
+        assert_eq!(packet.segments().count(), 1);
+        assert_eq!(pool.append(&mut packet, b"ghijklmnopqrs"), Ok(()));
+        let lengths: Vec<usize> = packet.segments().map(<[u8]>::len).collect();
+        assert_eq!(lengths, [8, 8, 3]);
+        assert_eq!(pool.append(&mut packet, b"t"), Ok(()));
+        assert_eq!(
+            (packet.segments().count(), bytes(&packet).as_slice()),
+            (3, b"abcdefghijklmnopqrst".as_slice())
+        );
     }
 }

@@ -119,6 +119,12 @@ pub trait Pool {
     /// An empty packet with headroom, or `None` when the pool is exhausted.
     fn allocate(&self) -> Option<Self::Packet>;
 
+    /// Appends `bytes` to `packet`: to its last segment's tailroom, and what finds no room there in further segments.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if the pool is exhausted, or the packet would have more segments than one may; it is unchanged.
+    fn append(&self, packet: &mut Self::Packet, bytes: &[u8]) -> Result<(), NoRoom>;
+
     /// A deep copy, or `None` when the pool is exhausted.
     fn duplicate(&self, packet: &Self::Packet) -> Option<Self::Packet>;
 }

@@ -1,7 +1,7 @@
 //! The bytes of a packet as they lie: over segments of any length, copied out in runs of another.
 
 use crate::drop::DropReason;
-use crate::packet::Packet;
+use crate::packet::{Packet, Pool};
 
 /// The bytes of a packet, taken from the front.
 pub(crate) struct Pieces<'a, I> {
@@ -38,17 +38,22 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Pieces<'a, I> {
         }
     }
 
-    /// Appends the next `length` bytes to `frame`.
+    /// Appends the next `length` bytes to `frame`, in as many segments of `pool` as they need.
     ///
     /// # Errors
-    /// [`DropReason::FrameTruncated`] if there are fewer, [`DropReason::SegmentsUnsupported`] if the frame has no room.
-    pub(crate) fn copy_to(&mut self, frame: &mut impl Packet, mut length: usize) -> Result<(), DropReason> {
+    /// [`DropReason::FrameTruncated`] if there are fewer, [`DropReason::NoBuffer`] if there are too few segments.
+    pub(crate) fn copy_to<K: Pool>(
+        &mut self,
+        pool: &K,
+        frame: &mut K::Packet,
+        mut length: usize,
+    ) -> Result<(), DropReason> {
         while length > 0 {
             let taken = self.take(length);
             if taken.is_empty() {
                 return Err(DropReason::FrameTruncated);
             }
-            frame.append(taken).map_err(|_| DropReason::SegmentsUnsupported)?;
+            pool.append(frame, taken).map_err(|_| DropReason::NoBuffer)?;
             length -= taken.len();
         }
         Ok(())

@@ -100,7 +100,7 @@ fn cut<K: Pool>(
         let mut frame = pool.allocate().ok_or(DropReason::NoBuffer)?;
         let bytes = headers.bytes.get(..headers.length).unwrap_or(&[]);
         frame.append(bytes).map_err(|_| DropReason::SegmentsUnsupported)?;
-        payload.copy_to(&mut frame, length)?;
+        payload.copy_to(pool, &mut frame, length)?;
         let place = Place { index, first: index == 0, last: index + 1 == frames, size, length };
         adjust(&mut frame, &headers, segmentation.kind, &place)?;
         let offset = match segmentation.kind {

@@ -1,7 +1,7 @@
 //! One packet in DPDK's memory.
 
 use core::fmt;
-use core::mem::{self, MaybeUninit};
+use core::mem::{self, ManuallyDrop, MaybeUninit};
 use core::ptr::{self, NonNull};
 use core::slice;
 
@@ -131,6 +131,20 @@ impl Mbuf {
             segment = next;
         }
         segment
+    }
+
+    /// Puts the segments of `other` behind this packet's; what is known of `other` is forgotten.
+    pub(crate) fn join(&mut self, other: Self) {
+        let last = ptr::from_ref(self.last()).cast_mut();
+        let other = ManuallyDrop::new(other).0;
+        let first = self.0.as_ptr();
+        // SAFETY: all are valid, exclusively ours, and of two packets; the second one's segments belong to the first
+        // from here on. An mbuf that is not a packet's first counts itself alone.
+        unsafe {
+            (*last).next = other.as_ptr();
+            (*first).nb_segs += mem::replace(&mut (*other.as_ptr()).nb_segs, 1);
+            (*first).pkt_len += (*other.as_ptr()).pkt_len;
+        }
     }
 
     /// Moves the first segment's bytes to the beginning of its room, where `bytes` bytes would fit.

@@ -5,7 +5,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use overlane_dataplane::packet::Pool;
+use overlane_dataplane::packet::{NoRoom, Packet, Pool};
 
 use crate::devargs::c_string;
 use crate::{Eal, Mbuf, sys};
@@ -202,6 +202,21 @@ impl Pool for Mempool {
         // SAFETY: the pool lives as long as a handle; what comes back is null or a packet that we own.
         NonNull::new(unsafe { sys::overlane_mbuf_alloc(self.as_ptr()) })
             .map(|raw| unsafe { Mbuf::from_raw(raw) })
+    }
+
+    fn append(&self, packet: &mut Mbuf, bytes: &[u8]) -> Result<(), NoRoom> {
+        if packet.append(bytes).is_ok() {
+            return Ok(());
+        }
+        let (here, rest) = bytes.split_at(packet.tailroom().min(bytes.len()));
+        let mut more = self.chain(rest.len()).ok_or(NoRoom)?;
+        more.write(&[rest]);
+        if packet.segment_count() + more.segment_count() > CHAIN_MAX {
+            return Err(NoRoom);
+        }
+        packet.append(here)?;
+        packet.join(more);
+        Ok(())
     }
 
     fn duplicate(&self, packet: &Mbuf) -> Option<Mbuf> {

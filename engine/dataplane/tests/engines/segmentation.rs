@@ -195,6 +195,28 @@ fn large_tcp_packet_crosses_whole_with_segments_that_fit_and_is_cut_at_the_port(
 }
 
 #[test]
+fn jumbo_frames_are_cut_into_as_many_segments_as_a_buffer_is_too_small_for() {
+    let mut here = Engine::new(LAYOUT, 0);
+    here.change_uplink(|uplink| uplink.mtu = 9000);
+    let mut frame = large_tcp(&ALICE, &BOB, 30_000);
+    let offload = make_partial(&mut frame, Some(Segmentation { kind: TCP, size: 8948 }));
+    let packet = here.packet(&frame, &[2048, 4096, 6000], offload);
+    let sent = here.receive_packets(ALICE.port, [packet]).only();
+    for capabilities in [NONE, CHECKSUM] {
+        let finished = here.finish(capabilities, &sent, &[66, 4000]);
+        assert_eq!((finished.result, finished.frames.len()), (Ok(()), 4));
+        let mut all = Vec::new();
+        for frame in &finished.frames {
+            assert!(frame.bytes.len() <= 14 + 9000);
+            let completed = here.finish(NONE, frame, &[2048, 4096]).frames.remove(0);
+            all.extend(right(&completed.bytes).0);
+        }
+        assert_eq!(finished.frames[0].bytes.len(), 14 + 9000);
+        assert_eq!(all, payload(30_000));
+    }
+}
+
+#[test]
 fn device_that_completes_checksums_gets_frames_with_partial_ones() {
     let mut here = Engine::new(LAYOUT, 0);
     let mut frame = large_tcp(&ALICE, &BOB, 4000);

@@ -12,6 +12,7 @@ pub(crate) const CASES: &[Case] = cases![
     prepending_ends_at_the_headroom,
     trimming_ends_at_the_first_segment,
     appending_ends_at_the_tailroom,
+    a_pool_appends_in_further_segments_and_leaves_a_packet_alone_when_it_cannot,
     truncating_frees_segments_that_become_empty,
     pulling_up_moves_bytes_and_frees_emptied_segments,
     a_chain_is_made_one_segment_if_it_fits,
@@ -84,6 +85,30 @@ fn appending_ends_at_the_tailroom(bench: &Bench) {
     packet.append(&[1; 1_096]).unwrap();
     assert_eq!(packet.len(), 4_096);
     assert_eq!(content(&packet)[3_000..], [1; 1_096]);
+}
+
+fn a_pool_appends_in_further_segments_and_leaves_a_packet_alone_when_it_cannot(bench: &Bench) {
+    let pool = bench.pool(127);
+    let mut packet = pool.packet(&bytes(100)).unwrap();
+    for (length, segments) in [(2_048, 1), (2_049, 2), (9_014, 5), (9_014, 5), (65_550, 33)] {
+        let more = &bytes(length)[packet.len()..];
+        pool.append(&mut packet, more).unwrap();
+        assert_eq!((packet.len(), packet.segment_count()), (length, segments));
+        assert_eq!(content(&packet), bytes(length));
+        assert_eq!(pool.in_use() as usize, segments);
+    }
+    // More than a chain may have, then more than the pool has.
+    let most = pool.packet_max();
+    assert_eq!(pool.append(&mut packet, &vec![0; most - 65_550 + 1]), Err(NoRoom));
+    let _taken = pool.packet(&bytes(60 * 2_048)).unwrap();
+    assert_eq!(pool.append(&mut packet, &vec![0; most - 65_550 - 2_048 * 30]), Ok(()));
+    let _others: Vec<Mbuf> = std::iter::from_fn(|| pool.allocate()).collect();
+    let before = packet.len();
+    let room = packet.tailroom();
+    assert_eq!(pool.append(&mut packet, &vec![0; room + 1]), Err(NoRoom));
+    assert_eq!((packet.len(), &content(&packet)[..65_550]), (before, &bytes(65_550)[..]));
+    packet.truncate(9_014);
+    assert_eq!((packet.segment_count(), content(&packet)), (5, bytes(9_014)));
 }
 
 fn truncating_frees_segments_that_become_empty(bench: &Bench) {
