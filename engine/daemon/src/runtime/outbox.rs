@@ -245,7 +245,7 @@ mod tests {
 
         let unplaced = Arc::new(Traffic::default());
         let punts = Arc::new(SlotRing::new(4));
-        let mut out = Out::new(0, pool.clone(), Arc::new([]), punts, unplaced);
+        let mut out = Out::new(0, pool.clone(), Arc::new([]), punts, Arc::default(), unplaced);
         let (port, traffic) = (PortId::new(3).unwrap(), Arc::new(PerWorker::<Traffic>::new(1)));
         let queue = tx.pop().unwrap();
         // It does nothing by itself: checksums are completed before it.
