@@ -128,6 +128,13 @@ impl Devargs {
         self.text.get(..self.name_length).unwrap_or_default()
     }
 
+    /// The value of the argument `key`, if it is given.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<&str> {
+        let arguments = self.text.get(self.name_length..).unwrap_or_default();
+        arguments.split(',').find_map(|argument| argument.strip_prefix(key)?.strip_prefix('='))
+    }
+
     /// Whether it is a virtual device of `driver`, such as `net_af_xdp`.
     #[must_use]
     pub fn is_of(&self, driver: &str) -> bool {
@@ -272,6 +279,8 @@ mod tests {
         let devargs: Devargs = text.parse().unwrap();
         assert_eq!((devargs.name(), devargs.as_str()), ("net_pcap0", text));
         assert!(devargs.is_of("net_pcap") && !devargs.is_of("net_tap"));
+        assert_eq!(devargs.value("infinite_rx"), Some("1"));
+        assert_eq!((devargs.value("infinite"), devargs.value("tx_pcap")), (None, None));
         assert_eq!("03:00.0".parse::<Devargs>().unwrap().as_str(), "0000:03:00.0");
         for wrong in ["net_pcap0,", "net_pcap0,x", "net_pcap0,a=b=c", ",a=b", "net_pcap0,a=b c=d"] {
             assert!(wrong.parse::<Devargs>().is_err(), "{wrong}");

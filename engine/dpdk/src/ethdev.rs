@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use overlane_dataplane::mac::MacAddr;
 
+use self::frames::Frames;
 use crate::queue::{RxKind, TxKind};
 use crate::{Capabilities, CloseError, Devargs, Eal, Mempool, PortStats, QueueState, RxQueue, TxQueue, sys};
 
 mod configure;
+mod frames;
 mod queue;
 
+use queue::Segments;
 pub(crate) use queue::{EthdevRx, EthdevTx};
 
 /// How to set up a device.
@@ -98,6 +101,9 @@ pub enum PortError {
 pub struct Port {
     device: Arc<Device>,
     mac: MacAddr,
+    /// The MTU that it was given, if its driver was not told all of it.
+    mtu: Option<u16>,
+    mtu_max: u16,
     interface: Option<u32>,
     capabilities: Capabilities,
 }
@@ -110,6 +116,7 @@ struct Device {
     eal: Eal,
     /// Outlives the device, whose receive queues allocate from it.
     pool: Mempool,
+    frames: Frames,
     counters: Counters,
     open: bool,
 }
@@ -136,6 +143,7 @@ impl Port {
         options: &PortOptions,
     ) -> Result<(Self, Vec<RxQueue>, Vec<TxQueue>), PortError> {
         let mut devices = eal.devices();
+        let devargs = &frames::with_slots(devargs);
         let name = devargs.name_to_c_string();
         if devices.contains(&name) {
             return Err(PortError::AlreadyAttached(devargs.name().to_owned()));
@@ -151,15 +159,15 @@ impl Port {
             name,
             eal: eal.clone(),
             pool: pool.clone(),
+            frames: Frames::of(devargs),
             counters: Counters::default(),
             open: true,
         };
         let started = device.start(options);
         drop(devices);
-        let Started { mac, offloads, interface } = started?;
+        let Started { mac, mtu_max, offloads, segments, interface } = started?;
         let capabilities = capabilities(offloads);
         let untold = ["net_af_xdp", "net_af_packet", "net_pcap"].iter().any(|driver| devargs.is_of(driver));
-        let chains = offloads & sys::OVERLANE_TX_OFFLOAD_MULTI_SEGS != 0;
         let device = Arc::new(device);
         let rx = (0..options.rx_queues)
             .map(|queue| RxQueue::new(RxKind::Ethdev(EthdevRx::new(Arc::clone(&device), queue, untold))))
@@ -170,11 +178,12 @@ impl Port {
                     Arc::clone(&device),
                     queue,
                     capabilities,
-                    chains,
+                    segments,
                 ))))
             })
             .collect();
-        Ok((Self { device, mac, interface, capabilities }, rx, tx))
+        let mtu = options.mtu.filter(|_| device.frames.understates());
+        Ok((Self { device, mac, mtu, mtu_max, interface, capabilities }, rx, tx))
     }
 
     /// The device's name within DPDK.
@@ -202,11 +211,28 @@ impl Port {
         self.capabilities
     }
 
-    /// Bytes of an IP packet.
+    /// Bytes of the largest IP packet that passes whole, should the device's or its interface's MTU be raised while it
+    /// is open.
+    #[must_use]
+    pub fn mtu_max(&self) -> u16 {
+        self.mtu_max
+    }
+
+    /// Bytes of data room that buffers for the device must have, 0 for any. `net_af_packet` insists on buffers as
+    /// large as its slots, which are made for its interface's MTU as it is when this, and when the device, is asked.
+    #[must_use]
+    pub fn data_room(devargs: &Devargs) -> u16 {
+        frames::data_room(devargs)
+    }
+
+    /// Bytes of an IP packet, as the driver knows it: not always what the kernel knows of the device's interface.
     ///
     /// # Errors
     /// [`PortError::Device`].
     pub fn mtu(&self) -> Result<u16, PortError> {
+        if let Some(mtu) = self.mtu {
+            return Ok(mtu);
+        }
         let mut mtu = 0;
         // SAFETY: the port is open; the place lives through the call.
         let result = unsafe { sys::rte_eth_dev_get_mtu(self.device.id, &raw mut mtu) };
@@ -333,8 +359,10 @@ fn probe(devargs: &Devargs, name: &CString) -> Result<u16, PortError> {
 /// What is known of a device once it runs.
 struct Started {
     mac: MacAddr,
+    mtu_max: u16,
     /// Transmit offloads in use.
     offloads: u64,
+    segments: Segments,
     interface: Option<u32>,
 }
 

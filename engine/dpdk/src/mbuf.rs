@@ -96,14 +96,14 @@ impl Mbuf {
         tailroom(self.last())
     }
 
-    /// Makes the packet one segment, copying into a buffer of `pool` if need be. `false`: it does not fit one
-    /// segment, or the pool is exhausted; the packet is unchanged then.
+    /// Makes the packet at most `segments` segments, copying into full buffers of `pool` if need be. `false`: they do
+    /// not hold it, or the pool is exhausted; the packet is unchanged then.
     #[must_use]
-    pub fn linearise(&mut self, pool: &crate::Mempool) -> bool {
-        if self.raw().nb_segs == 1 || self.pull_up(self.len()).is_ok() {
+    pub fn gather(&mut self, pool: &crate::Mempool, segments: usize) -> bool {
+        if self.segment_count() <= segments || self.pull_up(self.len()).is_ok() {
             return true;
         }
-        if self.len() > usize::from(pool.data_room()) {
+        if self.len() > usize::from(pool.data_room()).saturating_mul(segments) {
             return false;
         }
         let Some(mut copy) = pool.chain(self.len()) else { return false };
@@ -133,8 +133,14 @@ impl Mbuf {
         segment
     }
 
-    /// Puts the segments of `other` behind this packet's; what is known of `other` is forgotten.
-    pub(crate) fn join(&mut self, other: Self) {
+    /// Puts the segments of `other` behind this packet's; what is known of its offloads is forgotten.
+    ///
+    /// # Errors
+    /// `other`, if together they would be more segments than can be counted (65,535).
+    pub fn append_chain(&mut self, other: Self) -> Result<(), Self> {
+        if self.raw().nb_segs.checked_add(other.raw().nb_segs).is_none() {
+            return Err(other);
+        }
         let last = ptr::from_ref(self.last()).cast_mut();
         let other = ManuallyDrop::new(other).0;
         let first = self.0.as_ptr();
@@ -145,6 +151,7 @@ impl Mbuf {
             (*first).nb_segs += mem::replace(&mut (*other.as_ptr()).nb_segs, 1);
             (*first).pkt_len += (*other.as_ptr()).pkt_len;
         }
+        Ok(())
     }
 
     /// Moves the first segment's bytes to the beginning of its room, where `bytes` bytes would fit.

@@ -215,8 +215,7 @@ impl Pool for Mempool {
             return Err(NoRoom);
         }
         packet.append(here)?;
-        packet.join(more);
-        Ok(())
+        packet.append_chain(more).map_err(|_| NoRoom)
     }
 
     fn duplicate(&self, packet: &Mbuf) -> Option<Mbuf> {

@@ -82,6 +82,19 @@ impl Layers {
     }
 }
 
+/// The most that headers which are looked into have: Ethernet's with two tags, IPv4 and TCP with all options, or IPv6
+/// with some extension headers and TCP.
+const HEADERS: usize = 192;
+
+/// Brings a packet's headers together in its first segment, should they lie across several.
+#[inline]
+pub(crate) fn gather_headers(packet: &mut Mbuf) {
+    if packet.segment_count() > 1 && packet.head().len() < HEADERS {
+        // Without room there the packet stays as it is, and is treated as one whose headers are not known.
+        let _ = packet.pull_up(packet.len().min(HEADERS));
+    }
+}
+
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes)
 }

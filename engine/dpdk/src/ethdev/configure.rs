@@ -5,7 +5,7 @@ use core::mem;
 
 use overlane_dataplane::mac::MacAddr;
 
-use super::{Device, PortError, PortOptions, Started};
+use super::{Device, PortError, PortOptions, Segments, Started};
 use crate::{Interface, sys};
 
 impl Device {
@@ -20,7 +20,7 @@ impl Device {
             let interface = interface.map_err(|source| self.failed("read the interface", source))?;
             options.mtu = Some(u16::try_from(interface.mtu).unwrap_or(u16::MAX));
         }
-        self.check_options(&options, &info)?;
+        let mtu_max = self.check_options(&options, &info)?;
         let offloads = self.configure(&options, &info)?;
         // SAFETY: the port is configured and its queues are set up.
         self.check("start", unsafe { sys::rte_eth_dev_start(self.id) })?;
@@ -35,7 +35,8 @@ impl Device {
         // SAFETY: the port is open; the place lives through the call.
         let result = unsafe { sys::rte_eth_macaddr_get(self.id, &raw mut address) };
         self.check("read the hardware address", result)?;
-        Ok(Started { mac: MacAddr(address.addr_bytes), offloads, interface })
+        let segments = Segments::of(&info, offloads);
+        Ok(Started { mac: MacAddr(address.addr_bytes), mtu_max, offloads, segments, interface })
     }
 
     /// The interface of the kernel that the device is on.
@@ -48,7 +49,8 @@ impl Device {
         (driver != c"net_tap").then_some(info.if_index)
     }
 
-    fn check_options(&self, options: &PortOptions, info: &sys::rte_eth_dev_info) -> Result<(), PortError> {
+    /// Checks the options; gives the largest MTU that the device can have.
+    fn check_options(&self, options: &PortOptions, info: &sys::rte_eth_dev_info) -> Result<u16, PortError> {
         let queues = [
             ("rx_queues", options.rx_queues, info.max_rx_queues),
             ("tx_queues", options.tx_queues, info.max_tx_queues),
@@ -58,12 +60,14 @@ impl Device {
                 return Err(self.option(field, u64::from(value), format!("1 to {most}")));
             }
         }
-        let (least, most) = (info.min_mtu.max(68), info.max_mtu);
+        let room = self.pool.data_room();
+        let (least, most) = (info.min_mtu.max(68), self.frames.mtu_max(info, room));
         match options.mtu {
             Some(mtu) if mtu < least || mtu > most => {
-                Err(self.option("mtu", u64::from(mtu), format!("{least} to {most}")))
+                let legal = format!("{least} to {most} with buffers of {room} bytes");
+                Err(self.option("mtu", u64::from(mtu), legal))
             }
-            _ => Ok(()),
+            _ => Ok(most),
         }
     }
 
@@ -75,23 +79,13 @@ impl Device {
 
         // SAFETY: a structure of integers, unions of them and null pointers; zero is a value of it.
         let mut conf: sys::rte_eth_conf = unsafe { mem::zeroed() };
-        conf.rxmode.mtu = u32::from(mtu);
+        conf.rxmode.mtu = self.frames.told(info, mtu);
         let checksums = sys::OVERLANE_RX_OFFLOAD_IPV4_CKSUM
             | sys::OVERLANE_RX_OFFLOAD_TCP_CKSUM
             | sys::OVERLANE_RX_OFFLOAD_UDP_CKSUM;
         conf.rxmode.offloads = info.rx_offload_capa & checksums;
-        // Ethernet header, two tags and frame check sequence.
-        if u32::from(mtu) + 26 > u32::from(self.pool.data_room()) {
-            if info.rx_offload_capa & sys::OVERLANE_RX_OFFLOAD_SCATTER != 0 {
-                conf.rxmode.offloads |= sys::OVERLANE_RX_OFFLOAD_SCATTER;
-            } else {
-                let most = u32::from(self.pool.data_room()) - 26;
-                return Err(self.option(
-                    "mtu",
-                    u64::from(mtu),
-                    format!("up to {most} with this pool's data room"),
-                ));
-            }
+        if self.frames.needs_scatter(info, mtu, self.pool.data_room()) {
+            conf.rxmode.offloads |= sys::OVERLANE_RX_OFFLOAD_SCATTER;
         }
         conf.rxmode.mq_mode = sys::OVERLANE_MQ_RX_NONE;
         let rss = info.flow_type_rss_offloads

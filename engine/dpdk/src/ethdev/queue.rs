@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use overlane_dataplane::packet::{Checksum, Offload, Packet, SegmentationKind};
 
 use super::Device;
-use crate::offload::{Layers, Transport, finish_checksum, from_driver, unfinished};
+use crate::offload::{Layers, Transport, finish_checksum, from_driver, gather_headers, unfinished};
 use crate::queue::{BURST, forget_front};
 use crate::{Capabilities, Mbuf, QueueState, sys};
 
@@ -49,22 +49,21 @@ impl EthdevRx {
             usize::from(count)
         };
         for packet in burst.iter_mut().skip(before) {
-            normalise(packet);
-            if self.untold
-                && let Some(partial) = unfinished(packet)
-            {
-                packet.set_offload(Offload { checksum: partial, segmentation: None });
-            }
+            normalise(packet, self.untold);
         }
         count
     }
 }
 
-/// Brings a driver's idea of a packet's metadata into ours. Most drivers set none.
-fn normalise(packet: &mut Mbuf) {
+/// Brings a driver's idea of a packet's metadata into ours. Most drivers set none; `untold`: not even what a kernel left
+/// unfinished.
+fn normalise(packet: &mut Mbuf, untold: bool) {
     let flags = packet.flags();
     let partial = flags & sys::OVERLANE_RX_L4_MASK == sys::OVERLANE_RX_L4_NONE;
     let merged = flags & sys::OVERLANE_RX_LRO != 0;
+    if partial || merged || untold {
+        gather_headers(packet);
+    }
     if partial || merged {
         // The driver's packing: the segment size has bits 24 to 39.
         let size = merged.then(|| (packet.tx_offload() >> 24) as u16);
@@ -73,6 +72,8 @@ fn normalise(packet: &mut Mbuf) {
             offload.checksum = Checksum::Verified;
         }
         packet.set_offload(offload);
+    } else if untold && let Some(partial) = unfinished(packet) {
+        packet.set_offload(Offload { checksum: partial, segmentation: None });
     }
 }
 
@@ -82,13 +83,37 @@ pub(crate) struct EthdevTx {
     device: Arc<Device>,
     queue: u16,
     capabilities: Capabilities,
-    /// Whether the driver takes packets of several segments.
-    chains: bool,
+    segments: Segments,
+}
+
+/// How many segments a packet may have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segments {
+    frame: usize,
+    /// One that the device is to cut.
+    large: usize,
+}
+
+impl Segments {
+    /// `offloads` are those in use.
+    pub(super) fn of(info: &sys::rte_eth_dev_info, offloads: u64) -> Self {
+        if offloads & sys::OVERLANE_TX_OFFLOAD_MULTI_SEGS == 0 {
+            return Self { frame: 1, large: 1 };
+        }
+        // Zero stands for a driver that has not said.
+        let limit = |most: u16| if most == 0 { usize::MAX } else { usize::from(most) };
+        Self { frame: limit(info.tx_desc_lim.nb_mtu_seg_max), large: limit(info.tx_desc_lim.nb_seg_max) }
+    }
 }
 
 impl EthdevTx {
-    pub(super) fn new(device: Arc<Device>, queue: u16, capabilities: Capabilities, chains: bool) -> Self {
-        Self { device, queue, capabilities, chains }
+    pub(super) fn new(
+        device: Arc<Device>,
+        queue: u16,
+        capabilities: Capabilities,
+        segments: Segments,
+    ) -> Self {
+        Self { device, queue, capabilities, segments }
     }
 
     pub(super) fn device(&self) -> &Arc<Device> {
@@ -142,14 +167,16 @@ impl EthdevTx {
     /// Turns the packet's metadata into what the driver expects, doing in software what the device cannot. `false`:
     /// it cannot be sent.
     fn prepare(&self, packet: &mut Mbuf, index: usize, originals: &mut Originals) -> bool {
-        if packet.segment_count() > 1 && !self.chains && !packet.linearise(&self.device.pool) {
+        let offload = packet.offload();
+        let most = if offload.segmentation.is_some() { self.segments.large } else { self.segments.frame };
+        if packet.segment_count() > most && !packet.gather(&self.device.pool, most) {
             return false;
         }
-        let offload = packet.offload();
         let Checksum::Partial { start, offset } = offload.checksum else {
             // A packet to be cut has its checksum left to whoever cuts it.
             return offload.segmentation.is_none();
         };
+        gather_headers(packet);
         let layers = Layers::parse(packet.head())
             .filter(|layers| {
                 layers.transport_start() == start && layers.transport.checksum_offset() == offset
@@ -193,7 +220,8 @@ impl EthdevTx {
 
 type Originals = ArrayVec<Original, BURST>;
 
-/// The metadata of a packet before it was prepared, should it come back.
+/// The metadata of a packet before it was prepared, should it come back. What a driver has put in the place of checksums
+/// stays: it does so again.
 #[derive(Debug)]
 struct Original {
     index: usize,

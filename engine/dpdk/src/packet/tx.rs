@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 use overlane_dataplane::packet::Packet;
 
 use super::{Shared, count, vnet};
+use crate::offload::gather_headers;
 use crate::queue::BURST;
 use crate::{Capabilities, Mbuf, QueueState};
 
@@ -65,7 +66,7 @@ impl PacketTx {
     pub(crate) fn send(&mut self, packets: &mut ArrayVec<Mbuf, BURST>) -> usize {
         let (mut sent, mut lost, mut refused, mut full) = (0, 0, 0, 0);
         let mut done = 0;
-        while let Some(rest) = packets.get(done..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = packets.get_mut(done..).filter(|rest| !rest.is_empty()) {
             if self.state() == QueueState::Gone {
                 lost += rest.len();
                 done += rest.len();
@@ -115,13 +116,16 @@ impl PacketTx {
     }
 
     /// Gives as many of the packets to the kernel as it takes at once. `Ok(0)`: the first one cannot be expressed.
-    fn submit(&mut self, packets: &[Mbuf]) -> io::Result<usize> {
+    fn submit(&mut self, packets: &mut [Mbuf]) -> io::Result<usize> {
         let Scratch { headers, parts, messages } = &mut self.scratch;
         parts.clear();
         messages.clear();
-        for (packet, header) in packets.iter().zip(headers) {
+        for (packet, header) in packets.iter_mut().zip(headers) {
             if parts.len() + 1 + packet.segment_count() > PARTS_MAX {
                 break;
+            }
+            if packet.offload().segmentation.is_some() {
+                gather_headers(packet);
             }
             let Ok(built) = vnet::build(packet.head(), packet.len(), packet.offload()) else { break };
             *header = built;

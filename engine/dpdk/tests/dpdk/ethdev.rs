@@ -36,8 +36,12 @@ pub(crate) const CASES: &[Case] = cases![
 pub(crate) type Opened = (Port, Vec<RxQueue>, Vec<TxQueue>);
 
 pub(crate) fn attach(bench: &Bench, devargs: &str, pool: &Mempool) -> Opened {
+    attach_with(bench, devargs, pool, &PortOptions::default())
+}
+
+pub(crate) fn attach_with(bench: &Bench, devargs: &str, pool: &Mempool, options: &PortOptions) -> Opened {
     let devargs: Devargs = devargs.parse().unwrap();
-    Port::attach(&bench.eal, &devargs, pool, &PortOptions::default()).unwrap()
+    Port::attach(&bench.eal, &devargs, pool, options).unwrap()
 }
 
 pub(crate) fn burst(packets: impl IntoIterator<Item = Mbuf>) -> ArrayVec<Mbuf, BURST> {
@@ -148,16 +152,16 @@ fn a_packet_to_be_cut_is_refused_where_the_device_cannot(bench: &Bench) {
 }
 
 /// A directory of one case, removed on drop.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("overlane-dpdk-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }

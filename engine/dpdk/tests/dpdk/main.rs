@@ -15,10 +15,12 @@ use overlane_dpdk::{Eal, EalOptions, Hugepages, MemoryMode, Mempool, MempoolOpti
 
 mod eal;
 mod ethdev;
+mod jumbo;
 mod kernel;
 mod mbuf;
 mod net;
 mod packet;
+mod virtio;
 
 /// One case: its name and body.
 pub(crate) type Case = (&'static str, fn(&Bench));
@@ -62,12 +64,12 @@ fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let mut trials = Vec::new();
-    for (name, body) in [eal::CASES, mbuf::CASES, ethdev::CASES].concat() {
+    for (name, body) in [eal::CASES, mbuf::CASES, ethdev::CASES, virtio::CASES].concat() {
         trials.push(Trial::test(name, move || run(body)));
     }
     // SAFETY: no arguments, no failure.
     let root = unsafe { libc::geteuid() } == 0;
-    for (name, body) in [packet::CASES, kernel::CASES].concat() {
+    for (name, body) in [packet::CASES, jumbo::CASES, kernel::CASES].concat() {
         trials.push(Trial::test(name, move || run(body)).with_ignored_flag(ignored(
             name,
             root,

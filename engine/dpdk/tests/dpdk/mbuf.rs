@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use overlane_dataplane::packet::{Checksum, NoRoom, Offload, Packet, Pool, Segmentation, SegmentationKind};
-use overlane_dpdk::{BURST, Mbuf};
+use overlane_dpdk::{BURST, Mbuf, Mempool};
 
 use crate::{Bench, Case, cases};
 
@@ -15,7 +15,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_pool_appends_in_further_segments_and_leaves_a_packet_alone_when_it_cannot,
     truncating_frees_segments_that_become_empty,
     pulling_up_moves_bytes_and_frees_emptied_segments,
-    a_chain_is_made_one_segment_if_it_fits,
+    a_chain_is_made_as_short_as_need_be_if_its_bytes_fit,
     every_offload_reads_back_as_set,
     a_copy_is_deep,
     an_exhausted_pool_gives_nothing,
@@ -31,6 +31,18 @@ pub(crate) fn content(packet: &Mbuf) -> Vec<u8> {
     assert_eq!(bytes.len(), packet.len());
     assert_eq!(packet.segments().count(), packet.segment_count());
     bytes
+}
+
+/// A chain of `bytes`, cut at `cuts` at least.
+pub(crate) fn pieces(pool: &Mempool, bytes: &[u8], cuts: &[usize]) -> Mbuf {
+    let mut cuts = cuts.iter().copied().chain([bytes.len()]);
+    let mut at = cuts.next().unwrap();
+    let mut packet = pool.packet(&bytes[..at]).unwrap();
+    for next in cuts {
+        packet.append_chain(pool.packet(&bytes[at..next]).unwrap()).unwrap();
+        at = next;
+    }
+    packet
 }
 
 fn a_packet_longer_than_a_segment_becomes_a_chain(bench: &Bench) {
@@ -147,17 +159,23 @@ fn pulling_up_moves_bytes_and_frees_emptied_segments(bench: &Bench) {
     assert_eq!(content(&packet), bytes(1_000));
 }
 
-fn a_chain_is_made_one_segment_if_it_fits(bench: &Bench) {
+fn a_chain_is_made_as_short_as_need_be_if_its_bytes_fit(bench: &Bench) {
     let pool = bench.pool(127);
     let mut packet = pool.packet(&bytes(3_000)).unwrap();
-    assert!(!packet.linearise(&pool));
+    assert!(packet.gather(&pool, 2) && !packet.gather(&pool, 1));
     assert_eq!(packet.segment_count(), 2);
     packet.trim_front(1_500).unwrap();
     packet.set_offload(Offload { checksum: Checksum::Verified, segmentation: None });
-    assert!(packet.linearise(&pool));
+    assert!(packet.gather(&pool, 1));
     assert_eq!((packet.segment_count(), packet.head()), (1, &bytes(3_000)[1_500..]));
     assert_eq!(packet.offload().checksum, Checksum::Verified);
     assert_eq!(pool.in_use(), 1);
+
+    // A hundred bytes in each of nine segments, and 8,600 in five more.
+    let mut packet = pieces(&pool, &bytes(9_500), &[100, 200, 300, 400, 500, 600, 700, 800, 900]);
+    assert_eq!(packet.segment_count(), 14);
+    assert!(!packet.gather(&pool, 4) && packet.gather(&pool, 8));
+    assert_eq!((packet.segment_count(), content(&packet)), (5, bytes(9_500)));
 }
 
 fn every_offload_reads_back_as_set(bench: &Bench) {

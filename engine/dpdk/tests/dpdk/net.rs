@@ -198,6 +198,19 @@ pub(crate) fn tcp_frame(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// The same over IPv6.
+pub(crate) fn tcp_frame_v6(payload: &[u8]) -> Vec<u8> {
+    let mut frame = frame(14, 0);
+    frame[12..].copy_from_slice(&[0x86, 0xdd]);
+    let tcp_length = (20 + payload.len()) as u16;
+    let addresses: Vec<u8> = (0..32).map(|n| 0xa0 + n).collect();
+    frame.extend([&[0x60, 0, 0, 0][..], &tcp_length.to_be_bytes(), &[6, 64], &addresses].concat());
+    let pseudo = ones_sum(&[&addresses[..], &[0, 6], &tcp_length.to_be_bytes()].concat());
+    frame.extend([0x10, 0, 0x20, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x10, 1, 0]);
+    frame.extend([&pseudo.to_be_bytes()[..], &[0, 0], payload].concat());
+    frame
+}
+
 /// Whether the header's and the segment's checksums of a TCP frame are as they should be on a wire.
 pub(crate) fn checksums_are_right(frame: &[u8]) -> bool {
     let tcp_length = (frame.len() - 34) as u16;
