@@ -11,6 +11,7 @@ use super::provision;
 use super::results::Results;
 use super::service;
 use super::session::EchoSession;
+use super::shape::Shape;
 use super::state::Mode;
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
@@ -28,7 +29,8 @@ pub fn run(name: &str, progress: &dyn Progress) -> Result<Results> {
     let began = Instant::now();
     super::handle::down(name, progress)?;
     chapter("A lab of two hosts, a plain IPv6 router, the service, and six nodes of two tenants");
-    let options = LabOptions { name: name.to_owned(), mode: Mode::Service, owned: true };
+    let options =
+        LabOptions { name: name.to_owned(), mode: Mode::Service, owned: true, shape: Shape::default() };
     let lab = Lab::up(&options, progress)?;
     progress.done(&format!("up after {:.1} s", began.elapsed().as_secs_f32()));
     super::status::show(&lab)?;

@@ -41,11 +41,12 @@ pub fn configuration(state: &State, plan: &Plan, mode: Mode, host: &Host) -> Res
          [workers]\nidle = \"backoff\"\n\n\
          [provisioning]\n{provisioning}\n\
          [state]\ndirectory = {directory:?}\n\n\
-         [telemetry]\nlisten = \"{TELEMETRY}\"\n",
+         [telemetry]\nlisten = \"{TELEMETRY}\"\n\n{extra}",
         id = host.id,
         address = host.engine(),
         router = host.router(),
         directory = state.file(&process_name(&host.id)),
+        extra = plan.shape.engine,
     ))
 }
 

@@ -4,6 +4,7 @@ use super::netns::Namespace;
 use super::plan::{Node, Plan};
 use super::process::{Process, log_path};
 use super::progress::Progress;
+use super::shape::Shape;
 use super::state::{Mode, Record, State};
 use super::{engine, provision, service, traces, wiring};
 use anyhow::{Context, Result, bail, ensure};
@@ -25,6 +26,8 @@ pub struct LabOptions {
     pub mode: Mode,
     /// Whether it is to end with this process: after a crash, the next lab of this kind clears it away.
     pub owned: bool,
+    /// The MTUs, offloads and engine settings.
+    pub shape: Shape,
 }
 
 /// A lab that is up.
@@ -48,7 +51,7 @@ impl Lab {
         if options.mode == Mode::Service {
             find_binary(service::PROGRAM)?;
         }
-        let plan = Plan::standard(&options.name)?;
+        let plan = Plan::shaped(&options.name, options.shape.clone())?;
         let state = State::of(&options.name);
         state.create()?;
         let pid = i32::try_from(std::process::id())?;
@@ -81,6 +84,9 @@ impl Lab {
         progress.step("nodes");
         for node in &plan.nodes {
             wiring::make_node(&plan, node)?;
+        }
+        if !plan.shape.offloads {
+            wiring::set_offloads(&plan, false)?;
         }
         match mode {
             Mode::Wires => return Ok(()),
@@ -173,6 +179,16 @@ impl Lab {
         self.save()
     }
 
+    /// Turns the offloads of every link on or off, under way.
+    ///
+    /// # Errors
+    /// If a device refuses, or it cannot be written down.
+    pub fn set_offloads(&self, on: bool) -> Result<()> {
+        self.record.lock().plan.shape.offloads = on;
+        self.save()?;
+        wiring::set_offloads(&self.plan(), on)
+    }
+
     fn save(&self) -> Result<()> {
         self.state.save(&self.record.lock())
     }
@@ -220,10 +236,15 @@ impl Lab {
         engine::wait_interfaces(self, deadline)
     }
 
-    /// The last lines that the lab's processes wrote, for an error message.
+    /// The last lines that the lab's processes wrote, and what engines dropped, for an error message.
     #[must_use]
     pub fn last_words(&self) -> String {
         let mut words = String::new();
+        for host in &self.plan().hosts {
+            // An engine that does not answer has its reason in its log.
+            let Ok(metrics) = engine::scrape(self, &host.id) else { continue };
+            words.push_str(&format!("--- {} dropped {:?}\n", host.id, metrics.drops()));
+        }
         let names = self.plan().hosts.iter().map(|host| engine::process_name(&host.id)).collect::<Vec<_>>();
         for name in names.iter().map(String::as_str).chain([service::NAME]) {
             let Ok(text) = std::fs::read_to_string(log_path(self.state.path(), name)) else { continue };

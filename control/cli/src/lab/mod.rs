@@ -22,6 +22,7 @@ pub mod provision;
 pub mod results;
 pub mod service;
 pub mod session;
+pub mod shape;
 pub mod state;
 pub mod status;
 pub mod traces;
@@ -47,9 +48,10 @@ pub fn run(args: args::LabArgs) -> anyhow::Result<ExitCode> {
         if demo { "demo" } else { "ovl" }.to_owned()
     });
     match args.command {
-        LabCommand::Up => {
+        LabCommand::Up(shape) => {
             down_on_signal(&name)?;
-            let options = LabOptions { name: name.clone(), mode: Mode::Service, owned: false };
+            let options =
+                LabOptions { name: name.clone(), mode: Mode::Service, owned: false, shape: shape.shape()? };
             let lab = Lab::up(&options, progress)?;
             progress.done("the lab is up");
             status::show(&lab)?;

@@ -11,6 +11,7 @@
 //! ```
 
 use super::netns::Namespace;
+use super::shape::Shape;
 use anyhow::{Result, ensure};
 use overlane_dataplane::address::{Delivery, HostPrefix, Layout, SubstrateAddress};
 use overlane_dataplane::id::{Slot, VnetId};
@@ -18,10 +19,6 @@ use overlane_dataplane::mac::MacAddr;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The substrate's MTU.
-pub const SUBSTRATE_MTU: u16 = 1500;
-/// What a node may send: the IPv6 header is 20 bytes longer than the IPv4 header that it replaces.
-pub const NODE_MTU: u16 = SUBSTRATE_MTU - 20;
 /// The gateway of every lab network.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 /// The subnet of every lab network.
@@ -52,6 +49,8 @@ pub struct Plan {
     pub networks: Vec<Network>,
     /// The nodes.
     pub nodes: Vec<Node>,
+    /// The MTUs, offloads and engine settings.
+    pub shape: Shape,
 }
 
 /// A host with an engine.
@@ -135,7 +134,17 @@ impl Plan {
                 });
             }
         }
-        Ok(Self { name: name.to_owned(), hosts, networks, nodes })
+        Ok(Self { name: name.to_owned(), hosts, networks, nodes, shape: Shape::default() })
+    }
+
+    /// The standard lab with other links or engine settings.
+    ///
+    /// # Errors
+    /// For a name that does not do for namespaces, or a shape that no lab can have.
+    pub fn shaped(name: &str, shape: Shape) -> Result<Self> {
+        let plan = Self::standard(name)?;
+        shape.check(&plan)?;
+        Ok(Self { shape, ..plan })
     }
 
     /// The host with this id.

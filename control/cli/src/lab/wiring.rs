@@ -1,10 +1,8 @@
 //! Makes the namespaces, links, addresses and routes of a plan: all of it plain Linux.
 
 use super::attack::HOST_IPV4;
-use super::netns::Namespace;
-use super::plan::{
-    GATEWAY, Host, NODE_DEVICE, NODE_MTU, Node, Plan, SUBSTRATE_MTU, UPLINK, service_address, service_router,
-};
+use super::netns::{Namespace, run};
+use super::plan::{GATEWAY, Host, NODE_DEVICE, Node, Plan, UPLINK, service_address, service_router};
 use anyhow::Result;
 
 /// Addresses are usable at once, and none come from router advertisements.
@@ -34,7 +32,7 @@ pub fn make_service_namespace(plan: &Plan) -> Result<()> {
     let service = plan.service();
     service.create()?;
     service.sysctl(&IPV6_SETTINGS)?;
-    link_to_router(plan, &service, "svc")?;
+    link_to_router(plan, &service, "svc", plan.shape.mtu)?;
     plan.router().ip(&format!("addr add {}/64 dev svc nodad", service_router()))?;
     service.ip(&format!(
         "addr add {}/64 dev {UPLINK} nodad\nroute add default via {}",
@@ -51,7 +49,7 @@ pub fn make_host(plan: &Plan, host: &Host) -> Result<()> {
     let namespace = plan.namespace(&host.id);
     namespace.create()?;
     namespace.sysctl(&IPV6_SETTINGS)?;
-    link_to_router(plan, &namespace, &host.id)?;
+    link_to_router(plan, &namespace, &host.id, plan.shape.link_mtu(&host.id))?;
     plan.router().ip(&format!(
         "addr add {}/64 dev {} nodad\nroute add {} via {}",
         host.router(),
@@ -66,9 +64,9 @@ pub fn make_host(plan: &Plan, host: &Host) -> Result<()> {
     ))
 }
 
-fn link_to_router(plan: &Plan, namespace: &Namespace, name: &str) -> Result<()> {
+fn link_to_router(plan: &Plan, namespace: &Namespace, name: &str, mtu: u16) -> Result<()> {
     namespace.ip(&format!(
-        "link add {UPLINK} mtu {SUBSTRATE_MTU} type veth peer name {name} mtu {SUBSTRATE_MTU} netns {}\n\
+        "link add {UPLINK} mtu {mtu} type veth peer name {name} mtu {mtu} netns {}\n\
          link set {UPLINK} up",
         plan.router()
     ))?;
@@ -89,15 +87,21 @@ pub fn make_node(plan: &Plan, node: &Node) -> Result<()> {
 /// # Errors
 /// Whatever the kernel refuses.
 pub fn connect_node(plan: &Plan, node: &Node) -> Result<()> {
-    let namespace = plan.namespace(&node.id);
+    let (namespace, mtu) = (plan.namespace(&node.id), plan.shape.node_mtu());
     namespace.ip(&format!(
-        "link add {NODE_DEVICE} address {} mtu {NODE_MTU} type veth peer name {} mtu {NODE_MTU} netns {}",
+        "link add {NODE_DEVICE} address {} mtu {mtu} type veth peer name {} mtu {mtu} netns {}",
         node.mac,
         node.device,
         plan.namespace(&node.host)
     ))?;
     configure_node(&namespace, node)?;
-    plan.namespace(&node.host).ip(&format!("link set {} up", node.device))
+    let host = plan.namespace(&node.host);
+    host.ip(&format!("link set {} up", node.device))?;
+    if !plan.shape.offloads {
+        offload(&namespace, NODE_DEVICE, false)?;
+        offload(&host, &node.device, false)?;
+    }
+    Ok(())
 }
 
 /// Gives a node's device its addresses and route.
@@ -127,4 +131,29 @@ pub fn carry_over(plan: &Plan, device: &str, from: &str, to: &str) -> Result<()>
     let (from, to) = (plan.namespace(from), plan.namespace(to));
     from.ip(&format!("link set {device} netns {to}"))?;
     to.ip(&format!("link set {device} up"))
+}
+
+/// Turns the offloads of the links of all hosts and nodes on, as Linux has them by default, or off.
+///
+/// # Errors
+/// If a device refuses.
+pub fn set_offloads(plan: &Plan, on: bool) -> Result<()> {
+    for node in &plan.nodes {
+        offload(&plan.namespace(&node.id), NODE_DEVICE, on)?;
+        offload(&plan.namespace(&node.host), &node.device, on)?;
+    }
+    for host in &plan.hosts {
+        offload(&plan.namespace(&host.id), UPLINK, on)?;
+        offload(&plan.router(), &host.id, on)?;
+    }
+    Ok(())
+}
+
+/// Checksums and segmentation on sending. What is received in one piece stays in one: veth pairs do not join packets
+/// unless they are told to.
+fn offload(namespace: &Namespace, device: &str, on: bool) -> Result<()> {
+    let state = if on { "on" } else { "off" };
+    let mut command = namespace.command("ethtool");
+    command.args(["-K", device, "tx", state, "gso", state, "tso", state, "gro", "off"]);
+    run(&mut command).map(|_| ())
 }

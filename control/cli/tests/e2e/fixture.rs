@@ -4,6 +4,7 @@ use anyhow::{Result, anyhow};
 use libtest_mimic::Failed;
 use overlane_cli::lab::handle::{self, Lab, LabOptions};
 use overlane_cli::lab::progress::{Lines, Silent};
+use overlane_cli::lab::shape::Shape;
 use overlane_cli::lab::state::Mode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -54,8 +55,13 @@ pub(crate) fn lab_name(label: &str) -> String {
 
 /// Makes a lab that ends with this process at the latest.
 pub(crate) fn up(label: &str, mode: Mode) -> Result<Lab> {
+    up_shaped(label, mode, Shape::default())
+}
+
+/// Makes such a lab with other links.
+pub(crate) fn up_shaped(label: &str, mode: Mode, shape: Shape) -> Result<Lab> {
     handle::clear_orphans(&Silent)?;
-    Lab::up(&LabOptions { name: lab_name(label), mode, owned: true }, &Silent)
+    Lab::up(&LabOptions { name: lab_name(label), mode, owned: true, shape }, &Silent)
 }
 
 /// Takes the shared lab down, if it was made.

@@ -1,14 +1,17 @@
 //! The lab's own instruments, on plain kernel links: what they say of engines is worth what they say here.
 
-use crate::fixture::{Case, lab_name, up};
+use crate::fixture::{Case, lab_name, up, up_shaped};
 use anyhow::{Context, Result, ensure};
 use overlane_cli::lab::capture::{self, Capture};
 use overlane_cli::lab::inject::{Macs, RawPort, udp4};
-use overlane_cli::lab::netns::Namespace;
+use overlane_cli::lab::netns::{Namespace, run};
+use overlane_cli::lab::plan::{NODE_DEVICE, UPLINK};
 use overlane_cli::lab::probe::{IperfServer, Load, ping};
 use overlane_cli::lab::progress::Silent;
 use overlane_cli::lab::session::{DatagramStream, EchoSession, is_silent, transfer};
+use overlane_cli::lab::shape::Shape;
 use overlane_cli::lab::state::Mode;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -17,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::Alone("instruments_agree_with_a_plain_link", plain_link),
     Case::Alone("instruments_notice_a_link_that_is_interrupted", interrupted_link),
     Case::Alone("captures_on_the_router_are_read_back", captured),
+    Case::Alone("links_have_the_mtus_and_offloads_that_a_lab_asks_for", shaped),
 ];
 
 const LEFT: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 1);
@@ -119,6 +123,35 @@ fn captured() -> Result<()> {
         ensure!(opening.transport.ends_with(" SYN") && opening.length > 60, "{opening:?}");
         Ok(())
     })();
+    lab.down(&Silent)?;
+    outcome
+}
+
+fn shaped() -> Result<()> {
+    let link_mtus = BTreeMap::from([("host-b".to_owned(), 1300)]);
+    let shape = Shape { mtu: 9000, link_mtus, node_mtu: Some(1500), offloads: false, ..Shape::default() };
+    let lab = up_shaped("shape", Mode::Wires, shape)?;
+    let check = |on: bool| -> Result<()> {
+        let (node, uplink) = (lab.node("acme-1")?, |host: &str| lab.namespace(host));
+        for (namespace, device, mtu) in [
+            (lab.namespace(&node.id), NODE_DEVICE, 1500),
+            (uplink(&node.host), &*node.device, 1500),
+            (uplink("host-a"), UPLINK, 9000),
+            (lab.namespace("router"), "host-a", 9000),
+            (uplink("host-b"), UPLINK, 1300),
+            (lab.namespace("router"), "host-b", 1300),
+        ] {
+            let told = run(namespace.command("cat").arg(format!("/sys/class/net/{device}/mtu")))?;
+            ensure!(told.trim() == mtu.to_string(), "{device} in {namespace}: {told}");
+            let told = run(namespace.command("ethtool").args(["-k", device]))?;
+            for feature in ["tx-checksumming", "tcp-segmentation-offload", "generic-segmentation-offload"] {
+                let wanted = format!("{feature}: {}", if on { "on" } else { "off" });
+                ensure!(told.contains(&wanted), "{device} in {namespace}, not {wanted}: {told}");
+            }
+        }
+        Ok(())
+    };
+    let outcome = check(false).and_then(|()| lab.set_offloads(true)).and_then(|()| check(true));
     lab.down(&Silent)?;
     outcome
 }
