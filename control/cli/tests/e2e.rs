@@ -20,6 +20,10 @@ mod leftovers;
 mod malformed;
 #[path = "e2e/operation.rs"]
 mod operation;
+#[path = "e2e/route.rs"]
+mod route;
+#[path = "e2e/transport.rs"]
+mod transport;
 #[path = "e2e/uplink.rs"]
 mod uplink;
 
@@ -35,6 +39,8 @@ fn main() -> ExitCode {
         instruments::CASES,
         leftovers::CASES,
         connectivity::CASES,
+        transport::CASES,
+        route::CASES,
         isolation::CASES,
         malformed::CASES,
         uplink::CASES,

@@ -42,7 +42,8 @@ pub fn ping(from: &Namespace, to: impl std::fmt::Display, count: u32) -> Result<
         .with_context(|| format!("ping {to} in {from}: {text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
-fn parse_ping(text: &str) -> Option<Ping> {
+/// Reads what ping sums up at its end.
+pub(super) fn parse_ping(text: &str) -> Option<Ping> {
     let counts = text.lines().find(|line| line.contains(" packets transmitted"))?;
     let mut numbers = counts.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty());
     let sent = numbers.next()?.parse().ok()?;
