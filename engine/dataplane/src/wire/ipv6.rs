@@ -107,6 +107,12 @@ impl Fields {
     }
 }
 
+/// Sets how many bytes there are behind the header.
+#[inline]
+pub const fn set_payload_length(header: &mut [u8; LENGTH], length: u16) {
+    [header[4], header[5]] = length.to_be_bytes();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

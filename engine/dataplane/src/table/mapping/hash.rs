@@ -5,13 +5,13 @@
 /// Two rounds of a folded multiplication: the two halves of the 128-bit product, xored. Without the secrets nobody
 /// can choose keys that collide on purpose; it is not a signature, and is used for nothing but spreading.
 #[derive(Clone, Copy)]
-pub(super) struct Hasher {
+pub(crate) struct Hasher {
     before: [u64; 2],
     factor: [u64; 2],
 }
 
 impl Hasher {
-    pub(super) fn new(seed: [u64; 2]) -> Self {
+    pub(crate) fn new(seed: [u64; 2]) -> Self {
         let [one, two] = seed;
         // Spread, so that even seeds like 0 and 1 give usable words; factors are odd so that no bit of the input is
         // lost in the low half.
@@ -23,7 +23,7 @@ impl Hasher {
 
     /// The hash of a key word; the high bits are the best.
     #[inline(always)]
-    pub(super) const fn hash(&self, word: u64) -> u64 {
+    pub(crate) const fn hash(&self, word: u64) -> u64 {
         let [before_one, before_two] = self.before;
         let [factor_one, factor_two] = self.factor;
         fold(fold(word ^ before_one, factor_one) ^ before_two, factor_two)

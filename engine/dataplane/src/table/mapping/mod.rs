@@ -26,6 +26,8 @@ pub use compare::Compare;
 pub use table::Table;
 pub use writer::{Memory, TableFull, Writer};
 
+pub(crate) use hash::Hasher;
+
 use super::qsbr::Domain;
 use crate::address::Locator;
 use crate::id::{PortId, VnetId};
