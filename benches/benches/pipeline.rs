@@ -13,10 +13,11 @@ use nix::time::{ClockId, clock_gettime};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::buffer::{HeapOptions, HeapPacket, HeapPool};
 use overlane_dataplane::counters::PerWorker;
+use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::{PortId, Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
-use overlane_dataplane::packet::Packet;
+use overlane_dataplane::packet::{Clock, Packet};
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
 use overlane_dataplane::table::mapping::{Mapping, MappingKey, mapping_table};
@@ -71,6 +72,15 @@ impl Measurement for CpuTime {
     }
 }
 
+/// Time that stands still: nothing that is measured asks for it.
+struct StillClock;
+
+impl Clock for StillClock {
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// What left the pipeline in this round.
 #[derive(Default)]
 struct Sent(ArrayVec<HeapPacket, BURST>);
@@ -89,7 +99,7 @@ impl Outbox<HeapPacket> for Sent {
 
 /// A host with one node, and a vnet of `mappings` nodes elsewhere.
 struct Bed {
-    pipeline: Pipeline<HeapPool>,
+    pipeline: Pipeline<HeapPool, StillClock>,
     snapshot: HostSnapshot,
     reader: Reader,
     pool: HeapPool,
@@ -153,7 +163,7 @@ impl Bed {
             )?;
         }
         let pool = HeapPool::new(HeapOptions::default());
-        let pipeline = Pipeline::new(0, table, pool.clone());
+        let pipeline = Pipeline::new(0, table, pool.clone(), StillClock, FragmentLimits::default(), [5, 6]);
         Ok(Self { pipeline, snapshot, reader, pool, vnet: id, mappings })
     }
 
@@ -174,6 +184,8 @@ impl Bed {
                 total_length: u16::try_from(length - ethernet::LENGTH)?,
                 identification: 0,
                 dont_fragment: true,
+                more_fragments: false,
+                fragment_offset: 0,
                 ttl: 64,
                 protocol: protocol::TCP,
                 source: ADDRESS,

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use overlane_api::config::FileError;
 use overlane_api::tls::{Credentials, TlsFiles};
 use overlane_dataplane::address::Layout;
+use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::Slot;
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::table::mapping::MappingWriter;
@@ -87,6 +88,7 @@ impl Beginning {
                 layout: start.config.layout.unwrap_or_default(),
                 workers: start.config.workers.clone(),
                 expected_mappings: known.map_or(0, |state| state.mappings.len()).max(MAPPINGS),
+                fragments: FragmentLimits::default(),
                 seed: [random(), random()],
                 devargs: match &start.config.uplink.device {
                     UplinkDevice::Devargs(devargs) => vec![devargs.clone()],

@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::{PortId, Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
@@ -114,6 +115,7 @@ impl World {
                 hugepages: Hugepages::Never,
             },
             expected_mappings: 1024,
+            fragments: FragmentLimits::default(),
             seed: [1, 2],
             devargs: Vec::new(),
         };

@@ -7,7 +7,7 @@
 use crate::drop::DropReason;
 use crate::offload;
 use crate::packet::Packet;
-use crate::wire::{WireError, checksum::Sum, ethernet, ipv4, ipv6, protocol};
+use crate::wire::{WireError, checksum::Sum, ethernet, ipv4, ipv6};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// A checked network header, taken apart.
@@ -23,14 +23,45 @@ pub(crate) struct NetworkHeader {
     pub(crate) ttl: u8,
     /// Type of service or traffic class: DSCP and ECN.
     pub(crate) traffic_class: u8,
-    /// Whether the packet is a part of a datagram.
-    pub(crate) fragment: bool,
-    /// Where the transport header begins in the frame.
+    /// IPv4's DF; IPv6 packets are never cut on the way.
+    pub(crate) dont_fragment: bool,
+    /// The place, from the beginning of the network header, of what routes the packet by addresses that are left: an
+    /// IPv6 routing header's count of them, any number for IPv4's options; 0 when there are none.
+    pub(crate) live_route: u16,
+    /// Which part of a datagram it is, if it is one, or says so (an atomic fragment, RFC 6946).
+    pub(crate) fragment: Option<Fragment>,
+    /// Where the transport header, or the fragment's part of the datagram, begins in the frame.
     pub(crate) transport: usize,
     /// Bytes from there to the end of the frame.
     pub(crate) payload: u16,
     /// Bytes of the transport header, of a packet that is to be cut; else 0.
     pub(crate) transport_length: u8,
+}
+
+/// Which part of a datagram a packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fragment {
+    /// What all parts of the datagram share; 16 bits in IPv4.
+    pub(crate) identification: u32,
+    /// Where it lies in the datagram, in units of eight bytes, 0 to 8,191.
+    pub(crate) offset: u16,
+    /// Whether more follow.
+    pub(crate) more: bool,
+}
+
+impl Fragment {
+    /// Whether it is a whole datagram after all (RFC 6946).
+    pub(crate) const fn is_atomic(self) -> bool {
+        self.offset == 0 && !self.more
+    }
+}
+
+impl NetworkHeader {
+    /// The fragment that it is, unless it is a whole datagram.
+    #[inline]
+    pub(crate) fn part(&self) -> Option<Fragment> {
+        self.fragment.filter(|fragment| !fragment.is_atomic())
+    }
 }
 
 /// Makes the first `bytes` bytes of the packet contiguous in its first segment.
@@ -77,9 +108,7 @@ pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropR
     if !header.is_checksum_right() {
         return Err(DropReason::Ipv4Checksum);
     }
-    if header.length() > ipv4::LENGTH && header.has_live_source_route() {
-        return Err(DropReason::SourceRoute);
-    }
+    let live_route = header.length() > ipv4::LENGTH && header.has_live_source_route();
     let total_length = header.total_length();
     let read = NetworkHeader {
         source: header.source(),
@@ -87,7 +116,13 @@ pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropR
         protocol: header.protocol(),
         ttl: header.ttl(),
         traffic_class: header.tos(),
-        fragment: header.is_fragment(),
+        dont_fragment: header.dont_fragment(),
+        live_route: live_route.into(),
+        fragment: header.is_fragment().then(|| Fragment {
+            identification: header.identification().into(),
+            offset: header.fragment_offset(),
+            more: header.more_fragments(),
+        }),
         transport: ethernet::LENGTH + header.length(),
         // The view has checked that this cannot be negative, and a header is at most 60 bytes.
         payload: total_length.saturating_sub(header.length() as u16),
@@ -100,7 +135,8 @@ pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropR
     Ok(NetworkHeader { transport_length, ..read })
 }
 
-/// Reads the fixed IPv6 header of a frame: its length and addresses.
+/// Reads the fixed IPv6 header of a frame: its length and addresses. Extension headers are for
+/// [`extension::skip`](crate::extension::skip).
 ///
 /// The virtual addresses are the last four octets of the substrate addresses in every layout; what is in front of them is
 /// for the caller to judge.
@@ -119,7 +155,9 @@ pub(crate) fn read_ipv6(packet: &mut impl Packet) -> Result<(NetworkHeader, Ipv6
         protocol: header.next_header(),
         ttl: header.hop_limit(),
         traffic_class: header.traffic_class(),
-        fragment: header.next_header() == protocol::FRAGMENT,
+        dont_fragment: true,
+        live_route: 0,
+        fragment: None,
         transport: ethernet::LENGTH + ipv6::LENGTH,
         payload: header.payload_length(),
         transport_length: 0,

@@ -17,7 +17,8 @@ const MAX_SEGMENTS: usize = 1024;
 pub(crate) const fn checksum_place(number: u8) -> Option<u16> {
     match number {
         protocol::TCP => Some(tcp::CHECKSUM),
-        protocol::UDP => Some(udp::CHECKSUM),
+        // UDP-Lite and DCCP have it where UDP has (RFC 3828, 3.1; RFC 4340, 5.1).
+        protocol::UDP | protocol::UDP_LITE | protocol::DCCP => Some(udp::CHECKSUM),
         protocol::ICMP | protocol::ICMPV6 => Some(icmp::CHECKSUM),
         _ => None,
     }
@@ -47,7 +48,7 @@ fn settle_work(
     addresses: Sum,
     offload: Offload,
 ) -> Result<u8, DropReason> {
-    if header.fragment {
+    if header.fragment.is_some() {
         return Err(DropReason::OffloadInvalid);
     }
     if let Checksum::Partial { start, offset } = offload.checksum {
@@ -146,7 +147,9 @@ mod tests {
             protocol: protocol::TCP,
             ttl: 64,
             traffic_class: 0,
-            fragment: false,
+            dont_fragment: true,
+            live_route: 0,
+            fragment: None,
             transport: 34,
             payload,
             transport_length,

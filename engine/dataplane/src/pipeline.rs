@@ -1,15 +1,16 @@
 //! The pipeline of one worker: bursts in, packets out.
 
 use crate::address::HostPrefix;
-use crate::counters::{Drops, Traffic};
+use crate::counters::Traffic;
 use crate::drop::DropReason;
+use crate::fragment::FragmentLimits;
 use crate::id::PortId;
-use crate::packet::{Packet, Pool};
-use crate::segment::{self, Capabilities};
+use crate::packet::{Clock, Packet, Pool};
 use crate::snapshot::{HostSnapshot, Interface, PortRole, Uplink};
+use crate::stage::fragments::{Fragments, Lost};
 use crate::stage::{
     Burst, FromNode, FromUplink, arp, authorise, classify_node, classify_uplink, deliver, destination,
-    look_up, next_hop, source_check, verify_source,
+    fragments, look_up, next_hop, source_check, verify_source,
 };
 use crate::table::mapping::{MappingKey, MappingTable};
 use crate::table::qsbr::Reader;
@@ -23,34 +24,52 @@ pub const BURST: usize = 64;
 /// Where the pipeline leaves packets: the worker's transmit buffers and its bounded way to the control thread.
 pub trait Outbox<P> {
     /// The packet is to leave by `port`, and `port` may be gone. What the port's queue cannot do itself is still to be
-    /// done, by [`Pipeline::finish`].
+    /// done, by [`segment::finish`](crate::segment::finish).
     fn transmit(&mut self, port: PortId, packet: P);
 
     /// The packet, received on the uplink `port`, is for the engine itself (neighbour discovery, ICMPv6, anything to
     /// the engine's own addresses).
     fn punt(&mut self, port: PortId, packet: P);
 
-    /// The substrate says that IPv6 packets to `host` must not be larger than `mtu` bytes, and what it quotes was
-    /// sent from here. What becomes of it is the control thread's; it may be lost, since the next packet that is too
-    /// large brings it again.
+    /// A router of the substrate says that IPv6 packets to `host` must not be larger than `mtu` bytes (at least 1,280), and
+    /// what it quotes can have been sent from here. What becomes of it is the control thread's; it may be lost, since the
+    /// next packet that is too large brings it again.
     fn path_mtu(&mut self, host: HostPrefix, mtu: u16);
 }
 
 /// The stages of one worker, and what they keep between bursts.
 #[derive(Debug)]
-pub struct Pipeline<K> {
+pub struct Pipeline<K: Pool, C> {
     worker: usize,
     table: MappingTable,
     pool: K,
+    clock: C,
     identifications: Identifications,
+    fragments: Fragments<K::Packet>,
     unplaced: Arc<Traffic>,
 }
 
-impl<K: Pool> Pipeline<K> {
-    /// The pipeline of worker `worker` (its index in every [`crate::counters::PerWorker`]).
+impl<K: Pool, C: Clock> Pipeline<K, C> {
+    /// The pipeline of worker `worker` (its index in every [`crate::counters::PerWorker`]). `seed` is secret and random,
+    /// so that nobody can aim fragments at one place of the table.
     #[must_use]
-    pub fn new(worker: usize, table: MappingTable, pool: K) -> Self {
-        Self { worker, table, pool, identifications: Identifications::new(worker), unplaced: Arc::default() }
+    pub fn new(
+        worker: usize,
+        table: MappingTable,
+        pool: K,
+        clock: C,
+        fragments: FragmentLimits,
+        seed: [u64; 2],
+    ) -> Self {
+        Self {
+            worker,
+            table,
+            pool,
+            clock,
+            identifications: Identifications::new(worker),
+            fragments: Fragments::new(fragments, seed),
+            unplaced: Arc::default(),
+        }
     }
 
     /// Packets from ports that are in no snapshot (any more), which have no other counters.
@@ -59,8 +78,9 @@ impl<K: Pool> Pipeline<K> {
         &self.unplaced
     }
 
-    /// Carries a burst received on `port` through all stages, and empties it. Each packet is transmitted, punted, or
-    /// counted as dropped; what is transmitted is counted by whoever hands it to the port.
+    /// Carries a burst received on `port` through all stages, and empties it. Each packet is transmitted, punted,
+    /// counted as dropped, or a fragment that is held until its datagram's first one comes, or [`Self::expire`]
+    /// counts it; what is transmitted is counted by whoever hands it to the port.
     pub fn receive(
         &mut self,
         reader: &Reader,
@@ -70,8 +90,20 @@ impl<K: Pool> Pipeline<K> {
         out: &mut impl Outbox<K::Packet>,
     ) {
         match snapshot.role(port) {
-            PortRole::Node(interface) => self.node_burst(reader, snapshot, interface, burst, out),
-            PortRole::Uplink(uplink) => self.uplink_burst(reader, snapshot, uplink, burst, out),
+            PortRole::Node(interface) => {
+                count_received(interface.traffic.get(self.worker).unwrap_or(&self.unplaced), burst);
+                self.node_burst(reader, snapshot, interface, burst, out);
+                while self.fragments.take_released(burst) {
+                    self.node_burst(reader, snapshot, interface, burst, out);
+                }
+            }
+            PortRole::Uplink(uplink) => {
+                count_received(uplink.traffic.get(self.worker).unwrap_or(&self.unplaced), burst);
+                self.uplink_burst(reader, snapshot, uplink, burst, out);
+                while self.fragments.take_released(burst) {
+                    self.uplink_burst(reader, snapshot, uplink, burst, out);
+                }
+            }
             PortRole::Absent => {
                 count_received(&self.unplaced, burst);
                 for _ in burst.drain(..) {
@@ -79,6 +111,28 @@ impl<K: Pool> Pipeline<K> {
                 }
             }
         }
+    }
+
+    /// Drops fragments whose datagram's first one has not come in time. Once a turn; without any that wait it costs
+    /// nothing.
+    #[inline]
+    pub fn expire(&mut self, snapshot: &HostSnapshot) {
+        if self.fragments.is_holding() {
+            self.expire_held(snapshot);
+        }
+    }
+
+    #[cold]
+    fn expire_held(&mut self, snapshot: &HostSnapshot) {
+        let lost = Lost { snapshot, worker: self.worker, unplaced: &self.unplaced.drops };
+        self.fragments.expire(self.clock.now(), &lost);
+    }
+
+    /// Whether fragments wait, so that [`Self::expire`] is to be called before long.
+    #[inline]
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.fragments.is_holding()
     }
 
     fn node_burst(
@@ -89,18 +143,18 @@ impl<K: Pool> Pipeline<K> {
         received: &mut ArrayVec<K::Packet, BURST>,
         out: &mut impl Outbox<K::Packet>,
     ) {
-        let traffic = interface.traffic.get(self.worker).unwrap_or(&self.unplaced);
-        count_received(traffic, received);
-        let node = FromNode { snapshot, interface, drops: &traffic.drops };
+        let (worker, table, clock) = (self.worker, &self.table, &self.clock);
+        let traffic = interface.traffic.get(worker).unwrap_or(&self.unplaced);
+        let node = FromNode { snapshot, table, reader, clock, interface, worker, traffic };
         let (mut arps, mut burst) = (ArrayVec::new_const(), Burst::new());
 
         classify_node::run(&node, received, &mut arps, &mut burst);
-        arp::run(&node, &self.table, reader, &mut arps, out);
+        arp::run(&node, &mut arps, out);
         source_check::run(&node, &mut burst);
         next_hop::run(&node, &mut burst);
         let vnet = interface.vnet.id;
         look_up::run(
-            &self.table,
+            table,
             reader,
             &mut burst,
             |item| MappingKey::new(vnet, item.header.destination),
@@ -108,7 +162,8 @@ impl<K: Pool> Pipeline<K> {
         );
         next_hop::reachable(&node, &mut burst);
         authorise::outbound(&node, &mut burst);
-        deliver::outbound(&node, &mut burst, out);
+        fragments::run(&node, &mut self.fragments, &mut burst);
+        deliver::outbound(&node, &self.pool, &mut self.fragments, &mut burst, out);
     }
 
     fn uplink_burst(
@@ -119,31 +174,19 @@ impl<K: Pool> Pipeline<K> {
         received: &mut ArrayVec<K::Packet, BURST>,
         out: &mut impl Outbox<K::Packet>,
     ) {
-        let traffic = uplink.traffic.get(self.worker).unwrap_or(&self.unplaced);
-        count_received(traffic, received);
-        let drops: &Drops = &traffic.drops;
-        let uplink = FromUplink { snapshot, uplink, prefix: snapshot.prefix, worker: self.worker, drops };
+        let (worker, table, clock) = (self.worker, &self.table, &self.clock);
+        let traffic = uplink.traffic.get(worker).unwrap_or(&self.unplaced);
+        let prefix = snapshot.prefix;
+        let uplink = FromUplink { snapshot, table, reader, clock, uplink, prefix, worker, traffic };
         let mut burst = Burst::new();
 
         classify_uplink::run(&uplink, received, &mut burst, out);
-        destination::run(&uplink, &self.table, reader, &mut burst);
-        verify_source::run(&uplink, &self.table, reader, &mut burst);
+        destination::run(&uplink, &mut burst);
+        verify_source::run(&uplink, &mut burst, out);
         authorise::inbound(&uplink, &mut burst);
-        deliver::inbound(&uplink, &mut burst, &mut self.identifications, out);
-    }
-
-    /// Does in software what is left to be done to a packet and what a transmit queue with `capabilities` cannot do:
-    /// checksums, and cutting into frames. `emit` gets what is to be sent, in order.
-    ///
-    /// # Errors
-    /// Why the packet, or what was left of it, is lost; whoever transmits counts it, once.
-    pub fn finish(
-        &self,
-        capabilities: Capabilities,
-        packet: K::Packet,
-        emit: impl FnMut(K::Packet),
-    ) -> Result<(), DropReason> {
-        segment::finish(&self.pool, capabilities, packet, emit)
+        fragments::run(&uplink, &mut self.fragments, &mut burst);
+        let (fragments, identifications) = (&mut self.fragments, &mut self.identifications);
+        deliver::inbound(&uplink, &self.pool, fragments, &mut burst, identifications, out);
     }
 }
 

@@ -32,6 +32,7 @@ use hints::Hints;
 use mailbox::Mailbox;
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::counters::{PerWorker, Traffic};
+use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::HostSnapshot;
@@ -80,7 +81,9 @@ pub struct RuntimeConfig {
     pub workers: WorkersConfig,
     /// Mappings to have room for at once; more may come.
     pub expected_mappings: usize,
-    /// Secret and random: places of mappings in the table depend on it.
+    /// How many datagrams in fragments each worker follows.
+    pub fragments: FragmentLimits,
+    /// Secret and random: places of mappings and of datagrams in tables depend on it.
     pub seed: [u64; 2],
     /// Devices that will be opened as [`PortSpec::DevargsUplink`]: DPDK has to know of PCI functions beforehand.
     pub devargs: Vec<String>,
@@ -288,6 +291,8 @@ impl Runtime {
             events: event_sender.clone(),
             work: Arc::new(PerWorker::new(workers)),
             idle: config.workers.idle,
+            fragments: config.fragments,
+            seed: config.seed,
         };
         let (jobs, waiting) = sync_channel(JOBS);
         let stats = Arc::default();

@@ -10,6 +10,7 @@ use super::stats::Work;
 use crate::config::Idle;
 use arrayvec::ArrayVec;
 use overlane_dataplane::counters::{PerWorker, Traffic};
+use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::pipeline::{Outbox, Pipeline};
 use overlane_dataplane::snapshot::HostSnapshot;
@@ -41,6 +42,9 @@ pub(super) struct Shared {
     pub(super) events: mpsc::Sender<PortEvent>,
     pub(super) work: Arc<PerWorker<Work>>,
     pub(super) idle: Idle,
+    pub(super) fragments: FragmentLimits,
+    /// Secret and random: places of datagrams in the tables of fragments depend on it.
+    pub(super) seed: [u64; 2],
 }
 
 struct Worker {
@@ -48,7 +52,7 @@ struct Worker {
     index: usize,
     mailbox: Arc<Mailbox>,
     reader: Reader,
-    pipeline: Pipeline<Mempool>,
+    pipeline: Pipeline<Mempool, TscClock>,
     rx: Vec<RxPort>,
     out: Out,
     sleeper: Sleeper,
@@ -94,7 +98,14 @@ impl Worker {
         let mailbox = shared.mailboxes.get(index).cloned();
         let mailbox = mailbox.ok_or_else(|| anyhow::anyhow!("there is no mailbox for worker {index}"))?;
         let reader = shared.domain.register(&format!("worker {index}"))?;
-        let pipeline = Pipeline::new(index, shared.table.clone(), shared.pool.clone());
+        let pipeline = Pipeline::new(
+            index,
+            shared.table.clone(),
+            shared.pool.clone(),
+            shared.clock.clone(),
+            shared.fragments,
+            shared.seed,
+        );
         let (peers, punts) = (Arc::clone(&shared.mailboxes), Arc::clone(&shared.punts));
         let (hints, unplaced) = (Arc::clone(&shared.hints), Arc::clone(pipeline.unplaced()));
         let out = Out::new(index, shared.pool.clone(), peers, punts, hints, unplaced);
@@ -179,6 +190,7 @@ impl Worker {
             }
             packets += 1;
         }
+        self.pipeline.expire(snapshot);
         if self.out.flush() {
             self.shared.punted.notify_one();
         }

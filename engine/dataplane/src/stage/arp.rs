@@ -7,36 +7,24 @@ use crate::header::contiguous;
 use crate::mac::MacAddr;
 use crate::packet::{Offload, Packet};
 use crate::pipeline::{BURST, Outbox};
-use crate::table::mapping::{MappingKey, MappingTable};
-use crate::table::qsbr::Reader;
+use crate::table::mapping::MappingKey;
 use crate::wire::{WireError, arp, ethernet};
 use arrayvec::ArrayVec;
 
 const FRAME: usize = ethernet::LENGTH + arp::LENGTH;
 
 /// Answers or drops each packet.
-pub(crate) fn run<P: Packet>(
-    node: &FromNode<'_>,
-    table: &MappingTable,
-    reader: &Reader,
-    arps: &mut ArrayVec<P, BURST>,
-    out: &mut impl Outbox<P>,
-) {
+pub(crate) fn run<P: Packet>(node: &FromNode<'_>, arps: &mut ArrayVec<P, BURST>, out: &mut impl Outbox<P>) {
     for mut packet in arps.drain(..) {
-        match answer(node, table, reader, &mut packet) {
+        match answer(node, &mut packet) {
             Ok(()) => out.transmit(node.interface.port, packet),
-            Err(reason) => node.drops.count(reason),
+            Err(reason) => node.traffic.drops.count(reason),
         }
     }
 }
 
 /// Turns a request into its answer, if it deserves one.
-fn answer(
-    node: &FromNode<'_>,
-    table: &MappingTable,
-    reader: &Reader,
-    packet: &mut impl Packet,
-) -> Result<(), DropReason> {
+fn answer(node: &FromNode<'_>, packet: &mut impl Packet) -> Result<(), DropReason> {
     contiguous(packet, FRAME)?;
     let interface = node.interface;
     let bytes = packet.head().get(ethernet::LENGTH..).unwrap_or(&[]);
@@ -58,7 +46,7 @@ fn answer(
     }
     let vnet = &interface.vnet;
     if !vnet.is_gateway(asked.target) {
-        let mapping = table.lookup(reader, MappingKey::new(vnet.id, asked.target));
+        let mapping = node.table.lookup(node.reader, MappingKey::new(vnet.id, asked.target));
         if !mapping.is_some_and(|mapping| mapping.live) || authorise::verdict(vnet.id, vnet.id).is_err() {
             return Err(DropReason::ArpTargetUnknown);
         }

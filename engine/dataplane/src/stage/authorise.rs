@@ -19,6 +19,6 @@ pub(crate) fn outbound<P>(node: &FromNode<'_>, burst: &mut Burst<Outbound<'_, P>
 
 /// The substrate's packets, from the vnet in their verified source to the one in their destination.
 #[inline]
-pub(crate) fn inbound<P>(uplink: &FromUplink<'_>, burst: &mut Burst<Inbound<'_, P>>) {
+pub(crate) fn inbound<'a, P>(uplink: &FromUplink<'a>, burst: &mut Burst<Inbound<'a, P>>) {
     burst.each(uplink, |item| verdict(item.source_vnet, item.destination_vnet));
 }

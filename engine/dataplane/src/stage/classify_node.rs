@@ -18,7 +18,7 @@ pub(crate) fn run<P: Packet>(
 ) {
     for packet in received.drain(..) {
         if let Err(reason) = classify(node, packet, arps, burst) {
-            node.drops.count(reason);
+            node.traffic.drops.count(reason);
         }
     }
 }

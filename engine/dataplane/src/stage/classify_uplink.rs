@@ -2,6 +2,7 @@
 
 use super::{Burst, FromUplink, Inbound};
 use crate::drop::DropReason;
+use crate::extension;
 use crate::header::{NetworkHeader, contiguous, read_ipv6};
 use crate::offload;
 use crate::packet::Packet;
@@ -25,7 +26,7 @@ pub(crate) fn run<'a, P: Packet>(
 ) {
     for packet in received.drain(..) {
         if let Err(reason) = classify(uplink, packet, burst, out) {
-            uplink.drops.count(reason);
+            uplink.traffic.drops.count(reason);
         }
     }
 }
@@ -66,6 +67,7 @@ fn classify<'a, P: Packet>(
     if mac.is_group() {
         return Err(DropReason::NotOurMac);
     }
+    let header = extension::skip(&mut packet, header)?;
     let sum = || Sum::ZERO.add_bytes(&source.octets()).add_bytes(&destination.octets());
     let transport_length = offload::settle(&mut packet, header, sum)?;
     burst.push(Inbound {
@@ -80,6 +82,7 @@ fn classify<'a, P: Packet>(
         vnet: None,
         receiver: None,
         mapping: None,
+        not_a_node: None,
     });
     Ok(())
 }

@@ -4,21 +4,15 @@ use super::{Burst, FromUplink, Inbound, look_up};
 use crate::address::Delivery;
 use crate::drop::DropReason;
 use crate::snapshot::{Interface, PortRole};
-use crate::table::mapping::{MappingKey, MappingTable};
-use crate::table::qsbr::Reader;
+use crate::table::mapping::MappingKey;
 
 /// Finds the interface that owns the embedded (vnet, IPv4): by its slot, or in layouts without slots by its mapping.
 #[inline]
-pub(crate) fn run<'a, P>(
-    uplink: &FromUplink<'a>,
-    table: &'a MappingTable,
-    reader: &'a Reader,
-    burst: &mut Burst<Inbound<'a, P>>,
-) {
+pub(crate) fn run<'a, P>(uplink: &FromUplink<'a>, burst: &mut Burst<Inbound<'a, P>>) {
     let by_slot = uplink.snapshot.layout.has_slots();
     if !by_slot {
         let key = |item: &Inbound<'a, P>| MappingKey::new(item.destination_vnet, item.header.destination);
-        look_up::run(table, reader, burst, key, |item, mapping| item.mapping = mapping);
+        look_up::run(uplink.table, uplink.reader, burst, key, |item, mapping| item.mapping = mapping);
     }
     burst.each(uplink, |item| {
         let receiver = if by_slot { in_slot(uplink, item) } else { by_mapping(uplink, item) };

@@ -4,26 +4,35 @@
 //! never frees: [`Burst::each`] takes what a stage refuses out of the burst and counts it once, so a packet that
 //! comes in is transmitted, punted, or counted under one reason.
 
+pub(crate) mod answer;
 pub(crate) mod arp;
 pub(crate) mod authorise;
 pub(crate) mod classify_node;
 pub(crate) mod classify_uplink;
 pub(crate) mod deliver;
 pub(crate) mod destination;
+pub(crate) mod fragments;
 pub(crate) mod look_up;
 pub(crate) mod next_hop;
+pub(crate) mod quote;
+pub(crate) mod router;
 pub(crate) mod source_check;
 pub(crate) mod verify_source;
 
 use crate::address::{Delivery, HostPrefix};
-use crate::counters::Drops;
+use crate::counters::{Drops, Traffic};
 use crate::drop::DropReason;
+use crate::fragment;
 use crate::header::NetworkHeader;
 use crate::id::{PortId, Slot, VnetId};
 use crate::mac::MacAddr;
+use crate::packet::{Clock, Packet, Pool};
 use crate::pipeline::{BURST, Outbox};
+use crate::refusal::Refusal;
 use crate::snapshot::{HostSnapshot, Interface, Uplink, Vnet};
-use crate::table::mapping::Mapping;
+use crate::table::mapping::{Mapping, MappingTable};
+use crate::table::qsbr::Reader;
+use crate::translate::Crossing;
 use arrayvec::ArrayVec;
 use core::net::Ipv6Addr;
 
@@ -58,39 +67,48 @@ pub(crate) struct Inbound<'a, P> {
     /// The mapping that the running stage looks at: in layouts without slots first the destination's, then the
     /// source's.
     pub(crate) mapping: Option<&'a Mapping>,
+    /// Why its source is no node's, if it is an ICMPv6 error, which a router of the substrate may send.
+    pub(crate) not_a_node: Option<DropReason>,
 }
 
 /// What stays the same over a burst from a node.
 pub(crate) struct FromNode<'a> {
     pub(crate) snapshot: &'a HostSnapshot,
+    pub(crate) table: &'a MappingTable,
+    pub(crate) reader: &'a Reader,
+    pub(crate) clock: &'a dyn Clock,
     pub(crate) interface: &'a Interface,
-    pub(crate) drops: &'a Drops,
+    pub(crate) worker: usize,
+    pub(crate) traffic: &'a Traffic,
 }
 
 /// What stays the same over a burst from an uplink.
 pub(crate) struct FromUplink<'a> {
     pub(crate) snapshot: &'a HostSnapshot,
+    pub(crate) table: &'a MappingTable,
+    pub(crate) reader: &'a Reader,
+    pub(crate) clock: &'a dyn Clock,
     pub(crate) uplink: &'a Uplink,
     pub(crate) prefix: Option<HostPrefix>,
     pub(crate) worker: usize,
-    pub(crate) drops: &'a Drops,
+    pub(crate) traffic: &'a Traffic,
 }
 
 /// Says where a packet that is dropped is counted.
-pub(crate) trait Place<I> {
+pub(crate) trait Place<'a, I> {
     /// The counters of the packet's port or vnet.
-    fn drops<'x>(&'x self, item: &'x I) -> &'x Drops;
+    fn drops(&self, item: &I) -> &'a Drops;
 }
 
-impl<P> Place<Outbound<'_, P>> for FromNode<'_> {
-    fn drops<'x>(&'x self, _: &'x Outbound<'_, P>) -> &'x Drops {
-        self.drops
+impl<'a, P> Place<'a, Outbound<'_, P>> for FromNode<'a> {
+    fn drops(&self, _: &Outbound<'_, P>) -> &'a Drops {
+        &self.traffic.drops
     }
 }
 
-impl<P> Place<Inbound<'_, P>> for FromUplink<'_> {
-    fn drops<'x>(&'x self, item: &'x Inbound<'_, P>) -> &'x Drops {
-        item.vnet.and_then(|vnet| vnet.uplink_drops.get(self.worker)).unwrap_or(self.drops)
+impl<'a, P> Place<'a, Inbound<'a, P>> for FromUplink<'a> {
+    fn drops(&self, item: &Inbound<'a, P>) -> &'a Drops {
+        item.vnet.and_then(|vnet| vnet.uplink_drops.get(self.worker)).unwrap_or(&self.traffic.drops)
     }
 }
 
@@ -98,12 +116,19 @@ impl<P> Place<Inbound<'_, P>> for FromUplink<'_> {
 pub(crate) trait Carrier {
     type Packet;
     fn into_packet(self) -> Self::Packet;
+    /// Whether it is a part of a datagram.
+    fn is_part(&self) -> bool;
 }
 
 impl<P> Carrier for Outbound<'_, P> {
     type Packet = P;
     fn into_packet(self) -> P {
         self.packet
+    }
+
+    #[inline]
+    fn is_part(&self) -> bool {
+        self.header.fragment.is_some()
     }
 }
 
@@ -112,10 +137,24 @@ impl<P> Carrier for Inbound<'_, P> {
     fn into_packet(self) -> P {
         self.packet
     }
+
+    #[inline]
+    fn is_part(&self) -> bool {
+        self.header.fragment.is_some()
+    }
 }
 
 /// The packets that are still under way.
 pub(crate) struct Burst<I>(ArrayVec<I, BURST>);
+
+impl<I> IntoIterator for Burst<I> {
+    type Item = I;
+    type IntoIter = arrayvec::IntoIter<I, BURST>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
 
 impl<I: Carrier> Burst<I> {
     #[inline]
@@ -141,9 +180,9 @@ impl<I: Carrier> Burst<I> {
 
     /// Runs a stage: what it refuses is counted and leaves the burst.
     #[inline]
-    pub(crate) fn each(
+    pub(crate) fn each<'a>(
         &mut self,
-        place: &impl Place<I>,
+        place: &impl Place<'a, I>,
         mut stage: impl FnMut(&mut I) -> Result<(), DropReason>,
     ) {
         self.0.retain(|item| match stage(item) {
@@ -155,18 +194,35 @@ impl<I: Carrier> Burst<I> {
         });
     }
 
-    /// Runs the last stage, which makes each packet what it is to leave as, and says by which port.
+    /// Runs the last stage, which makes each packet what it is to leave as, and says by which port. `refused` gets what is
+    /// refused, after it has been counted.
     #[inline]
-    pub(crate) fn send(
+    pub(crate) fn send<'a, K, O>(
         &mut self,
-        place: &impl Place<I>,
-        out: &mut impl Outbox<I::Packet>,
-        mut stage: impl FnMut(&mut I) -> Result<PortId, DropReason>,
-    ) {
+        place: &impl Place<'a, I>,
+        pool: &K,
+        out: &mut O,
+        mut stage: impl FnMut(&mut I) -> Result<(PortId, Crossing), Refusal>,
+        mut refused: impl FnMut(I, Refusal, &mut O),
+    ) where
+        K: Pool<Packet = I::Packet>,
+        O: Outbox<I::Packet>,
+        I::Packet: Packet,
+    {
         for mut item in self.0.drain(..) {
             match stage(&mut item) {
-                Ok(port) => out.transmit(port, item.into_packet()),
-                Err(reason) => place.drops(&item).count(reason),
+                Ok((port, Crossing::Whole)) => out.transmit(port, item.into_packet()),
+                Ok((port, Crossing::Cut { mtu })) => {
+                    let drops = place.drops(&item);
+                    let cut = fragment::cut(pool, item.into_packet(), mtu, |part| out.transmit(port, part));
+                    if let Err(reason) = cut {
+                        drops.count(reason);
+                    }
+                }
+                Err(refusal) => {
+                    place.drops(&item).count(refusal.reason);
+                    refused(item, refusal, out);
+                }
             }
         }
     }

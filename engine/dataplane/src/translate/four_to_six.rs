@@ -1,61 +1,221 @@
 //! IPv4 to IPv6 (RFC 7915, section 4).
 
-use super::replace_front;
+use super::icmp::{self, Correspondence, Mtus};
 use super::transport::{Direction, cross};
-use crate::address::Locator;
+use super::{Crossing, Settings, message, replace_front};
 use crate::drop::DropReason;
-use crate::header::NetworkHeader;
+use crate::header::{Fragment, NetworkHeader};
 use crate::mac::MacAddr;
 use crate::offload;
-use crate::packet::{Checksum, Offload, Packet};
+use crate::packet::{Checksum, Offload, Packet, Segmentation};
+use crate::refusal::{Answer, Refusal};
 use crate::wire::checksum::Change;
-use crate::wire::{ethernet, ipv6};
+use crate::wire::{ethernet, fragment, ipv4, ipv6, protocol, tcp};
+use core::net::Ipv6Addr;
 
 const HEADERS: usize = ethernet::LENGTH + ipv6::LENGTH;
+const HEADERS_OF_FRAGMENT: usize = HEADERS + fragment::LENGTH;
 
-/// The way out of this host: an uplink's address, its next hop, and the largest IPv6 packet it carries.
+/// By how much a packet grows: the difference of the two versions' headers.
+const GROWTH: u16 = (ipv6::LENGTH - ipv4::LENGTH) as u16;
+
+/// The way out of this host: an uplink's address, its next hop, and the largest IPv6 packet that the path carries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WayOut {
     pub(crate) source: MacAddr,
     pub(crate) next_hop: MacAddr,
     pub(crate) mtu: u16,
+    /// The largest that a packet becomes which may be cut; not above `mtu`.
+    pub(crate) cut_mtu: u16,
 }
 
-/// Replaces the frame's Ethernet and IPv4 headers; IPv4 options are left behind (RFC 7915, 4.1).
+impl WayOut {
+    /// The largest IPv6 packet that one with this header becomes.
+    #[inline]
+    const fn mtu_for(&self, header: &NetworkHeader) -> u16 {
+        if header.dont_fragment { self.mtu } else { self.cut_mtu }
+    }
+}
+
+/// The addresses that a packet gets, and what its pseudo-header changes by: their sum without the IPv4 addresses'.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) source: Ipv6Addr,
+    pub(crate) destination: Ipv6Addr,
+    pub(crate) change: Change,
+}
+
+/// Replaces the frame's Ethernet and IPv4 headers; IPv4 options are left behind (RFC 7915, 4.1). A packet that is refused
+/// with an answer is as it was.
 #[inline]
 pub(crate) fn four_to_six(
     packet: &mut impl Packet,
     header: &NetworkHeader,
-    source: &Locator,
-    destination: &Locator,
+    ends: &Ends,
     way: &WayOut,
-) -> Result<(), DropReason> {
-    if header.fragment {
-        return Err(DropReason::FragmentUnsupported);
+    settings: &Settings,
+    addresses: &impl Correspondence,
+) -> Result<Crossing, Refusal> {
+    if header.live_route != 0 {
+        return Err(Refusal::told(DropReason::SourceRoute, Answer::SourceRouteFailed));
     }
     if header.ttl <= 1 {
-        return Err(DropReason::TtlExceeded);
+        return Err(Refusal::told(DropReason::TtlExceeded, Answer::TimeExceeded));
     }
-    let segmentation = offload::fit(header, packet.offload().segmentation, ipv6::LENGTH, way.mtu)?;
-    let locators = Change::ZERO.add(source.sum()).add(destination.sum());
-    let next_header = cross(packet, header, Direction::FourToSix, locators)?;
-    let checksum = match packet.offload().checksum {
-        Checksum::Partial { offset, .. } => Checksum::Partial { start: HEADERS as u16, offset },
-        checksum => checksum,
+    if header.fragment.is_some() || header.protocol == protocol::ICMP {
+        return uncommon(packet, header, ends, way, settings, addresses);
+    }
+    let mtu = way.mtu_for(header);
+    let Ok(segmentation) = offload::fit(header, packet.offload().segmentation, ipv6::LENGTH, mtu) else {
+        return too_big(packet, header, ends, way, settings);
     };
-    packet.set_offload(Offload { checksum, segmentation });
-
+    let next_header = cross_transport(packet, header, ends, way, settings)?;
+    settle(packet, HEADERS, segmentation);
     let front: &mut [u8; HEADERS] = replace_front(packet, header.transport)?;
-    let (frame, rest) = front.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
-    ethernet::emit(frame, way.next_hop, way.source, ethernet::ethertype::IPV6);
-    let fields = ipv6::Fields {
-        traffic_class: header.traffic_class,
-        payload_length: header.payload,
+    emit(front, header, ends, way, settings, header.payload, next_header);
+    Ok(Crossing::Whole)
+}
+
+/// Fragments, and ICMP.
+#[inline(never)]
+fn uncommon(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    ends: &Ends,
+    way: &WayOut,
+    settings: &Settings,
+    addresses: &impl Correspondence,
+) -> Result<Crossing, Refusal> {
+    if header.fragment.is_none() && message::is_v4_error(packet, header)? {
+        let mtus = Mtus { four: way.mtu.saturating_sub(GROWTH), six: way.mtu };
+        let body = message::read(packet, header)?;
+        let body =
+            icmp::error_to_six(&body.bytes, body.whole, (ends.source, ends.destination), mtus, addresses)?;
+        let mut front = [0; HEADERS];
+        // The message is never longer than the smallest MTU.
+        emit(&mut front, header, ends, way, settings, body.len() as u16, protocol::ICMPV6);
+        message::replace(packet, &front, &body)?;
+        return Ok(Crossing::Whole);
+    }
+    let grown = if header.fragment.is_some() { HEADERS_OF_FRAGMENT } else { HEADERS } - ethernet::LENGTH;
+    if grown + usize::from(header.payload) > usize::from(way.mtu_for(header)) {
+        return too_big(packet, header, ends, way, settings);
+    }
+    carry(packet, header, ends, way, settings, header.fragment)?;
+    Ok(Crossing::Whole)
+}
+
+/// A packet that does not fit the way: its sender hears of it, or it becomes a fragment of which several are made.
+#[cold]
+#[inline(never)]
+fn too_big(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    ends: &Ends,
+    way: &WayOut,
+    settings: &Settings,
+) -> Result<Crossing, Refusal> {
+    if header.dont_fragment || packet.offload().segmentation.is_some() {
+        let grown = if header.fragment.is_some() { GROWTH + fragment::LENGTH as u16 } else { GROWTH };
+        let mtu = way.mtu.saturating_sub(grown);
+        return Err(Refusal::told(DropReason::PacketTooBig, Answer::TooBig { mtu }));
+    }
+    let whole = || Fragment { identification: identification(packet), offset: 0, more: false };
+    let part = header.fragment.unwrap_or_else(whole);
+    carry(packet, header, ends, way, settings, Some(part))?;
+    Ok(Crossing::Cut { mtu: way.mtu_for(header) })
+}
+
+/// Carries over what is not to be cut by a device, with a fragment header if it is to be a `part`.
+fn carry(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    ends: &Ends,
+    way: &WayOut,
+    settings: &Settings,
+    part: Option<Fragment>,
+) -> Result<(), DropReason> {
+    let crossing = match part {
+        // To be cut, it arrives as parts, whose ICMP checksum has no length in it either.
+        Some(part) if header.protocol == protocol::ICMP && settings.carry_fragmented_icmp => {
+            NetworkHeader { fragment: Some(Fragment { more: true, ..part }), ..*header }
+        }
+        _ => *header,
+    };
+    let next_header = cross_transport(packet, &crossing, ends, way, settings)?;
+    let Some(part) = part else {
+        settle(packet, HEADERS, None);
+        let front: &mut [u8; HEADERS] = replace_front(packet, header.transport)?;
+        emit(front, header, ends, way, settings, header.payload, next_header);
+        return Ok(());
+    };
+    settle(packet, HEADERS_OF_FRAGMENT, None);
+    let front: &mut [u8; HEADERS_OF_FRAGMENT] = replace_front(packet, header.transport)?;
+    let (headers, rest) = front.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
+    // An IPv4 payload leaves room for these 8 bytes in 16 bits.
+    let length = header.payload.saturating_add(fragment::LENGTH as u16);
+    emit(headers, header, ends, way, settings, length, protocol::FRAGMENT);
+    let fields = fragment::Fields {
         next_header,
-        hop_limit: header.ttl - 1,
-        source: source.address(header.source),
-        destination: destination.address(header.destination),
+        offset: part.offset,
+        more_fragments: part.more,
+        identification: part.identification,
     };
     fields.emit(rest.first_chunk_mut().ok_or(DropReason::NoHeadroom)?);
     Ok(())
+}
+
+#[inline]
+fn cross_transport(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    ends: &Ends,
+    way: &WayOut,
+    settings: &Settings,
+) -> Result<u8, DropReason> {
+    let most = way.mtu.saturating_sub((ipv6::LENGTH + tcp::LENGTH) as u16);
+    cross(packet, header, Direction::FourToSix, ends.change, settings, most)
+}
+
+/// The identification in the IPv4 header of a frame.
+fn identification(packet: &impl Packet) -> u32 {
+    let header = packet.head().get(ethernet::LENGTH..).unwrap_or(&[]);
+    ipv4::Header::new_checked(header).map_or(0, |header| header.identification().into())
+}
+
+/// What is left to be done, when the transport header begins at `transport`.
+#[inline]
+fn settle(packet: &mut impl Packet, transport: usize, segmentation: Option<Segmentation>) {
+    let checksum = match packet.offload().checksum {
+        Checksum::Partial { offset, .. } => Checksum::Partial { start: transport as u16, offset },
+        checksum => checksum,
+    };
+    packet.set_offload(Offload { checksum, segmentation });
+}
+
+/// Writes Ethernet and IPv6 headers.
+#[inline]
+fn emit(
+    front: &mut [u8; HEADERS],
+    header: &NetworkHeader,
+    ends: &Ends,
+    way: &WayOut,
+    settings: &Settings,
+    payload_length: u16,
+    next_header: u8,
+) {
+    let fields = ipv6::Fields {
+        traffic_class: if settings.copy_traffic_class { header.traffic_class } else { 0 },
+        payload_length,
+        next_header,
+        hop_limit: header.ttl - 1,
+        source: ends.source,
+        destination: ends.destination,
+    };
+    if let Some((frame, rest)) = front.split_first_chunk_mut() {
+        ethernet::emit(frame, way.next_hop, way.source, ethernet::ethertype::IPV6);
+        if let Some(rest) = rest.first_chunk_mut() {
+            fields.emit(rest);
+        }
+    }
 }

@@ -1,22 +1,33 @@
-//! Stateless translation between IPv4 and IPv6 (RFC 7915): TCP, UDP and ICMP echo with their checksums, other
-//! protocols byte for byte.
+//! Stateless translation between IPv4 and IPv6 (RFC 7915).
 //!
 //! The addresses on both sides end in the same 32 bits, and protocol and length are the same in both pseudo-headers,
-//! so a transport checksum changes by the sums of the two locators and nothing else. Fragments, ICMP errors, and UDP
-//! without checksum are refused by name.
+//! so a transport checksum changes by the sums of the two locators and nothing else.
 
 mod four_to_six;
+pub(crate) mod icmp;
+mod message;
+mod mss;
 mod settings;
 mod six_to_four;
 mod transport;
 
+pub(crate) use four_to_six::{Ends, WayOut, four_to_six};
+pub(crate) use message::replace;
 pub use settings::{RouterSource, Settings};
-
-pub(crate) use four_to_six::{WayOut, four_to_six};
-pub(crate) use six_to_four::{Identifications, LastHop, six_to_four};
+pub(crate) use six_to_four::{FormerEnds, Identifications, LastHop, six_to_four};
 
 use crate::drop::DropReason;
 use crate::packet::Packet;
+
+/// What has become of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crossing {
+    /// It may leave.
+    Whole,
+    /// It is to be cut into fragments of at most `mtu` bytes: in IPv6 it has the fragment header for it, in IPv4 DF is
+    /// clear.
+    Cut { mtu: u16 },
+}
 
 /// Replaces the first `old` bytes of the packet by `NEW` bytes in headroom, to be written.
 #[inline]

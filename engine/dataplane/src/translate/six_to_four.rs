@@ -1,16 +1,22 @@
 //! IPv6 to IPv4 (RFC 7915, section 5).
 
-use super::replace_front;
+use super::icmp::{self, Correspondence, Mtus};
 use super::transport::{Direction, cross};
+use super::{Crossing, Settings, message, replace_front};
 use crate::drop::DropReason;
-use crate::header::NetworkHeader;
+use crate::header::{Fragment, NetworkHeader};
 use crate::mac::MacAddr;
 use crate::offload;
 use crate::packet::{Checksum, Offload, Packet, Segmentation};
+use crate::refusal::{Answer, Refusal};
 use crate::wire::checksum::Change;
-use crate::wire::{ethernet, ipv4, protocol};
+use crate::wire::{ethernet, ipv4, ipv6, protocol, tcp};
+use core::net::Ipv6Addr;
 
 const HEADERS: usize = ethernet::LENGTH + ipv4::LENGTH;
+
+/// By how much a packet shrinks: the difference of the two versions' headers.
+const GROWTH: u16 = (ipv6::LENGTH - ipv4::LENGTH) as u16;
 
 /// Up to this size an IPv4 packet may be cut behind us, as its IPv6 form was small enough for any link
 /// (RFC 7915, 5.1).
@@ -42,38 +48,50 @@ pub(crate) struct LastHop {
     pub(crate) mtu: u16,
 }
 
-/// Replaces the frame's Ethernet and IPv6 headers. `locators` is the sum of both addresses' first 96 bits.
+/// The addresses that a packet had, and what its pseudo-header changes by: the sum of the IPv4 addresses, which its
+/// header has already, without theirs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FormerEnds {
+    pub(crate) source: Ipv6Addr,
+    pub(crate) destination: Ipv6Addr,
+    pub(crate) change: Change,
+}
+
+/// Replaces the frame's Ethernet and IPv6 headers, extension headers included. A packet that is refused with an answer is
+/// as it was.
 #[inline]
 pub(crate) fn six_to_four(
     packet: &mut impl Packet,
     header: &NetworkHeader,
-    locators: Change,
+    ends: &FormerEnds,
     hop: &LastHop,
+    settings: &Settings,
+    addresses: &impl Correspondence,
     identifications: &mut Identifications,
-) -> Result<(), DropReason> {
-    match header.protocol {
-        protocol::FRAGMENT => return Err(DropReason::FragmentUnsupported),
-        protocol::AUTHENTICATION => return Err(DropReason::ProtocolUntranslatable),
-        other if protocol::is_extension_header(other) => return Err(DropReason::ExtensionHeaderUnsupported),
-        _ => {}
+) -> Result<Crossing, Refusal> {
+    if header.live_route != 0 {
+        let problem = Answer::ParameterProblem { pointer: header.live_route };
+        return Err(Refusal::told(DropReason::RoutingHeaderLive, problem));
     }
     if header.ttl <= 1 {
-        return Err(DropReason::HopLimitExceeded);
+        return Err(Refusal::told(DropReason::HopLimitExceeded, Answer::TimeExceeded));
     }
     let total_length = header.payload.checked_add(ipv4::LENGTH as u16).ok_or(DropReason::PacketTooBig)?;
-    let segmentation = offload::fit(header, packet.offload().segmentation, ipv4::LENGTH, hop.mtu)?;
-    let number = cross(packet, header, Direction::SixToFour, Change::ZERO.remove(locators.fold()))?;
-    let checksum = match packet.offload().checksum {
-        Checksum::Partial { offset, .. } => Checksum::Partial { start: HEADERS as u16, offset },
-        checksum => checksum,
+    if header.fragment.is_some() || header.protocol == protocol::ICMPV6 {
+        return uncommon(packet, header, ends, hop, settings, addresses, identifications);
+    }
+    let segmentation = packet.offload().segmentation;
+    let Ok(segmentation) = offload::fit(header, segmentation, ipv4::LENGTH, hop.mtu) else {
+        return too_big(packet, header, ends, hop, settings, identifications);
     };
-    packet.set_offload(Offload { checksum, segmentation });
-
+    let dont_fragment = frame_size(header, segmentation) > DONT_FRAGMENT_ABOVE;
+    let number = cross_transport(packet, header, ends, hop, settings)?;
+    settle(packet, segmentation);
     let fields = ipv4::Fields {
-        tos: header.traffic_class,
+        tos: traffic_class(header, settings),
         total_length,
         identification: identifications.take(offload::frames(header, segmentation)),
-        dont_fragment: frame_size(header, segmentation) > DONT_FRAGMENT_ABOVE,
+        dont_fragment,
         more_fragments: false,
         fragment_offset: 0,
         ttl: header.ttl - 1,
@@ -81,11 +99,149 @@ pub(crate) fn six_to_four(
         source: header.source,
         destination: header.destination,
     };
-    let front: &mut [u8; HEADERS] = replace_front(packet, header.transport)?;
-    let (frame, rest) = front.split_first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
-    ethernet::emit(frame, hop.destination, hop.source, ethernet::ethertype::IPV4);
-    fields.emit(rest.first_chunk_mut().ok_or(DropReason::NoHeadroom)?);
+    emit(replace_front(packet, header.transport)?, hop, &fields);
+    Ok(Crossing::Whole)
+}
+
+/// Fragments, and ICMP.
+#[inline(never)]
+fn uncommon(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    ends: &FormerEnds,
+    hop: &LastHop,
+    settings: &Settings,
+    addresses: &impl Correspondence,
+    identifications: &mut Identifications,
+) -> Result<Crossing, Refusal> {
+    if header.part().is_none() && header.protocol == protocol::ICMPV6 && message::is_v6_error(packet, header)?
+    {
+        let mtus = Mtus { four: hop.mtu, six: hop.mtu.saturating_add(GROWTH) };
+        let body = message::read(packet, header)?;
+        let body =
+            icmp::error_to_four(&body.bytes, body.whole, (ends.source, ends.destination), mtus, addresses)?;
+        let fields = ipv4::Fields {
+            tos: traffic_class(header, settings),
+            // The message is never longer than any IPv4 MTU in use.
+            total_length: (ipv4::LENGTH + body.len()) as u16,
+            identification: identifications.take(1),
+            dont_fragment: false,
+            more_fragments: false,
+            fragment_offset: 0,
+            ttl: header.ttl - 1,
+            protocol: protocol::ICMP,
+            source: header.source,
+            destination: header.destination,
+        };
+        let mut front = [0; HEADERS];
+        emit(&mut front, hop, &fields);
+        message::replace(packet, &front, &body)?;
+        return Ok(Crossing::Whole);
+    }
+    let total_length = ipv4::LENGTH + usize::from(header.payload);
+    let fits = total_length <= usize::from(hop.mtu);
+    let may_cut = header.fragment.is_some() || total_length <= DONT_FRAGMENT_ABOVE;
+    if !fits && !may_cut {
+        return Err(told_too_big(hop));
+    }
+    carry(packet, header, ends, hop, settings, identifications)?;
+    Ok(if fits { Crossing::Whole } else { Crossing::Cut { mtu: hop.mtu } })
+}
+
+/// A packet that the node does not take whole: it may be cut if its IPv6 form fitted any link.
+#[cold]
+#[inline(never)]
+fn too_big(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    ends: &FormerEnds,
+    hop: &LastHop,
+    settings: &Settings,
+    identifications: &mut Identifications,
+) -> Result<Crossing, Refusal> {
+    let small = ipv4::LENGTH + usize::from(header.payload) <= DONT_FRAGMENT_ABOVE;
+    if !small || packet.offload().segmentation.is_some() {
+        return Err(told_too_big(hop));
+    }
+    carry(packet, header, ends, hop, settings, identifications)?;
+    Ok(Crossing::Cut { mtu: hop.mtu })
+}
+
+/// Carries over what is not to be cut by a device, fragment or not.
+fn carry(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    ends: &FormerEnds,
+    hop: &LastHop,
+    settings: &Settings,
+    identifications: &mut Identifications,
+) -> Result<(), DropReason> {
+    let number = cross_transport(packet, header, ends, hop, settings)?;
+    settle(packet, None);
+    let total_length = ipv4::LENGTH + usize::from(header.payload);
+    let Fragment { identification, offset, more } = header.fragment.unwrap_or_else(|| Fragment {
+        identification: identifications.take(1).into(),
+        offset: 0,
+        more: false,
+    });
+    let fields = ipv4::Fields {
+        tos: traffic_class(header, settings),
+        total_length: u16::try_from(total_length).map_err(|_| DropReason::PacketTooBig)?,
+        // The low 16 bits (RFC 7915, 5.1.1).
+        identification: identification as u16,
+        dont_fragment: header.fragment.is_none() && total_length > DONT_FRAGMENT_ABOVE,
+        more_fragments: more,
+        fragment_offset: offset,
+        ttl: header.ttl - 1,
+        protocol: number,
+        source: header.source,
+        destination: header.destination,
+    };
+    emit(replace_front(packet, header.transport)?, hop, &fields);
     Ok(())
+}
+
+#[inline]
+fn cross_transport(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    ends: &FormerEnds,
+    hop: &LastHop,
+    settings: &Settings,
+) -> Result<u8, DropReason> {
+    let most = hop.mtu.saturating_sub((ipv4::LENGTH + tcp::LENGTH) as u16);
+    cross(packet, header, Direction::SixToFour, ends.change, settings, most)
+}
+
+#[cold]
+fn told_too_big(hop: &LastHop) -> Refusal {
+    Refusal::told(DropReason::PacketTooBig, Answer::TooBig { mtu: hop.mtu.saturating_add(GROWTH) })
+}
+
+#[inline]
+fn traffic_class(header: &NetworkHeader, settings: &Settings) -> u8 {
+    if settings.copy_traffic_class { header.traffic_class } else { 0 }
+}
+
+/// What is left to be done, where the transport header is now.
+#[inline]
+fn settle(packet: &mut impl Packet, segmentation: Option<Segmentation>) {
+    let checksum = match packet.offload().checksum {
+        Checksum::Partial { offset, .. } => Checksum::Partial { start: HEADERS as u16, offset },
+        checksum => checksum,
+    };
+    packet.set_offload(Offload { checksum, segmentation });
+}
+
+/// Writes Ethernet and IPv4 headers.
+#[inline]
+fn emit(front: &mut [u8; HEADERS], hop: &LastHop, fields: &ipv4::Fields) {
+    if let Some((frame, rest)) = front.split_first_chunk_mut() {
+        ethernet::emit(frame, hop.destination, hop.source, ethernet::ethertype::IPV4);
+        if let Some(rest) = rest.first_chunk_mut() {
+            fields.emit(rest);
+        }
+    }
 }
 
 /// Bytes of the largest IPv4 packet that comes of it.

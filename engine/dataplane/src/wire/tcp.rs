@@ -7,10 +7,12 @@ pub const LENGTH: usize = 20;
 /// Where the checksum lies in the header.
 pub const CHECKSUM: u16 = 16;
 
-/// Flags that belong to one end of a cut packet only.
+/// Flags that translation and cutting look at.
 pub mod flag {
     /// No more data from the sender.
     pub const FIN: u8 = 0x01;
+    /// The first segment of either direction.
+    pub const SYN: u8 = 0x02;
     /// Deliver without waiting for more.
     pub const PSH: u8 = 0x08;
     /// Congestion window reduced (RFC 3168).

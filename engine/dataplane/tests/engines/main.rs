@@ -9,6 +9,8 @@
 
 mod arp;
 mod delivery;
+mod errors;
+mod fragments;
 mod frames;
 mod oracle;
 mod properties;

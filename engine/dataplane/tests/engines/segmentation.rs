@@ -7,7 +7,7 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::packet::{Checksum, Offload, Segmentation, SegmentationKind};
-use overlane_dataplane::segment::Capabilities;
+use overlane_dataplane::segment::{self, Capabilities};
 
 const NONE: Capabilities = Capabilities { checksum: false, tcp_segmentation: false, udp_segmentation: false };
 const CHECKSUM: Capabilities = Capabilities { checksum: true, ..NONE };
@@ -330,7 +330,7 @@ fn exhausted_pool_loses_the_rest_of_the_packet_and_leaks_nothing() {
     let held: Vec<_> = (0..3).map(|_| here.pool.packet(b"").unwrap()).collect();
     let packet = here.packet(&sent.bytes, &[], sent.offload);
     let mut frames = 0;
-    let result = here.pipeline.finish(NONE, packet, |_| frames += 1);
+    let result = segment::finish(&here.pool, NONE, packet, |_| frames += 1);
     assert_eq!((result, frames), (Err(DropReason::NoBuffer), 0));
     assert_eq!(here.pool.outstanding(), 3);
     drop(held);

@@ -1,0 +1,197 @@
+//! Parts of datagrams: each must go with its datagram's first, which tells what transport it is.
+//!
+//! They are never put together. One that comes before the first waits, as it was received, and is carried through all
+//! stages once more when the first has passed.
+
+use super::{Burst, Carrier, FromNode, FromUplink, Inbound, Outbound, Place};
+use crate::counters::Drops;
+use crate::drop::DropReason;
+use crate::fragment::{FragmentLimits, FragmentTable, Key, Part, Verdict};
+use crate::header::NetworkHeader;
+use crate::id::{PortId, VnetId};
+use crate::packet::Clock;
+use crate::pipeline::BURST;
+use crate::snapshot::{HostSnapshot, PortRole};
+use arrayvec::ArrayVec;
+use core::time::Duration;
+
+/// The datagrams in fragments that a worker follows.
+#[derive(Debug)]
+pub(crate) struct Fragments<P> {
+    table: FragmentTable<P>,
+    /// Datagrams of the running burst whose first fragment has come after others.
+    released: ArrayVec<Key, BURST>,
+}
+
+impl<P> Fragments<P> {
+    pub(crate) fn new(limits: FragmentLimits, seed: [u64; 2]) -> Self {
+        Self { table: FragmentTable::new(limits, seed), released: ArrayVec::new_const() }
+    }
+
+    /// Whether any packet waits.
+    #[inline]
+    pub(crate) const fn is_holding(&self) -> bool {
+        self.table.is_holding()
+    }
+
+    /// Gives what waited for a first fragment in the last burst, a datagram at a time; `false` when there is no more.
+    #[inline]
+    pub(crate) fn take_released(&mut self, burst: &mut ArrayVec<P, BURST>) -> bool {
+        while let Some(key) = self.released.pop() {
+            // A datagram has no more than a burst.
+            self.table.release(&key, |packet| drop(burst.try_push(packet)));
+            if !burst.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Drops what has waited too long.
+    pub(crate) fn expire(&mut self, now: Duration, lost: &Lost<'_>) {
+        self.table.expire(now, &mut |key, reason, packet| lost.count(key, reason, packet));
+    }
+
+    /// All of a datagram goes the way of its first fragment, which could not go on.
+    #[cold]
+    fn refuse(&mut self, key: &Key, reason: DropReason, lost: &Lost<'_>) {
+        self.table.refuse(key, reason, &mut |key, reason, packet| lost.count(key, reason, packet));
+    }
+}
+
+/// Where packets are counted that waited and are lost, whatever port they came from.
+pub(crate) struct Lost<'a> {
+    pub(crate) snapshot: &'a HostSnapshot,
+    pub(crate) worker: usize,
+    pub(crate) unplaced: &'a Drops,
+}
+
+impl Lost<'_> {
+    fn count<P>(&self, key: &Key, reason: DropReason, packet: P) {
+        drop(packet);
+        let port = match self.snapshot.role(key.port) {
+            PortRole::Node(interface) => interface.traffic.get(self.worker).map(|traffic| &traffic.drops),
+            PortRole::Uplink(_) => {
+                self.snapshot.vnet(key.vnet).and_then(|vnet| vnet.uplink_drops.get(self.worker))
+            }
+            PortRole::Absent => None,
+        };
+        port.unwrap_or(self.unplaced).count(reason);
+    }
+}
+
+/// A direction's way to tell a fragment's datagram.
+pub(crate) trait Source<I> {
+    /// The packet's header, the port that it came from, and the vnet of its source.
+    fn origin(&self, item: &I) -> (NetworkHeader, PortId, VnetId);
+    fn clock(&self) -> &dyn Clock;
+    fn lost(&self) -> Lost<'_>;
+}
+
+impl<P> Source<Outbound<'_, P>> for FromNode<'_> {
+    fn origin(&self, item: &Outbound<'_, P>) -> (NetworkHeader, PortId, VnetId) {
+        (item.header, self.interface.port, self.interface.vnet.id)
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        self.clock
+    }
+
+    fn lost(&self) -> Lost<'_> {
+        Lost { snapshot: self.snapshot, worker: self.worker, unplaced: &self.traffic.drops }
+    }
+}
+
+impl<P> Source<Inbound<'_, P>> for FromUplink<'_> {
+    fn origin(&self, item: &Inbound<'_, P>) -> (NetworkHeader, PortId, VnetId) {
+        (item.header, self.uplink.port, item.source_vnet)
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        self.clock
+    }
+
+    fn lost(&self) -> Lost<'_> {
+        Lost { snapshot: self.snapshot, worker: self.worker, unplaced: &self.traffic.drops }
+    }
+}
+
+/// Judges the fragments in a burst; what is none goes on.
+#[inline]
+pub(crate) fn run<'a, I: Carrier, S: Source<I> + Place<'a, I>>(
+    source: &S,
+    fragments: &mut Fragments<I::Packet>,
+    burst: &mut Burst<I>,
+) {
+    if burst.items().iter().any(I::is_part) {
+        judge(source, fragments, burst);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn judge<'a, I: Carrier, S: Source<I> + Place<'a, I>>(
+    source: &S,
+    fragments: &mut Fragments<I::Packet>,
+    burst: &mut Burst<I>,
+) {
+    let (now, places) = (source.clock().now(), source.lost());
+    let Fragments { table, released } = fragments;
+    for item in core::mem::replace(burst, Burst::new()) {
+        let (header, port, vnet) = source.origin(&item);
+        let Some(key) = key(&header, port, vnet) else {
+            burst.push(item);
+            continue;
+        };
+        let drops = source.drops(&item);
+        let mut lost = |key: &Key, reason, packet| places.count(key, reason, packet);
+        let verdict = part(&header).and_then(|part| table.judge(now, &key, part, &mut lost));
+        match verdict {
+            Ok(Verdict::Pass) => burst.push(item),
+            Ok(Verdict::PassAndRelease) => {
+                burst.push(item);
+                // There are no more datagrams than packets in a burst.
+                let _ = released.try_push(key);
+            }
+            Ok(Verdict::Hold) => {
+                if let Err((reason, packet)) = table.hold(&key, item.into_packet()) {
+                    drop(packet);
+                    drops.count(reason);
+                }
+            }
+            Err(reason) => drops.count(reason),
+        }
+    }
+}
+
+/// A packet was refused after it was judged: if it was the first of its datagram, so is the rest.
+#[cold]
+pub(crate) fn refused<I: Carrier, S: Source<I>>(
+    source: &S,
+    fragments: &mut Fragments<I::Packet>,
+    item: &I,
+    reason: DropReason,
+) {
+    let (header, port, vnet) = source.origin(item);
+    if let Some(key) = key(&header, port, vnet).filter(|_| header.part().is_some_and(|part| part.offset == 0))
+    {
+        fragments.refuse(&key, reason, &source.lost());
+    }
+}
+
+fn key(header: &NetworkHeader, port: PortId, vnet: VnetId) -> Option<Key> {
+    let fragment = header.part()?;
+    Some(Key {
+        port,
+        vnet,
+        source: header.source,
+        destination: header.destination,
+        protocol: header.protocol,
+        identification: fragment.identification,
+    })
+}
+
+fn part(header: &NetworkHeader) -> Result<Part, DropReason> {
+    let fragment = header.part().ok_or(DropReason::FragmentMalformed)?;
+    Part::new_checked(header.protocol, fragment.offset, fragment.more, header.payload)
+}

@@ -1,0 +1,65 @@
+//! From an uplink: ICMPv6 errors, the one thing that may come from an address which is no node's.
+//!
+//! A router of the substrate has no virtual address and gets one (RFC 6791). It is believed only about a packet that the
+//! receiver can have sent, only so often, and of a path's MTU only that it is smaller.
+
+use super::{FromUplink, Inbound, quote};
+use crate::drop::DropReason;
+use crate::header::contiguous;
+use crate::packet::Packet;
+use crate::pipeline::Outbox;
+use crate::translate::Settings;
+use crate::wire::{icmp, protocol};
+
+/// Whether the packet is an ICMPv6 error, in one piece.
+#[inline]
+pub(crate) fn is_error<P: Packet>(item: &mut Inbound<'_, P>) -> bool {
+    item.header.protocol == protocol::ICMPV6 && has_error(item)
+}
+
+#[cold]
+fn has_error<P: Packet>(item: &mut Inbound<'_, P>) -> bool {
+    let start = item.header.transport;
+    item.header.part().is_none()
+        && usize::from(item.header.payload) >= icmp::LENGTH
+        && contiguous(&mut item.packet, start + icmp::LENGTH).is_ok()
+        && item.packet.head().get(start).is_some_and(|kind| icmp::v6::is_error(*kind))
+}
+
+/// Lets an error through whose quoted packet is in order; one of a router gets its virtual source.
+#[cold]
+#[inline(never)]
+pub(crate) fn accept<P: Packet>(
+    uplink: &FromUplink<'_>,
+    item: &mut Inbound<'_, P>,
+    out: &mut impl Outbox<P>,
+) -> Result<(), DropReason> {
+    let from_router = item.not_a_node.is_some();
+    let limit = uplink.uplink.icmp_limit.get(uplink.worker);
+    if from_router && !limit.is_some_and(|limit| limit.take(uplink.clock.now())) {
+        return Err(DropReason::IcmpRateLimited);
+    }
+    let quoted = quote::check(uplink, item)?;
+    if !from_router {
+        return Ok(());
+    }
+    if let Some(mtu) = told_mtu(item) {
+        out.path_mtu(quoted.host, mtu);
+    }
+    let receiver = item.receiver.ok_or(DropReason::DstUnknownNode)?;
+    let subnet = receiver.vnet.subnet_of(item.header.destination);
+    let gateway = subnet.and_then(|subnet| subnet.gateway);
+    let address = uplink.snapshot.translate.router_source.address(item.source, gateway);
+    // Without a gateway the error seems to come from where the packet was going, as errors of its host do.
+    item.header.source = address.unwrap_or(quoted.destination);
+    item.source_vnet = item.destination_vnet;
+    Ok(())
+}
+
+/// The MTU in a Packet Too Big (RFC 4443, 3.2), never below what every link carries.
+fn told_mtu<P: Packet>(item: &Inbound<'_, P>) -> Option<u16> {
+    let message = item.packet.head().get(item.header.transport..)?.first_chunk::<{ icmp::LENGTH }>()?;
+    let [kind, code, _, _, mtu @ ..] = *message;
+    let told = kind == icmp::v6::PACKET_TOO_BIG && code == 0;
+    told.then(|| u16::try_from(u32::from_be_bytes(mtu)).unwrap_or(u16::MAX).max(Settings::MIN_IPV6_MTU))
+}
