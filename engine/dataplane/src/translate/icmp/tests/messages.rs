@@ -73,8 +73,8 @@ fn beginning_of_a_long_message_is_enough() {
     let new = error_to_four(&whole[..2300], Whole::of(&whole), ENDS, UNKNOWN, &Vnet).unwrap();
     assert_eq!(new.to_vec(), icmp4(3, 3, 0, &four[..548]));
     // An extension structure that is not wholly at hand is left out.
-    let whole = icmp4(3, 3, 32 << 16, &[&four[..128], &filler(3000)].concat());
-    let new = error_to_six(&whole[..2300], Whole::of(&whole), ENDS, UNKNOWN, &Vnet).unwrap();
+    let whole = icmp4(3, 3, 32 << 16, &[&four[..128], &filler(100)].concat());
+    let new = error_to_six(&whole[..200], Whole::of(&whole), ENDS, UNKNOWN, &Vnet).unwrap();
     assert_eq!(new.to_vec(), icmp6(1, 4, 0, &six[..148]));
 }
 
@@ -167,4 +167,9 @@ fn length_attribute_that_leaves_no_room_for_a_structure_means_nothing() {
         let message = icmp6(1, 4, length << 24, &six[..144]);
         assert_eq!(to_four(&message).unwrap(), icmp4(3, 3, 0, &four[..124]), "{length}");
     }
+    // Nor is what fills the quote up to such a length padding then.
+    let transport = sealed(protocol::UDP, 6, 40);
+    let (four, six) = (four_packet(&transport.four), six_packet(&transport.six));
+    let message = icmp4(3, 3, 32 << 16, &[&four[..], &[0; 68]].concat());
+    assert_eq!(to_six(&message).unwrap(), icmp6(1, 4, 0, &[&six[..], &[0; 68]].concat()));
 }

@@ -59,6 +59,30 @@ fn wrong_quoted_checksum_stays_as_wrong_and_none_stays_none() {
 }
 
 #[test]
+fn quoted_udp_checksum_that_comes_to_zero_is_spelled_as_ones() {
+    let Transport { mut four, mut six, .. } = sealed(protocol::UDP, 6, 40);
+    // One more word makes the whole sum up to ones without a checksum, on one side and then on the other.
+    let fill = |payload: &mut (u8, Vec<u8>), sum: Sum| {
+        payload.1[6..10].fill(0);
+        let missing = sum.add_bytes(&payload.1).checksum();
+        payload.1[8..10].copy_from_slice(&missing.to_be_bytes());
+        payload.1[6..8].fill(0xff);
+        missing
+    };
+    let missing = fill(&mut six, pseudo_six(17, 40));
+    four.1[8..10].copy_from_slice(&missing.to_be_bytes());
+    seal_at(&mut four.1, 6, pseudo_four(17, 40));
+    let message = to_six(&icmp4(3, 3, 0, &four_packet(&four))).unwrap();
+    assert_eq!(message, icmp6(1, 4, 0, &six_packet(&six)));
+
+    let missing = fill(&mut four, pseudo_four(17, 40));
+    six.1[8..10].copy_from_slice(&missing.to_be_bytes());
+    seal_at(&mut six.1, 6, pseudo_six(17, 40));
+    let message = to_four(&icmp6(1, 4, 0, &six_packet(&six))).unwrap();
+    assert_eq!(message, icmp4(3, 3, 0, &four_packet(&four)));
+}
+
+#[test]
 fn quoted_fragment_has_a_fragment_header_on_the_ipv6_side_only() {
     for (offset, more) in [(0, true), (185, true), (185, false), (8191, false)] {
         for transport in transports() {
