@@ -3,7 +3,7 @@
 use super::extension::{self, Attribute};
 use super::quote;
 use super::tables::{self, Mtus, Rest};
-use super::{Correspondence, MAX_FOUR, MAX_SIX, Message, pseudo, seal};
+use super::{Correspondence, MAX_FOUR, MAX_SIX, Message, append, pseudo, seal};
 use crate::drop::DropReason;
 use crate::wire::checksum::Sum;
 use crate::wire::icmp;
@@ -61,7 +61,7 @@ pub(crate) fn error_to_six(
     };
     let mut new = start(error.kind, error.code, second);
     quoted.emit_ipv6(addresses, room, &mut new)?;
-    extension::append(&mut new, attribute, extension);
+    extension::attach(&mut new, attribute, extension);
     let length = new.len() as u16;
     seal(&mut new, pseudo(ends).add(length), whole.sum);
     Ok(new)
@@ -97,7 +97,7 @@ pub(crate) fn error_to_four(
     };
     let mut new = start(error.kind, error.code, second);
     quoted.emit_ipv4(addresses, room, &mut new)?;
-    extension::append(&mut new, attribute, extension);
+    extension::attach(&mut new, attribute, extension);
     seal(&mut new, Sum::ZERO, pseudo(ends).add(whole.length).add(whole.sum).fold());
     Ok(new)
 }
@@ -105,7 +105,7 @@ pub(crate) fn error_to_four(
 /// A message of its header only, with a checksum of 0.
 pub(super) fn start(kind: u8, code: u8, second: u32) -> Message {
     let mut message = Message::new();
-    message.extend([kind, code, 0, 0]);
-    message.extend(second.to_be_bytes());
+    append(&mut message, &[kind, code, 0, 0]);
+    append(&mut message, &second.to_be_bytes());
     message
 }

@@ -2,7 +2,7 @@
 //!
 //! The structure itself is opaque (RFC 7915, 4.2 and 5.2): it is kept byte for byte or left out whole.
 
-use super::Message;
+use super::{Message, append};
 use crate::wire::icmp::{self, v4, v6};
 
 /// The least that is quoted in front of an extension structure, padded with zeros (RFC 4884, 3).
@@ -81,14 +81,14 @@ pub(super) fn room(limit: usize, attribute: Option<Attribute>, extension: &[u8])
 ///
 /// A short quote is padded with zeros, as it must be. A longer one is cut down to whole units: zeros behind the part of a
 /// packet would be taken for more of it.
-pub(super) fn append(message: &mut Message, attribute: Option<Attribute>, extension: &[u8]) {
+pub(super) fn attach(message: &mut Message, attribute: Option<Attribute>, extension: &[u8]) {
     let Some(attribute) = attribute.filter(|_| !extension.is_empty()) else { return };
     let quote = message.len().saturating_sub(icmp::LENGTH);
     let units = quote.max(MIN_DATAGRAM) / attribute.unit;
     let length = units * attribute.unit;
     message.truncate(icmp::LENGTH + length);
-    message.extend(core::iter::repeat_n(0, length.saturating_sub(quote)));
-    message.extend(extension.iter().copied());
+    append(message, [0; MIN_DATAGRAM].get(quote..length).unwrap_or(&[]));
+    append(message, extension);
     if let Some(octet) = message.get_mut(attribute.octet) {
         // The limits of messages allow 154 units of 8 bytes and 137 of 4.
         *octet = units as u8;

@@ -2,7 +2,7 @@
 
 use super::error::start;
 use super::quote::walk;
-use super::{MAX_FOUR, MAX_SIX, Message, pseudo, seal};
+use super::{MAX_FOUR, MAX_SIX, Message, append, pseudo, seal};
 use crate::refusal::Answer;
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, v4, v6};
@@ -26,7 +26,7 @@ pub(crate) fn answer_ipv4(answer: Answer, packet: &[u8]) -> Option<Message> {
         Answer::ParameterProblem { .. } => return None,
     };
     let mut message = start(kind, code, second);
-    message.extend(packet.iter().copied().take(MAX_FOUR - icmp::LENGTH));
+    append(&mut message, packet.get(..MAX_FOUR - icmp::LENGTH).unwrap_or(packet));
     seal(&mut message, Sum::ZERO, RIGHT);
     Some(message)
 }
@@ -46,7 +46,7 @@ pub(crate) fn answer_ipv6(answer: Answer, packet: &[u8], ends: (Ipv6Addr, Ipv6Ad
         Answer::SourceRouteFailed => return None,
     };
     let mut message = start(kind, code, second.into());
-    message.extend(packet.iter().copied().take(MAX_SIX - icmp::LENGTH));
+    append(&mut message, packet.get(..MAX_SIX - icmp::LENGTH).unwrap_or(packet));
     let length = message.len() as u16;
     seal(&mut message, pseudo(ends).add(length), RIGHT);
     Some(message)

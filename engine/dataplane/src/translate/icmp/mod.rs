@@ -37,6 +37,12 @@ pub(crate) trait Correspondence {
     fn four(&self, ipv6: Ipv6Addr) -> Option<Ipv4Addr>;
 }
 
+/// Appends bytes to a message, as far as there is room for them.
+fn append(message: &mut Message, bytes: &[u8]) {
+    let fitting = bytes.get(..message.remaining_capacity()).unwrap_or(bytes);
+    let _ = message.try_extend_from_slice(fitting);
+}
+
 /// The sum of ICMPv6's pseudo-header (RFC 8200, 8.1) without the message's length.
 fn pseudo((source, destination): (Ipv6Addr, Ipv6Addr)) -> Sum {
     Sum::ZERO.add_bytes(&source.octets()).add_bytes(&destination.octets()).add(u16::from(protocol::ICMPV6))

@@ -5,7 +5,7 @@
 //! changed where its field is within the quote. What its own header checksum was is not asked: routers change a TTL
 //! before they quote.
 
-use super::{Correspondence, Message};
+use super::{Correspondence, Message, append};
 use crate::drop::DropReason;
 use crate::wire::checksum::{self, Change, Sum};
 use crate::wire::{fragment, icmp, ipv4, ipv6, protocol, tcp, udp};
@@ -170,10 +170,9 @@ impl<A> Quoted<'_, A> {
         out: &mut Message,
     ) -> Result<(), DropReason> {
         let start = out.len();
-        let room = end.min(out.capacity()).saturating_sub(start);
+        let room = end.saturating_sub(start);
         let payload = self.payload.get(..room).unwrap_or(self.payload);
-        // It fits: `room` is within the capacity.
-        out.extend(payload.iter().copied());
+        append(out, payload);
         if self.fragment.is_some_and(|fragment| fragment.offset != 0) {
             return Ok(());
         }
@@ -220,13 +219,13 @@ impl Quoted<'_, Ipv4Addr> {
         };
         let mut header = [0; ipv6::LENGTH];
         fields.emit(&mut header);
-        out.extend(header);
+        append(out, &header);
         if let Some(Fragment { offset, more, identification }) = self.fragment {
             let mut header = [0; fragment::LENGTH];
             let fields =
                 fragment::Fields { next_header: number, offset, more_fragments: more, identification };
             fields.emit(&mut header);
-            out.extend(header);
+            append(out, &header);
         }
         let pseudo = Pseudo::new((self.source, self.destination), (source, destination));
         self.append_payload(Way::ToSix, pseudo, end, out)
@@ -261,7 +260,7 @@ impl Quoted<'_, Ipv6Addr> {
         };
         let mut header = [0; ipv4::LENGTH];
         fields.emit(&mut header);
-        out.extend(header);
+        append(out, &header);
         let pseudo = Pseudo::new((source, destination), (self.source, self.destination));
         self.append_payload(Way::ToFour, pseudo, end, out)
     }

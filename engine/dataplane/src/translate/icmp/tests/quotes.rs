@@ -128,6 +128,18 @@ fn atomic_fragment_keeps_the_lower_half_of_its_identification() {
 }
 
 #[test]
+fn quoted_packet_that_fits_any_ipv6_link_may_be_cut_and_so_may_a_fragment() {
+    let flags = |next_header, behind: &[u8]| {
+        let message = to_four(&icmp6(1, 4, 0, &six_packet(&(next_header, behind.to_vec())))).unwrap();
+        u16::from_be_bytes([message[8 + 6], message[8 + 7]])
+    };
+    assert_eq!(flags(253, &filler(1240)), 0);
+    assert_eq!(flags(253, &filler(1241)), 0x4000);
+    let first = [253, 0, 0, 1, 0, 0, 0, 0];
+    assert_eq!(flags(protocol::FRAGMENT, &[&first[..], &filler(1400)].concat()), 0x2000);
+}
+
+#[test]
 fn quoted_options_and_extension_headers_stay_behind() {
     let transport = sealed(protocol::UDP, 6, 40);
     let (four, six) = (four_packet(&transport.four), six_packet(&transport.six));
