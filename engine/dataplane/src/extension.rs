@@ -7,7 +7,7 @@ use crate::wire::{ethernet, fragment, protocol};
 
 /// How many extension headers a packet may have. Each kind is to occur once, destination options twice (RFC 8200,
 /// 4.1), so real packets have far fewer.
-const MOST: usize = 8;
+pub(crate) const MOST: usize = 8;
 
 /// Bytes of the part that all extension headers begin with and that is read here.
 const FIXED: usize = 8;

@@ -89,8 +89,14 @@ fn uncommon(
     if header.fragment.is_none() && message::is_v4_error(packet, header)? {
         let mtus = Mtus { four: way.mtu.saturating_sub(GROWTH), six: way.mtu };
         let body = message::read(packet, header)?;
-        let body =
-            icmp::error_to_six(&body.bytes, body.whole, (ends.source, ends.destination), mtus, addresses)?;
+        let body = icmp::error_to_six(
+            &body.bytes,
+            body.whole,
+            (ends.source, ends.destination),
+            mtus,
+            settings,
+            addresses,
+        )?;
         let mut front = [0; HEADERS];
         // The message is never longer than the smallest MTU.
         emit(&mut front, header, ends, way, settings, body.len() as u16, protocol::ICMPV6);
@@ -205,7 +211,7 @@ fn emit(
     next_header: u8,
 ) {
     let fields = ipv6::Fields {
-        traffic_class: if settings.copy_traffic_class { header.traffic_class } else { 0 },
+        traffic_class: settings.traffic_class(header.traffic_class),
         payload_length,
         next_header,
         hop_limit: header.ttl - 1,

@@ -45,6 +45,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The traffic class or type of service on the other side.
+    pub(crate) const fn traffic_class(&self, old: u8) -> u8 {
+        if self.copy_traffic_class { old } else { 0 }
+    }
+
     /// The smallest IPv6 MTU that there is (RFC 8200, 5), and so the least that `lowest_ipv6_mtu` may be.
     pub const MIN_IPV6_MTU: u16 = 1280;
 }

@@ -88,7 +88,7 @@ pub(crate) fn six_to_four(
     let number = cross_transport(packet, header, ends, hop, settings)?;
     settle(packet, segmentation);
     let fields = ipv4::Fields {
-        tos: traffic_class(header, settings),
+        tos: settings.traffic_class(header.traffic_class),
         total_length,
         identification: identifications.take(offload::frames(header, segmentation)),
         dont_fragment,
@@ -118,10 +118,16 @@ fn uncommon(
     {
         let mtus = Mtus { four: hop.mtu, six: hop.mtu.saturating_add(GROWTH) };
         let body = message::read(packet, header)?;
-        let body =
-            icmp::error_to_four(&body.bytes, body.whole, (ends.source, ends.destination), mtus, addresses)?;
+        let body = icmp::error_to_four(
+            &body.bytes,
+            body.whole,
+            (ends.source, ends.destination),
+            mtus,
+            settings,
+            addresses,
+        )?;
         let fields = ipv4::Fields {
-            tos: traffic_class(header, settings),
+            tos: settings.traffic_class(header.traffic_class),
             // The message is never longer than any IPv4 MTU in use.
             total_length: (ipv4::LENGTH + body.len()) as u16,
             identification: identifications.take(1),
@@ -185,7 +191,7 @@ fn carry(
         more: false,
     });
     let fields = ipv4::Fields {
-        tos: traffic_class(header, settings),
+        tos: settings.traffic_class(header.traffic_class),
         total_length: u16::try_from(total_length).map_err(|_| DropReason::PacketTooBig)?,
         // The low 16 bits (RFC 7915, 5.1.1).
         identification: identification as u16,
@@ -216,11 +222,6 @@ fn cross_transport(
 #[cold]
 fn told_too_big(hop: &LastHop) -> Refusal {
     Refusal::told(DropReason::PacketTooBig, Answer::TooBig { mtu: hop.mtu.saturating_add(GROWTH) })
-}
-
-#[inline]
-fn traffic_class(header: &NetworkHeader, settings: &Settings) -> u8 {
-    if settings.copy_traffic_class { header.traffic_class } else { 0 }
 }
 
 /// What is left to be done, where the transport header is now.

@@ -124,7 +124,7 @@ fn cross_part(
 
 /// The number of a transport in the other IP version. A node must not be able to put extension headers into packets of
 /// the substrate, nor ICMP of one version into the other.
-fn number_across(number: u8, direction: Direction) -> Result<u8, DropReason> {
+pub(super) fn number_across(number: u8, direction: Direction) -> Result<u8, DropReason> {
     match (number, direction) {
         (protocol::ICMP, Direction::FourToSix) => Ok(protocol::ICMPV6),
         (protocol::ICMPV6, Direction::SixToFour) => Ok(protocol::ICMP),

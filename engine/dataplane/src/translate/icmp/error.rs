@@ -5,6 +5,7 @@ use super::quote;
 use super::tables::{self, Mtus, Rest};
 use super::{Correspondence, MAX_FOUR, MAX_SIX, Message, append, pseudo, seal};
 use crate::drop::DropReason;
+use crate::translate::Settings;
 use crate::wire::checksum::Sum;
 use crate::wire::icmp;
 use core::net::Ipv6Addr;
@@ -41,6 +42,7 @@ pub(crate) fn error_to_six(
     whole: Whole,
     ends: (Ipv6Addr, Ipv6Addr),
     mtus: Mtus,
+    settings: &Settings,
     addresses: &impl Correspondence,
 ) -> Result<Message, DropReason> {
     let header: &[u8; icmp::LENGTH] = message.first_chunk().ok_or(DropReason::TransportMalformed)?;
@@ -56,11 +58,11 @@ pub(crate) fn error_to_six(
         Rest::Pointer(pointer) => u32::from(pointer),
         Rest::Mtu => {
             let advertised = u16::from_be_bytes(mtu);
-            tables::mtu_to_six(advertised, quoted.total_length, quoted.is_fragment(), mtus).into()
+            tables::mtu_to_six(advertised, quoted.total_length, mtus).into()
         }
     };
     let mut new = start(error.kind, error.code, second);
-    quoted.emit_ipv6(addresses, room, &mut new)?;
+    quoted.emit_ipv6(ends.1, settings, addresses, room, &mut new)?;
     extension::attach(&mut new, attribute, extension);
     let length = new.len() as u16;
     seal(&mut new, pseudo(ends).add(length), whole.sum);
@@ -79,6 +81,7 @@ pub(crate) fn error_to_four(
     whole: Whole,
     ends: (Ipv6Addr, Ipv6Addr),
     mtus: Mtus,
+    settings: &Settings,
     addresses: &impl Correspondence,
 ) -> Result<Message, DropReason> {
     let header: &[u8; icmp::LENGTH] = message.first_chunk().ok_or(DropReason::TransportMalformed)?;
@@ -96,7 +99,7 @@ pub(crate) fn error_to_four(
         Rest::Mtu => tables::mtu_to_four(second, quoted.is_fragment(), mtus).into(),
     };
     let mut new = start(error.kind, error.code, second);
-    quoted.emit_ipv4(addresses, room, &mut new)?;
+    quoted.emit_ipv4(ends.1, settings, addresses, room, &mut new)?;
     extension::attach(&mut new, attribute, extension);
     seal(&mut new, Sum::ZERO, pseudo(ends).add(whole.length).add(whole.sum).fold());
     Ok(new)

@@ -7,6 +7,10 @@
 
 use super::{Correspondence, Message, append};
 use crate::drop::DropReason;
+use crate::extension::MOST;
+use crate::header::Fragment;
+use crate::translate::Settings;
+use crate::translate::transport::{Direction, number_across};
 use crate::wire::checksum::{self, Change, Sum};
 use crate::wire::{fragment, icmp, ipv4, ipv6, protocol, tcp, udp};
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -32,15 +36,6 @@ pub(super) struct Quoted<'a, A> {
     payload: &'a [u8],
 }
 
-/// Which part of a datagram a packet is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Fragment {
-    /// In units of 8 bytes, at most 13 bits.
-    offset: u16,
-    more: bool,
-    identification: u32,
-}
-
 /// What is behind an IPv6 fixed header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Chain {
@@ -54,19 +49,20 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Whether the packet holds the beginning of what follows the extension headers.
+    /// Whether the beginning of what follows the extension headers is in the packet.
     pub(super) fn is_first(&self) -> bool {
         self.fragment.is_none_or(|fragment| fragment.offset == 0)
     }
 }
 
-/// Walks over the extension headers that RFC 7915, 5.1 ignores, and one fragment header behind them. `None` if they
-/// are cut off, or for a header that a translator cannot ignore.
+/// Walks over the extension headers that RFC 7915, 5.1 ignores, and one fragment header behind them, as
+/// [`crate::extension`] does in packets. `None` for what that refuses, and if they are cut off.
 pub(super) fn walk(mut protocol: u8, bytes: &[u8]) -> Option<Chain> {
     let (mut length, mut live_route) = (0, false);
-    loop {
+    for index in 0..=MOST {
         let header = bytes.get(length..)?;
         match protocol {
+            protocol::HOP_BY_HOP if index > 0 => return None,
             protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS => {
                 let [next, units, _, segments_left, ..] = *header.first_chunk::<8>()?;
                 live_route |= protocol == protocol::ROUTING && segments_left != 0;
@@ -93,16 +89,13 @@ pub(super) fn walk(mut protocol: u8, bytes: &[u8]) -> Option<Chain> {
             protocol => return Some(Chain { protocol, length, fragment: None, live_route }),
         }
     }
+    None
 }
 
 /// Reads a quoted IPv4 packet; its options stay behind.
 pub(super) fn read_ipv4(bytes: &[u8]) -> Result<Quoted<'_, Ipv4Addr>, DropReason> {
     const INVALID: DropReason = DropReason::IcmpQuoteInvalid;
     let header = ipv4::Header::new_checked(bytes).map_err(|_| INVALID)?;
-    let protocol = header.protocol();
-    if protocol == protocol::ICMPV6 || protocol::is_extension_header(protocol) {
-        return Err(INVALID);
-    }
     let fragment = header.is_fragment().then(|| Fragment {
         offset: header.fragment_offset(),
         more: header.more_fragments(),
@@ -113,7 +106,7 @@ pub(super) fn read_ipv4(bytes: &[u8]) -> Result<Quoted<'_, Ipv4Addr>, DropReason
         destination: header.destination(),
         traffic_class: header.tos(),
         ttl: header.ttl(),
-        protocol,
+        protocol: header.protocol(),
         fragment,
         total_length: header.total_length(),
         // The view has checked that this cannot be negative.
@@ -128,7 +121,7 @@ pub(super) fn read_ipv6(bytes: &[u8]) -> Result<Quoted<'_, Ipv6Addr>, DropReason
     let header = ipv6::Header::new_checked(bytes).map_err(|_| INVALID)?;
     let behind = bytes.get(ipv6::LENGTH..).unwrap_or(&[]);
     let chain = walk(header.next_header(), behind).ok_or(INVALID)?;
-    if chain.protocol == protocol::ICMP || chain.live_route {
+    if chain.live_route {
         return Err(INVALID);
     }
     let payload_length =
@@ -160,11 +153,15 @@ impl<A> Quoted<'_, A> {
         }
     }
 
+    fn number_across(&self, way: Direction) -> Result<u8, DropReason> {
+        number_across(self.protocol, way).map_err(|_| DropReason::IcmpQuoteInvalid)
+    }
+
     /// Appends the payload to the message, so that at most `end` bytes are in it, and changes what is in its
     /// transport header.
     fn append_payload(
         &self,
-        way: Way,
+        way: Direction,
         pseudo: Pseudo,
         end: usize,
         out: &mut Message,
@@ -179,11 +176,14 @@ impl<A> Quoted<'_, A> {
         let transport = out.get_mut(start..).unwrap_or(&mut []);
         // ICMP has a pseudo-header under IPv6 only. No fragment tells the length in it; between engines that carry
         // fragments of ICMP it is left out at both ends, and so it is here.
-        let length = if self.is_fragment() { 0 } else { self.payload_length };
+        let is_part = self.fragment.is_some_and(|fragment| !fragment.is_atomic());
+        let length = if is_part { 0 } else { self.payload_length };
         let with_icmp = pseudo.six.add(length).add(protocol::ICMPV6.into());
         match (self.protocol, way) {
-            (protocol::ICMP, Way::ToSix) => echo(transport, way, with_icmp),
-            (protocol::ICMPV6, Way::ToFour) => echo(transport, way, Change::ZERO.remove(with_icmp.fold())),
+            (protocol::ICMP, Direction::FourToSix) => echo(transport, way, with_icmp),
+            (protocol::ICMPV6, Direction::SixToFour) => {
+                echo(transport, way, Change::ZERO.remove(with_icmp.fold()))
+            }
             (number, _) => {
                 update(transport, number, pseudo.change(way));
                 Ok(())
@@ -193,23 +193,27 @@ impl<A> Quoted<'_, A> {
 }
 
 impl Quoted<'_, Ipv4Addr> {
-    /// Appends the packet as an IPv6 packet, of which at most `room` bytes are quoted.
+    /// Appends the packet as an IPv6 packet, of which at most `room` bytes are quoted. `receiver` gets the error, so
+    /// the packet must be one of its own.
     pub(super) fn emit_ipv6(
         &self,
+        receiver: Ipv6Addr,
+        settings: &Settings,
         addresses: &impl Correspondence,
         room: usize,
         out: &mut Message,
     ) -> Result<(), DropReason> {
         let end = out.len() + room;
-        let source = addresses.six(self.source).ok_or(DropReason::IcmpQuoteForeign)?;
+        let source = addresses.six(self.source).filter(|source| *source == receiver);
+        let source = source.ok_or(DropReason::IcmpQuoteForeign)?;
         let destination = addresses.six(self.destination).ok_or(DropReason::IcmpQuoteForeign)?;
-        let number = if self.protocol == protocol::ICMP { protocol::ICMPV6 } else { self.protocol };
+        let number = self.number_across(Direction::FourToSix)?;
         let (next_header, more) = match self.fragment {
             Some(_) => (protocol::FRAGMENT, fragment::LENGTH as u16),
             None => (number, 0),
         };
         let fields = ipv6::Fields {
-            traffic_class: self.traffic_class,
+            traffic_class: settings.traffic_class(self.traffic_class),
             // An IPv4 payload has at most 65,515 bytes.
             payload_length: self.payload_length.saturating_add(more),
             next_header,
@@ -228,33 +232,36 @@ impl Quoted<'_, Ipv4Addr> {
             append(out, &header);
         }
         let pseudo = Pseudo::new((self.source, self.destination), (source, destination));
-        self.append_payload(Way::ToSix, pseudo, end, out)
+        self.append_payload(Direction::FourToSix, pseudo, end, out)
     }
 }
 
 impl Quoted<'_, Ipv6Addr> {
-    /// Appends the packet as an IPv4 packet, of which at most `room` bytes are quoted. An identification that was lost
-    /// on the way to IPv6 is 0.
+    /// Appends the packet as an IPv4 packet, of which at most `room` bytes are quoted. `receiver` gets the error, so
+    /// the packet must be one of its own. An identification that was lost on the way to IPv6 is 0.
     pub(super) fn emit_ipv4(
         &self,
+        receiver: Ipv6Addr,
+        settings: &Settings,
         addresses: &impl Correspondence,
         room: usize,
         out: &mut Message,
     ) -> Result<(), DropReason> {
         let end = out.len() + room;
-        let source = addresses.four(self.source).ok_or(DropReason::IcmpQuoteForeign)?;
+        let source = addresses.four(self.source).filter(|_| self.source == receiver);
+        let source = source.ok_or(DropReason::IcmpQuoteForeign)?;
         let destination = addresses.four(self.destination).ok_or(DropReason::IcmpQuoteForeign)?;
         let total_length =
             self.payload_length.checked_add(ipv4::LENGTH as u16).ok_or(DropReason::IcmpQuoteInvalid)?;
         let fields = ipv4::Fields {
-            tos: self.traffic_class,
+            tos: settings.traffic_class(self.traffic_class),
             total_length,
             identification: self.fragment.map_or(0, |fragment| fragment.identification as u16),
             dont_fragment: !self.is_fragment() && total_length > DONT_FRAGMENT_ABOVE,
             more_fragments: self.fragment.is_some_and(|fragment| fragment.more),
             fragment_offset: self.fragment.map_or(0, |fragment| fragment.offset),
             ttl: self.ttl,
-            protocol: if self.protocol == protocol::ICMPV6 { protocol::ICMP } else { self.protocol },
+            protocol: self.number_across(Direction::SixToFour)?,
             source,
             destination,
         };
@@ -262,15 +269,8 @@ impl Quoted<'_, Ipv6Addr> {
         fields.emit(&mut header);
         append(out, &header);
         let pseudo = Pseudo::new((source, destination), (self.source, self.destination));
-        self.append_payload(Way::ToFour, pseudo, end, out)
+        self.append_payload(Direction::SixToFour, pseudo, end, out)
     }
-}
-
-/// Which way a quoted packet crosses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    ToSix,
-    ToFour,
 }
 
 /// What its addresses add to the pseudo-header on either side.
@@ -289,10 +289,10 @@ impl Pseudo {
     }
 
     /// Protocol and length are the same on both sides.
-    const fn change(&self, way: Way) -> Change {
+    const fn change(&self, way: Direction) -> Change {
         match way {
-            Way::ToSix => self.six.remove(self.four.fold()),
-            Way::ToFour => self.four.remove(self.six.fold()),
+            Direction::FourToSix => self.six.remove(self.four.fold()),
+            Direction::SixToFour => self.four.remove(self.six.fold()),
         }
     }
 }
@@ -319,14 +319,14 @@ fn update(transport: &mut [u8], number: u8, change: Change) {
 
 /// An echo request or reply changes its type, and has a pseudo-header or has it no more. No error is sent about an
 /// error (RFC 792 and RFC 4443, 2.4 e), and other messages never cross.
-fn echo(transport: &mut [u8], way: Way, pseudo: Change) -> Result<(), DropReason> {
+fn echo(transport: &mut [u8], way: Direction, pseudo: Change) -> Result<(), DropReason> {
     let Some(kind) = transport.first_mut() else { return Err(DropReason::IcmpQuoteInvalid) };
     let old = *kind;
     let new = match (way, old) {
-        (Way::ToSix, icmp::v4::ECHO_REQUEST) => icmp::v6::ECHO_REQUEST,
-        (Way::ToSix, icmp::v4::ECHO_REPLY) => icmp::v6::ECHO_REPLY,
-        (Way::ToFour, icmp::v6::ECHO_REQUEST) => icmp::v4::ECHO_REQUEST,
-        (Way::ToFour, icmp::v6::ECHO_REPLY) => icmp::v4::ECHO_REPLY,
+        (Direction::FourToSix, icmp::v4::ECHO_REQUEST) => icmp::v6::ECHO_REQUEST,
+        (Direction::FourToSix, icmp::v4::ECHO_REPLY) => icmp::v6::ECHO_REPLY,
+        (Direction::SixToFour, icmp::v6::ECHO_REQUEST) => icmp::v4::ECHO_REQUEST,
+        (Direction::SixToFour, icmp::v6::ECHO_REPLY) => icmp::v4::ECHO_REPLY,
         _ => return Err(DropReason::IcmpQuoteInvalid),
     };
     *kind = new;

@@ -133,28 +133,25 @@ const MIN_SIX: u16 = 1280;
 /// MTUs of the links of 1990, which a path MTU most likely is when a router does not tell it (RFC 1191, 7.1).
 const PLATEAUS: [u16; 11] = [65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68];
 
-/// How many bytes longer the quoted packet is on the IPv6 side.
-const fn growth(has_fragment_header: bool) -> u16 {
-    let headers = ipv6::LENGTH - ipv4::LENGTH;
-    (if has_fragment_header { headers + fragment::LENGTH } else { headers }) as u16
-}
+/// How many bytes longer a packet is on the IPv6 side.
+const GROWTH: u16 = (ipv6::LENGTH - ipv4::LENGTH) as u16;
 
 /// The MTU for packet too big, of the one in fragmentation needed (RFC 7915, 4.2). `length` is the quoted packet's total
-/// length, `fragment` whether it has a fragment header on the IPv6 side.
-pub(super) fn mtu_to_six(advertised: u16, length: u16, fragment: bool, mtus: Mtus) -> u16 {
-    let growth = growth(fragment);
+/// length. The fragment header that it may have on the IPv6 side does not count: the sender will take the MTU for
+/// packets without one as well, which would be 8 bytes too long then.
+pub(super) fn mtu_to_six(advertised: u16, length: u16, mtus: Mtus) -> u16 {
     let advertised = match advertised {
         0 => PLATEAUS.into_iter().find(|plateau| *plateau < length).unwrap_or(0),
         advertised => advertised,
     };
-    let path = advertised.saturating_add(growth);
-    path.min(mtus.six).min(mtus.four.saturating_add(growth)).max(MIN_SIX)
+    let path = advertised.saturating_add(GROWTH);
+    path.min(mtus.six).min(mtus.four.saturating_add(GROWTH)).max(MIN_SIX)
 }
 
 /// The MTU for fragmentation needed, of the one in packet too big (RFC 7915, 5.2). One under IPv6's smallest is taken for
-/// that, as no IPv6 sender goes below it (RFC 8201, 4).
+/// that, as no IPv6 sender goes below it (RFC 8201, 4). `fragment` is whether the quoted packet has a fragment header.
 pub(super) fn mtu_to_four(advertised: u32, fragment: bool, mtus: Mtus) -> u16 {
-    let growth = growth(fragment);
+    let growth = if fragment { GROWTH + fragment::LENGTH as u16 } else { GROWTH };
     let advertised = u16::try_from(advertised).unwrap_or(u16::MAX).max(MIN_SIX);
     (advertised - growth).min(mtus.four).min(mtus.six.saturating_sub(growth))
 }
@@ -232,19 +229,17 @@ mod tests {
     #[test]
     fn mtu_towards_ipv6_is_the_least_of_the_path_and_both_hops_and_never_under_1280() {
         let hops = |four, six| Mtus { four, six };
-        for (advertised, fragment, mtus, expected) in [
-            (1400, false, UNKNOWN, 1420),
-            (1400, true, UNKNOWN, 1428),
-            (1400, false, hops(1300, 1500), 1320),
-            (1400, true, hops(1300, 1500), 1328),
-            (1400, false, hops(1500, 1300), 1300),
-            (1261, false, UNKNOWN, 1281),
-            (1260, false, UNKNOWN, 1280),
-            (1259, false, UNKNOWN, 1280),
-            (68, true, hops(100, 1280), 1280),
-            (65535, false, UNKNOWN, 65535),
+        for (advertised, mtus, expected) in [
+            (1400, UNKNOWN, 1420),
+            (1400, hops(1300, 1500), 1320),
+            (1400, hops(1500, 1300), 1300),
+            (1261, UNKNOWN, 1281),
+            (1260, UNKNOWN, 1280),
+            (1259, UNKNOWN, 1280),
+            (68, hops(100, 1280), 1280),
+            (65535, UNKNOWN, 65535),
         ] {
-            assert_eq!(mtu_to_six(advertised, 1500, fragment, mtus), expected, "{advertised} {fragment}");
+            assert_eq!(mtu_to_six(advertised, 1500, mtus), expected, "{advertised}");
         }
     }
 
@@ -261,7 +256,7 @@ mod tests {
             (1492, 1280),
             (20, 1280),
         ] {
-            assert_eq!(mtu_to_six(0, length, false, UNKNOWN), expected, "{length}");
+            assert_eq!(mtu_to_six(0, length, UNKNOWN), expected, "{length}");
         }
     }
 

@@ -40,12 +40,12 @@ fn pointers_and_mtus_lie_where_their_version_has_them() {
     long[2..4].copy_from_slice(&1500u16.to_be_bytes());
     let new = to_six(&icmp4(3, 4, 0, &long)).unwrap();
     assert_eq!((new[0], new[1], &new[4..8]), (2, 0, &1512u32.to_be_bytes()[..]));
-    // A fragment has 8 bytes more on the IPv6 side.
+    // A fragment is 8 bytes longer in IPv6; that is told to IPv4 only.
     let fields = ipv4::Fields { more_fragments: true, ..four_fields(17, 40) };
     let new = to_six(&icmp4(3, 4, 1400, &four_bytes(fields, &filler(40)))).unwrap();
-    assert_eq!(new[4..8], 1428u32.to_be_bytes());
-    let new = to_four(&icmp6(2, 0, 1428, &new[8..])).unwrap();
-    assert_eq!(new[4..8], 1400u32.to_be_bytes());
+    assert_eq!(new[4..8], 1420u32.to_be_bytes());
+    let new = to_four(&icmp6(2, 0, 1420, &new[8..])).unwrap();
+    assert_eq!(new[4..8], 1392u32.to_be_bytes());
 }
 
 #[test]
@@ -67,14 +67,17 @@ fn beginning_of_a_long_message_is_enough() {
     let transport = opaque(253, 9000);
     let (four, six) = (four_packet(&transport.four), six_packet(&transport.six));
     let whole = icmp4(3, 3, 0, &four);
-    let new = error_to_six(&whole[..2300], Whole::of(&whole), ENDS, UNKNOWN, &Vnet).unwrap();
+    let new =
+        error_to_six(&whole[..2300], Whole::of(&whole), ENDS, UNKNOWN, &Settings::default(), &Vnet).unwrap();
     assert_eq!(new.to_vec(), icmp6(1, 4, 0, &six[..1232]));
     let whole = icmp6(1, 4, 0, &six);
-    let new = error_to_four(&whole[..2300], Whole::of(&whole), ENDS, UNKNOWN, &Vnet).unwrap();
+    let new =
+        error_to_four(&whole[..2300], Whole::of(&whole), ENDS, UNKNOWN, &Settings::default(), &Vnet).unwrap();
     assert_eq!(new.to_vec(), icmp4(3, 3, 0, &four[..548]));
     // An extension structure that is not wholly at hand is left out.
     let whole = icmp4(3, 3, 32 << 16, &[&four[..128], &filler(100)].concat());
-    let new = error_to_six(&whole[..200], Whole::of(&whole), ENDS, UNKNOWN, &Vnet).unwrap();
+    let new =
+        error_to_six(&whole[..200], Whole::of(&whole), ENDS, UNKNOWN, &Settings::default(), &Vnet).unwrap();
     assert_eq!(new.to_vec(), icmp6(1, 4, 0, &six[..148]));
 }
 

@@ -6,6 +6,7 @@ mod quotes;
 
 use super::*;
 use crate::drop::DropReason;
+use crate::translate::Settings;
 
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -172,11 +173,13 @@ fn icmp6(kind: u8, code: u8, second: u32, quote: &[u8]) -> Vec<u8> {
 }
 
 fn to_six(message: &[u8]) -> Result<Vec<u8>, DropReason> {
-    error_to_six(message, Whole::of(message), ENDS, UNKNOWN, &Vnet).map(|message| message.to_vec())
+    error_to_six(message, Whole::of(message), ENDS, UNKNOWN, &Settings::default(), &Vnet)
+        .map(|message| message.to_vec())
 }
 
 fn to_four(message: &[u8]) -> Result<Vec<u8>, DropReason> {
-    error_to_four(message, Whole::of(message), ENDS, UNKNOWN, &Vnet).map(|message| message.to_vec())
+    error_to_four(message, Whole::of(message), ENDS, UNKNOWN, &Settings::default(), &Vnet)
+        .map(|message| message.to_vec())
 }
 
 /// What a message sums up to with its pseudo-header: 0xffff if it is right.

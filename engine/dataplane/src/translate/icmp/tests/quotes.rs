@@ -140,6 +140,15 @@ fn quoted_packet_that_fits_any_ipv6_link_may_be_cut_and_so_may_a_fragment() {
 }
 
 #[test]
+fn atomic_fragment_of_an_echo_tells_its_length() {
+    let mut transport = echo(8, 128, 40);
+    transport.six.1.splice(0..0, [protocol::ICMPV6, 0, 0, 0, 0, 0, 0, 7]);
+    let six = icmp6(1, 0, 0, &six_packet(&(protocol::FRAGMENT, transport.six.1)));
+    let fields = ipv4::Fields { identification: 7, ..four_fields(protocol::ICMP, 40) };
+    assert_eq!(to_four(&six).unwrap(), icmp4(3, 1, 0, &four_bytes(fields, &transport.four.1)));
+}
+
+#[test]
 fn quoted_options_and_extension_headers_stay_behind() {
     let transport = sealed(protocol::UDP, 6, 40);
     let (four, six) = (four_packet(&transport.four), six_packet(&transport.six));
@@ -179,6 +188,15 @@ fn quoted_packet_that_could_not_have_crossed_is_refused() {
     for number in [1, 51, 135, 139, 140] {
         assert_eq!(to_four(&icmp6(1, 0, 0, &six_packet(&(number, payload(0))))), refused, "{number}");
     }
+    // As of packets, at most eight extension headers, and hop-by-hop options first.
+    for (count, expected) in [(8, true), (9, false)] {
+        let mut chain = [protocol::DESTINATION_OPTIONS, 0, 1, 4, 0, 0, 0, 0].repeat(count);
+        chain[count * 8 - 8] = 253;
+        let result = to_four(&icmp6(1, 0, 0, &six_packet(&(protocol::DESTINATION_OPTIONS, chain))));
+        assert_eq!(result.is_ok(), expected, "{count}");
+    }
+    let chain = [[protocol::HOP_BY_HOP, 0, 1, 4, 0, 0, 0, 0], [253, 0, 1, 4, 0, 0, 0, 0]].concat();
+    assert_eq!(to_four(&icmp6(1, 0, 0, &six_packet(&(protocol::DESTINATION_OPTIONS, chain)))), refused);
     // Segments left; an extension header behind the fragment header; headers longer than the packet.
     let six = |number, header: [u8; 8]| {
         to_four(&icmp6(1, 0, 0, &six_packet(&(number, [&header[..], &filler(40)].concat()))))
@@ -206,6 +224,31 @@ fn quoted_packet_that_could_not_have_crossed_is_refused() {
     let mut short = four_packet(&(17, filler(40)));
     short[2..4].copy_from_slice(&[0, 19]);
     assert_eq!(to_six(&icmp4(3, 1, 0, &short)), refused);
+}
+
+#[test]
+fn quoted_packet_that_its_receiver_has_not_sent_is_foreign() {
+    let fields = four_fields(17, 40);
+    let other = ipv4::Fields { source: PEER, destination: NODE, ..fields };
+    assert_eq!(to_six(&icmp4(3, 1, 0, &four_bytes(other, &filler(40)))), Err(DropReason::IcmpQuoteForeign));
+    let fields = six_fields(17, 40);
+    let other = ipv6::Fields { source: six(PEER), destination: six(NODE), ..fields };
+    assert_eq!(to_four(&icmp6(1, 0, 0, &six_bytes(other, &filler(40)))), Err(DropReason::IcmpQuoteForeign));
+}
+
+#[test]
+fn quoted_traffic_class_follows_the_settings() {
+    let settings = Settings { copy_traffic_class: false, ..Settings::default() };
+    let payload = filler(40);
+    let (four, six) = (four_packet(&(253, payload.clone())), six_packet(&(253, payload.clone())));
+    let message = icmp4(3, 1, 0, &four);
+    let new = error_to_six(&message, Whole::of(&message), ENDS, UNKNOWN, &settings, &Vnet).unwrap();
+    let zero = six_bytes(ipv6::Fields { traffic_class: 0, ..six_fields(253, 40) }, &payload);
+    assert_eq!(new.to_vec(), icmp6(1, 0, 0, &zero));
+    let message = icmp6(1, 0, 0, &six);
+    let new = error_to_four(&message, Whole::of(&message), ENDS, UNKNOWN, &settings, &Vnet).unwrap();
+    let zero = four_bytes(ipv4::Fields { tos: 0, ..four_fields(253, 40) }, &payload);
+    assert_eq!(new.to_vec(), icmp4(3, 1, 0, &zero));
 }
 
 #[test]
