@@ -6,6 +6,7 @@
 mod raw;
 #[cfg(test)]
 mod tests;
+mod translate;
 
 use crate::provisioning::model::DeviceName;
 
@@ -13,6 +14,8 @@ use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use overlane_api::config::{FileError, Source};
 use overlane_dataplane::address::Layout;
+use overlane_dataplane::limit::IcmpLimit;
+use overlane_dataplane::translate::Settings;
 use std::path::{Path, PathBuf};
 
 /// A checked configuration.
@@ -28,6 +31,12 @@ pub struct Config {
     pub uplink: UplinkConfig,
     /// The workers.
     pub workers: WorkersConfig,
+    /// How packets are translated.
+    pub translate: Settings,
+    /// How many ICMP errors an interface, and an uplink, is worth to each worker.
+    pub icmp: IcmpLimit,
+    /// How long a path MTU that the substrate has told lasts.
+    pub path_mtu_expiry: Duration,
     /// Where the desired state comes from.
     pub provisioning: ProvisioningConfig,
     /// Where state is kept between runs.

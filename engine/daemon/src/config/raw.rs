@@ -1,5 +1,6 @@
 //! The configuration as it is written, and its checks.
 
+use super::translate::{Icmp, PathMtu, Translate};
 use super::{
     Config, Hugepages, Idle, ProvisioningConfig, ServiceConfig, UplinkAddress, UplinkConfig, UplinkDevice,
     WorkersConfig,
@@ -22,6 +23,12 @@ pub(super) struct Raw {
     uplink: Uplink,
     #[serde(default)]
     workers: Workers,
+    #[serde(default)]
+    translate: Translate,
+    #[serde(default)]
+    icmp: Icmp,
+    #[serde(default)]
+    path_mtu: PathMtu,
     provisioning: Spanned<Provisioning>,
     #[serde(default)]
     state: State,
@@ -121,6 +128,9 @@ pub(super) fn check(source: &Source, raw: Raw) -> Result<Config, FileError> {
             .optional(&raw.substrate.layout, "slot64, plain72 or plain64", |text| text.parse().ok())?,
         uplink: check.uplink(raw.uplink)?,
         workers,
+        translate: raw.translate.check(source)?,
+        icmp: raw.icmp.check(source)?,
+        path_mtu_expiry: raw.path_mtu.check(source)?,
         provisioning: check.provisioning(raw.provisioning)?,
         state_directory: raw
             .state

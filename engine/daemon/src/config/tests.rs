@@ -1,4 +1,5 @@
 use super::*;
+use overlane_dataplane::translate::RouterSource;
 
 const GOOD: &str = r#"
 [engine]
@@ -35,6 +36,8 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!((config.workers.idle, config.workers.hugepages), (Idle::Backoff, Hugepages::Auto));
     assert_eq!(config.layout, None);
     assert_eq!(config.uplink.name, "uplink");
+    assert_eq!((config.translate, config.icmp), (Settings::default(), IcmpLimit::default()));
+    assert_eq!(config.path_mtu_expiry, Duration::from_secs(600));
     let ProvisioningConfig::Service(service) = config.provisioning else { panic!("service") };
     assert_eq!(service.server_name, "control.example");
     assert_eq!(service.ca, Path::new("conf/ca.pem"));
@@ -128,6 +131,48 @@ fn errors_in_optional_tables_name_them_too() {
     let golden = [
         ("[workers]\nidle = \"sleep\"", "[workers] idle: must be spin or backoff, not \"sleep\""),
         ("[workers]\ncores = [1, 1]", "[workers] cores: must be 1 to 64 different core numbers, like [2, 3]"),
+        (
+            "[translate]\ntraffic_class = \"keep\"",
+            "[translate] traffic_class: must be copy or zero, not \"keep\"",
+        ),
+        (
+            "[translate]\nudp_without_checksum = \"pass\"",
+            "[translate] udp_without_checksum: must be compute or drop, not \"pass\"",
+        ),
+        (
+            "[translate]\nlowest_ipv6_mtu = \"uplink\"",
+            "[translate] lowest_ipv6_mtu: must be \"path\", or 1280 to 65535 bytes, not \"uplink\"",
+        ),
+        (
+            "[translate]\nlowest_ipv6_mtu = 1279",
+            "[translate] lowest_ipv6_mtu: must be \"path\", or 1280 to 65535 bytes, not 1279",
+        ),
+        (
+            "[translate]\nlowest_ipv6_mtu = 65536",
+            "[translate] lowest_ipv6_mtu: must be \"path\", or 1280 to 65535 bytes, not 65536",
+        ),
+        (
+            "[translate]\nfragmented_icmp = true",
+            "[translate] fragmented_icmp: invalid type: boolean 'true', expected a string",
+        ),
+        (
+            "[translate]\nrouter_source = \"192.0.0.8\"",
+            "[translate] router_source: must be gateway, or an IPv4 prefix of unicast addresses, of length 8 to 32, like 192.0.0.0/24, not \"192.0.0.8\"",
+        ),
+        (
+            "[translate]\ntcp_mss_clamp = 1",
+            "[translate] tcp_mss_clamp: invalid type: integer '1', expected a boolean",
+        ),
+        (
+            "[translate]\nttl = 1",
+            "[translate] ttl: unknown field 'ttl', expected one of 'traffic_class', 'udp_without_checksum', 'lowest_ipv6_mtu', 'fragmented_icmp', 'router_source', 'tcp_mss_clamp'",
+        ),
+        ("[icmp]\nrate = 0", "[icmp] rate: must be 1 to 1000000 errors per second, not 0"),
+        ("[icmp]\nburst = 1000001", "[icmp] burst: must be 1 to 1000000 errors, not 1000001"),
+        (
+            "[path_mtu]\nexpiry = \"299s\"",
+            "[path_mtu] expiry: must be a time from 5m to 1d, a number with ms, s, m, h or d behind it, not \"299s\"",
+        ),
         ("[workers]\nmempool = 10", "[workers] mempool: must be 1024 to 16777216 packet buffers, not 10"),
         (
             "[state]\nstale_max = \"soon\"",
@@ -149,6 +194,40 @@ fn errors_in_optional_tables_name_them_too() {
     for (text, message) in golden {
         let error = parse(&format!("{GOOD}\n{text}\n")).expect_err(text).to_string();
         assert_eq!(error, format!("conf/engine.toml:18: {message}"));
+    }
+}
+
+#[test]
+fn choices_that_the_standards_leave_are_the_operators() {
+    let with = |text: &str| parse(&format!("{GOOD}\n{text}")).unwrap_or_else(|error| panic!("{error}"));
+    let other = "[translate]\ntraffic_class = \"zero\"\nudp_without_checksum = \"drop\"\nlowest_ipv6_mtu = 1280\n\
+                 fragmented_icmp = \"drop\"\nrouter_source = \"192.0.0.0/24\"\ntcp_mss_clamp = true";
+    let settings = Settings {
+        copy_traffic_class: false,
+        compute_udp_checksum: false,
+        lowest_ipv6_mtu: Some(1280),
+        carry_fragmented_icmp: false,
+        router_source: RouterSource::Pool("192.0.0.0/24".parse().unwrap()),
+        clamp_tcp_mss: true,
+    };
+    assert_eq!(with(other).translate, settings);
+    let same = "[translate]\ntraffic_class = \"copy\"\nudp_without_checksum = \"compute\"\nlowest_ipv6_mtu = \"path\"\n\
+                fragmented_icmp = \"carry\"\nrouter_source = \"gateway\"\ntcp_mss_clamp = false";
+    assert_eq!(with(same).translate, Settings::default());
+    assert_eq!(with("[icmp]\nrate = 7\nburst = 9").icmp, IcmpLimit { rate: 7, burst: 9 });
+    assert_eq!(with("[path_mtu]\nexpiry = \"5m\"").path_mtu_expiry, Duration::from_secs(300));
+}
+
+#[test]
+fn routers_have_addresses_that_can_be_a_source() {
+    let pool = |text: &str| parse(&format!("{GOOD}\n[translate]\nrouter_source = \"{text}\"")).is_ok();
+    for good in ["10.0.0.0/8", "192.0.0.8/32", "100.64.0.0/10", "223.255.255.0/24"] {
+        assert!(pool(good), "{good}");
+    }
+    for bad in
+        ["0.0.0.0/0", "8.0.0.0/7", "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/8", "240.0.0.0/8", "10.0.0.1/24"]
+    {
+        assert!(!pool(bad), "{bad}");
     }
 }
 
