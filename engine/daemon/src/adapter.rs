@@ -7,7 +7,7 @@ use crate::reconcile::traits::{self, Dataplane, Link, LinkEvent, OpenPort, PortE
 use crate::runtime::{self, Runtime};
 use crate::telemetry::{Vitals, WorkerVitals};
 use core::net::Ipv6Addr;
-use overlane_dataplane::address::HostPrefix;
+use overlane_dataplane::address::{HostPrefix, Locator};
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::snapshot::HostSnapshot;
 use overlane_dataplane::table::mapping::{self, MappingKey, MappingWriter};
@@ -68,18 +68,20 @@ impl Dataplane for Running {
         target: Target,
         mapping: &Mapping,
         local: Option<PortId>,
-    ) -> Result<(), String> {
+    ) -> Result<Option<Locator>, String> {
         let Mapping { locator, also_accept, live } = *mapping;
         let value = mapping::Mapping { locator, also_accept, local, live };
         let key = MappingKey::new(target.vnet, target.ipv4);
         if self.writer.get(key) == Some(value) {
-            return Ok(());
+            return Ok(Some(locator));
         }
-        self.writer.insert(key, value).map(|_| ()).map_err(|error| error.to_string())
+        let old = self.writer.insert(key, value).map_err(|error| error.to_string())?;
+        Ok(old.map(|old| old.locator))
     }
 
-    fn remove_mapping(&mut self, target: Target) {
-        self.writer.remove(MappingKey::new(target.vnet, target.ipv4));
+    fn remove_mapping(&mut self, target: Target) -> Option<Locator> {
+        let old = self.writer.remove(MappingKey::new(target.vnet, target.ipv4));
+        old.map(|old| old.locator)
     }
 
     fn maintain(&mut self) -> bool {
@@ -164,6 +166,16 @@ pub async fn forward_ports(mut events: mpsc::Receiver<runtime::PortEvent>, ports
             runtime::PortEvent::Link { port, up } => PortEvent::Link(port, up),
         };
         if ports.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes on what the substrate tells workers of its paths.
+pub async fn forward_hints(mut hints: runtime::PathMtuHints, out: mpsc::Sender<(HostPrefix, u16)>) {
+    loop {
+        let hint = hints.next().await;
+        if out.send(hint).await.is_err() {
             return;
         }
     }

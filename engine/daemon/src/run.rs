@@ -1,6 +1,6 @@
 //! The engine's life: what is started in which order, what happens meanwhile, and how it ends.
 
-use crate::adapter::{Running, RuntimeVitals, forward_links, forward_ports, forward_punts};
+use crate::adapter::{Running, RuntimeVitals, forward_hints, forward_links, forward_ports, forward_punts};
 use crate::config::{Config, ProvisioningConfig, ServiceConfig, UplinkDevice};
 use crate::kernel::{Kernel, Watch};
 use crate::provisioning::desired::DesiredState;
@@ -18,7 +18,6 @@ use overlane_api::tls::{Credentials, TlsFiles};
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::Slot;
-use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::table::mapping::MappingWriter;
 use sd_notify::NotifyState;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -157,6 +156,8 @@ impl Start {
         tasks.spawn(forward_ports(events, port_sender));
         let (punt_sender, punts) = mpsc::channel(QUEUE);
         tasks.spawn(forward_punts(runtime.punts(), punt_sender));
+        let (hint_sender, hints) = mpsc::channel(QUEUE);
+        tasks.spawn(forward_hints(runtime.path_mtu_hints(), hint_sender));
 
         let (event_sender, events) = mpsc::channel(QUEUE);
         let (shutdown, shutdown_in) = watch::channel(false);
@@ -168,12 +169,15 @@ impl Start {
             host: config.host.clone(),
             uplink: config.uplink.clone(),
             workers: runtime.cores().workers.len(),
-            icmp: IcmpLimit::default(),
+            translate: config.translate,
+            icmp: config.icmp,
+            path_mtu_expiry: config.path_mtu_expiry,
             stale_max: directory.is_some().then_some(config.stale_max),
             directory,
             stored,
         };
-        let inputs = Inputs { events, links: link_events, ports: port_events, punts, shutdown: shutdown_in };
+        let inputs =
+            Inputs { events, links: link_events, ports: port_events, punts, hints, shutdown: shutdown_in };
         let outputs =
             Outputs { applied: applied_out, reports: reports_out, status: status_out, pulse: pulse.clone() };
         let dataplane = Running { runtime: Arc::clone(&runtime), writer };

@@ -2,6 +2,7 @@
 
 use super::counted::{Counted, Totals};
 use super::links::Links;
+use super::mtu;
 use super::traits::{OpenPort, PortSpec};
 use crate::provisioning::desired::DesiredState;
 use crate::provisioning::model::{AttachmentKind, Interface};
@@ -28,6 +29,8 @@ struct Attachment {
     failed_on: Option<u32>,
     /// Why it is not attached, when that is an error.
     error: Option<String>,
+    /// The MTU that it had, and the one that it should have had, when that was logged last.
+    mtu_told: Option<(u16, u16)>,
     retired: Arc<Totals>,
 }
 
@@ -194,6 +197,27 @@ impl Attachments {
         }
     }
 
+    /// The MTU of an interface's device, while it is attached.
+    pub(super) fn mtu(&self, id: &str) -> Option<u16> {
+        match self.by_id.get(id)?.stage {
+            Stage::Open { mtu, .. } => Some(mtu),
+            _ => None,
+        }
+    }
+
+    /// Logs, once each, which devices have another MTU than the one that the uplink leaves them.
+    pub(super) fn compare_mtus(&mut self, wanted: Option<u16>) {
+        let Some(wanted) = wanted else { return };
+        for (id, attachment) in &mut self.by_id {
+            let Stage::Open { mtu: is, .. } = attachment.stage else { continue };
+            let differs = (is != wanted).then_some((is, wanted));
+            let told = core::mem::replace(&mut attachment.mtu_told, differs);
+            if differs.is_some() && differs != told {
+                tracing::warn!(interface = %id, "{}", mtu::note(is, wanted));
+            }
+        }
+    }
+
     /// How the interfaces are.
     pub(super) fn reports(&self) -> Reports {
         self.by_id.iter().map(|(id, attachment)| (id.clone(), attachment.report())).collect()
@@ -223,6 +247,7 @@ impl Attachment {
             retry_at: None,
             failed_on: None,
             error: None,
+            mtu_told: None,
             retired: Arc::default(),
         }
     }

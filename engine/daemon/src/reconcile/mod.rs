@@ -8,7 +8,10 @@
 
 mod attachments;
 pub mod counted;
+mod hosts;
 mod links;
+mod mtu;
+mod paths;
 mod persist;
 mod settle;
 mod snapshot;
@@ -28,9 +31,13 @@ use crate::telemetry::Pulse;
 use attachments::Attachments;
 use core::time::Duration;
 use hashbrown::HashSet;
+use hosts::Hosts;
 use links::Links;
+use overlane_dataplane::address::HostPrefix;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::limit::IcmpLimit;
+use overlane_dataplane::translate;
+use paths::Paths;
 use persist::Persist;
 use snapshot::{Builder, Local};
 use status::Status;
@@ -52,8 +59,12 @@ pub struct Settings {
     pub uplink: UplinkConfig,
     /// How many workers count.
     pub workers: usize,
+    /// How packets are translated.
+    pub translate: translate::Settings,
     /// How many ICMP errors an interface, and an uplink, is worth to each worker.
     pub icmp: IcmpLimit,
+    /// How long a path MTU that the substrate has told lasts.
+    pub path_mtu_expiry: Duration,
     /// How long entries serve without contact to the service; `None` when a file is the source.
     pub stale_max: Option<Duration>,
     /// Where the state is kept; `None` when a file is the source.
@@ -73,6 +84,8 @@ pub struct Inputs {
     pub ports: mpsc::Receiver<PortEvent>,
     /// Frames that workers hand up.
     pub punts: mpsc::Receiver<(PortId, Vec<u8>)>,
+    /// Path MTUs that workers hear of: the largest IPv6 packet to a host, in bytes.
+    pub hints: mpsc::Receiver<(HostPrefix, u16)>,
     /// Ends the reconciler when it becomes true, or when its sender is gone.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -117,6 +130,9 @@ pub struct Reconciler<D, K> {
     attachments: Attachments,
     uplink: UplinkDriver,
     builder: Builder,
+    translate: translate::Settings,
+    hosts: Hosts,
+    paths: Paths,
     local: Local,
     work: Option<Work>,
     backlog: VecDeque<Event>,
@@ -159,6 +175,9 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             attachments: Attachments::default(),
             uplink: UplinkDriver::new(settings.uplink, settings.icmp.buckets(settings.workers)),
             builder: Builder::new(settings.workers, settings.icmp),
+            translate: settings.translate,
+            hosts: Hosts::default(),
+            paths: Paths::new(settings.path_mtu_expiry),
             local: Local::new(),
             work: None,
             backlog: VecDeque::new(),
@@ -215,6 +234,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let mut events = Vec::with_capacity(BATCH);
         let mut links = Vec::with_capacity(BATCH);
         let mut punts = Vec::with_capacity(BATCH);
+        let mut hints = Vec::with_capacity(BATCH);
         self.settle();
         loop {
             self.take_backlog();
@@ -238,6 +258,9 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                         let step = self.uplink.input(port, &frame, now);
                         self.take_step(step);
                     }
+                }
+                _ = self.inputs.hints.recv_many(&mut hints, BATCH), if !self.inputs.hints.is_closed() => {
+                    self.take_hints(&mut hints);
                 }
                 Some(event) = self.inputs.ports.recv() => self.take_port_event(event),
                 Some(completion) = self.completions.1.recv() => self.complete(completion),
@@ -343,6 +366,17 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         }
     }
 
+    /// Believes what the substrate says of paths to hosts that mappings lead to.
+    fn take_hints(&mut self, hints: &mut Vec<(HostPrefix, u16)>) {
+        let now = Instant::now();
+        let (_, uplink) = self.uplink.place();
+        for (host, mtu) in hints.drain(..) {
+            if let Some(uplink) = uplink.filter(|_| self.hosts.contains(host)) {
+                self.dirty |= self.paths.learn(host, mtu, uplink, now);
+            }
+        }
+    }
+
     fn take_step(&mut self, step: uplink::Step) {
         if let Some(port) = self.uplink.port() {
             for frame in &step.frames {
@@ -358,6 +392,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             self.uplink.deadline(),
             self.attachments.retry_at(),
             self.expires_at,
+            self.paths.deadline(),
             self.persist.as_ref().map(Persist::deadline),
         ];
         for other in others.into_iter().flatten() {
@@ -375,6 +410,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         {
             self.dirty = true;
         }
+        self.dirty |= self.paths.expire(now);
         if self.upkeep_at <= now {
             self.upkeep_at = now + UPKEEP;
             self.outputs.pulse.beat();

@@ -1,5 +1,6 @@
 //! What follows from a turn's events, done once.
 
+use super::mtu::{self, node_mtu};
 use super::snapshot::Builder;
 use super::status::{InterfaceStatus, Provisioning, Status};
 use super::traits::{Dataplane, Kernel, OpenPort};
@@ -35,6 +36,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     /// Ports, snapshot and mappings.
     fn align(&mut self) {
         let now = Instant::now();
+        self.count_hosts();
         let (uplink_close, uplink_open, step) = self.uplink.plan(&self.links, now);
         self.take_step(step);
         self.dirty = false;
@@ -47,7 +49,9 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let come = self.relocate(Builder::local(&self.state, &self.attachments));
         self.closing.extend(plan.close.into_iter().map(|(id, port)| (Some(id), port)));
         self.closing.extend(uplink_close.map(|port| (None, port)));
-        let snapshot = self.builder.build(&self.state, &self.attachments, uplink);
+        let mut snapshot = self.builder.build(&self.state, &self.attachments, uplink);
+        snapshot.translate = self.translate;
+        snapshot.path_mtus = self.paths.published();
         if let Err(error) = self.dataplane.publish(snapshot) {
             if !self.unpublished {
                 tracing::error!(%error, "cannot publish a snapshot; trying again");
@@ -101,7 +105,9 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     }
 
     /// Reports and status.
-    fn tell(&self) {
+    fn tell(&mut self) {
+        let node_mtu = self.uplink.place().1.map(node_mtu);
+        self.attachments.compare_mtus(node_mtu);
         let reports = self.attachments.reports();
         let status = self.status(&reports);
         self.outputs.reports.send_if_modified(|told| {
@@ -118,8 +124,11 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let host = self.state.host.as_ref().map(|kept| &kept.value);
         let connected = matches!(self.connection, Connection::Up { .. });
         let static_mode = self.stale_max.is_none();
+        let (uplink_addresses, uplink_mtu) = self.uplink.place();
+        let node_mtu = uplink_mtu.map(node_mtu);
         let interfaces = self.state.interfaces.iter().filter_map(|(id, kept)| {
             let report = reports.get(id)?;
+            let mtu = self.attachments.mtu(id);
             Some(InterfaceStatus {
                 id: id.to_string(),
                 vnet: kept.value.vnet.get(),
@@ -128,6 +137,8 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 addresses: kept.value.addresses.clone(),
                 kind: kept.value.attachment.kind.name(),
                 device: kept.value.attachment.device.to_string(),
+                mtu,
+                mtu_note: mtu.zip(node_mtu).map(|(is, wanted)| mtu::note(is, wanted)).unwrap_or_default(),
                 state: report.state,
                 detail: report.detail.clone(),
             })
@@ -151,7 +162,6 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         }
         unready.extend(self.overfull.as_ref().map(|error| format!("provisioning: {error}")));
         let uplink = self.uplink.counted();
-        let (uplink_addresses, uplink_mtu) = self.uplink.place();
         Status {
             host: self.host.clone(),
             prefix: host.map(|host| host.prefix.to_string()),
@@ -173,6 +183,8 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             table_behind: self.table_behind,
             uplink_addresses,
             uplink_mtu,
+            node_mtu,
+            paths: self.paths.status(),
             interfaces,
             unready,
             uplink: uplink.name.clone(),

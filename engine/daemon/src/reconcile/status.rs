@@ -7,7 +7,7 @@ use overlane_dataplane::id::VnetId;
 use serde::Serialize;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// The engine at one moment.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -32,6 +32,11 @@ pub struct Status {
     pub uplink_addresses: Vec<Ipv6Addr>,
     /// The largest IPv6 packet that the uplink takes, in bytes; `None` while it is closed.
     pub uplink_mtu: Option<u16>,
+    /// The largest IPv4 packet that a node's packets over the uplink may be, in bytes, and so the MTU that nodes should
+    /// have; `None` while the uplink is closed.
+    pub node_mtu: Option<u16>,
+    /// Paths through the substrate that are known to carry less than the uplink, by host.
+    pub paths: Vec<PathStatus>,
     /// Interfaces, by id.
     pub interfaces: Vec<InterfaceStatus>,
     /// Why the engine is not ready; empty when it is.
@@ -82,10 +87,30 @@ pub struct InterfaceStatus {
     pub kind: &'static str,
     /// Its device.
     pub device: String,
+    /// Its device's MTU, in bytes of IPv4 packet; `None` while it is not attached.
+    pub mtu: Option<u16>,
+    /// What follows from an MTU that is not [`Status::node_mtu`]; empty when it is.
+    pub mtu_note: String,
     /// Its state.
     pub state: InterfaceState,
     /// Why it is not live.
     pub detail: String,
+}
+
+/// A path through the substrate that carries less than the uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathStatus {
+    /// The prefix of the host that it leads to.
+    pub host: String,
+    /// The largest IPv6 packet that it carries, in bytes.
+    pub mtu: u16,
+    /// How long that is believed, unless it is heard again; told in seconds.
+    #[serde(rename = "seconds_left", serialize_with = "seconds_left")]
+    pub until: Instant,
+}
+
+fn seconds_left<S: serde::Serializer>(until: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
+    until.saturating_duration_since(Instant::now()).as_secs().serialize(serializer)
 }
 
 fn seconds<S: serde::Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {

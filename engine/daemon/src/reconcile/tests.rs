@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use tokio::sync::Notify;
 
+mod mtu;
+
 /// What a data plane has been told, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
@@ -94,20 +96,21 @@ impl Dataplane for Fake {
         target: Target,
         mapping: &Mapping,
         local: Option<PortId>,
-    ) -> Result<(), String> {
+    ) -> Result<Option<Locator>, String> {
         let mut seen = self.seen.lock();
         if seen.room.is_some_and(|room| seen.mappings.len() >= room) && !seen.mappings.contains_key(&target) {
             return Err("the table is full".into());
         }
-        seen.mappings.insert(target, (*mapping, local));
+        let old = seen.mappings.insert(target, (*mapping, local));
         drop(seen);
         self.tell(Told::Put(target, local.map(PortId::index)));
-        Ok(())
+        Ok(old.map(|(old, _)| old.locator))
     }
 
-    fn remove_mapping(&mut self, target: Target) {
-        self.seen.lock().mappings.remove(&target);
+    fn remove_mapping(&mut self, target: Target) -> Option<Locator> {
+        let old = self.seen.lock().mappings.remove(&target);
         self.tell(Told::Remove(target));
+        old.map(|(old, _)| old.locator)
     }
 
     fn maintain(&mut self) -> bool {
@@ -132,6 +135,7 @@ struct Bench {
     links: mpsc::Sender<LinkEvent>,
     ports: mpsc::Sender<PortEvent>,
     punts: mpsc::Sender<(PortId, Vec<u8>)>,
+    hints: mpsc::Sender<(HostPrefix, u16)>,
     shutdown: watch::Sender<bool>,
     applied: watch::Receiver<Applied>,
     reports: watch::Receiver<Arc<Reports>>,
@@ -151,7 +155,9 @@ fn settings() -> Settings {
             },
         },
         workers: 1,
+        translate: translate::Settings { clamp_tcp_mss: true, ..translate::Settings::default() },
         icmp: IcmpLimit::default(),
+        path_mtu_expiry: Duration::from_secs(600),
         stale_max: Some(Duration::from_secs(3600)),
         directory: None,
         stored: None,
@@ -164,6 +170,7 @@ fn start(settings: Settings) -> Bench {
     let (links, links_in) = mpsc::channel(16);
     let (ports, ports_in) = mpsc::channel(16);
     let (punts, punts_in) = mpsc::channel(16);
+    let (hints, hints_in) = mpsc::channel(16);
     let (shutdown, shutdown_in) = watch::channel(false);
     let (applied_out, applied) = watch::channel(Applied::default());
     let (reports_out, reports) = watch::channel(Arc::default());
@@ -173,13 +180,14 @@ fn start(settings: Settings) -> Bench {
         links: links_in,
         ports: ports_in,
         punts: punts_in,
+        hints: hints_in,
         shutdown: shutdown_in,
     };
     let outputs =
         Outputs { applied: applied_out, reports: reports_out, status: status_out, pulse: Arc::default() };
     let reconciler = Reconciler::new(settings, fake.clone(), fake.clone(), inputs, outputs);
     let task = tokio::spawn(reconciler.run());
-    Bench { fake, events, links, ports, punts, shutdown, applied, reports, status, task }
+    Bench { fake, events, links, ports, punts, hints, shutdown, applied, reports, status, task }
 }
 
 impl Bench {
@@ -312,6 +320,7 @@ async fn a_new_port_is_in_a_snapshot_before_mappings_lead_to_it() {
     let snapshot = seen.snapshots.last().unwrap();
     let found = snapshot.interface(Slot::ZERO).unwrap();
     assert_eq!((found.name.as_str(), found.mtu, found.vnet.id), ("n1/eth0", 1500, vnet_id()));
+    assert!(snapshot.translate.clamp_tcp_mss, "the snapshot translates as configured");
 }
 
 #[tokio::test]

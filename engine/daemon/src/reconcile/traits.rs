@@ -3,7 +3,7 @@
 use crate::provisioning::model::{DeviceName, Mapping, Target};
 use core::future::Future;
 use core::net::Ipv6Addr;
-use overlane_dataplane::address::HostPrefix;
+use overlane_dataplane::address::{HostPrefix, Locator};
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::mac::MacAddr;
@@ -59,15 +59,19 @@ pub trait Dataplane: Send + 'static {
     /// Sends a frame of the engine's own out of a port. It may be lost, as any frame may.
     fn inject(&self, port: PortId, frame: &[u8]);
 
-    /// Writes a mapping; `local` is the port it is delivered to on this host.
+    /// Writes a mapping; `local` is the port it is delivered to on this host. Gives where it led before.
     ///
     /// # Errors
     /// When the table has no room; nothing is changed.
-    fn put_mapping(&mut self, target: Target, mapping: &Mapping, local: Option<PortId>)
-    -> Result<(), String>;
+    fn put_mapping(
+        &mut self,
+        target: Target,
+        mapping: &Mapping,
+        local: Option<PortId>,
+    ) -> Result<Option<Locator>, String>;
 
-    /// Removes a mapping, if it is there.
-    fn remove_mapping(&mut self, target: Target);
+    /// Removes a mapping, if it is there. Gives where it led.
+    fn remove_mapping(&mut self, target: Target) -> Option<Locator>;
 
     /// Frees what can be freed by now; whether the table is behind with that.
     fn maintain(&mut self) -> bool;

@@ -1,10 +1,12 @@
 //! Changes on their way into the data plane, a bounded number at a time.
 
+use super::hosts::Hosts;
 use super::traits::Dataplane;
 use super::{Local, Reconciler};
 use crate::provisioning::desired::{DesiredState, Kept, Touched};
 use crate::provisioning::model::{Change, Mapping, Revision, Target};
 use hashbrown::{HashMap, HashSet, hash_map};
+use overlane_dataplane::address::{Layout, Locator};
 use overlane_dataplane::id::PortId;
 
 /// Mappings written before others get their turn: about a millisecond.
@@ -78,13 +80,16 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
     /// Brings the data plane's mapping of a target in step with the desired one.
     pub(super) fn write(&mut self, target: Target) {
         let Some(kept) = self.state.mappings.get(&target) else {
-            self.dataplane.remove_mapping(target);
+            let from = self.dataplane.remove_mapping(target);
+            self.lead(from, None);
             self.unwritten.remove(&target);
             return;
         };
         let local = placed(&self.local, target, &kept.value);
         match self.dataplane.put_mapping(target, &kept.value, local) {
-            Ok(()) => {
+            Ok(from) => {
+                let to = kept.value.locator;
+                self.lead(from, Some(to));
                 self.unwritten.remove(&target);
             }
             Err(error) => {
@@ -93,6 +98,22 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
                 }
                 self.unwritten.insert(target);
             }
+        }
+    }
+
+    /// A mapping leads elsewhere. What is known of a path ends with the last mapping that takes it.
+    fn lead(&mut self, from: Option<Locator>, to: Option<Locator>) {
+        if let Some(left) = self.hosts.moved(from, to) {
+            self.dirty |= self.paths.forget(left);
+        }
+    }
+
+    /// Counts the hosts that mappings lead to anew, after the layout has changed.
+    pub(super) fn count_hosts(&mut self) {
+        let layout = self.state.host.as_ref().map_or_else(Layout::default, |host| host.value.layout);
+        if self.work.is_none() && self.hosts.layout() != layout {
+            let written = self.state.mappings.iter().filter(|(target, _)| !self.unwritten.contains(*target));
+            self.hosts = Hosts::count(layout, written.map(|(_, kept)| kept.value.locator));
         }
     }
 

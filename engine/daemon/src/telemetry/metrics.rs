@@ -204,6 +204,23 @@ impl Moment {
         gauge(encoder, "mappings", "Addresses whose place is known", status.mappings as u64)?;
         gauge(
             encoder,
+            "narrow_paths",
+            "Paths through the substrate that are known to carry less than the uplink",
+            status.paths.len() as u64,
+        )?;
+        // Without an uplink there is none to tell.
+        let mtus = [("uplink", status.uplink_mtu), ("node", status.node_mtu)].into_iter();
+        let mtus = mtus
+            .filter_map(|(of, mtu)| Some((vec![("of", of.to_owned())], ConstGauge::new(i64::from(mtu?)))));
+        family(
+            encoder,
+            "mtu_bytes",
+            "The largest IPv6 packet of the uplink, and the largest IPv4 packet that it leaves nodes",
+            mtus,
+            MetricType::Gauge,
+        )?;
+        gauge(
+            encoder,
             "revision",
             "Number of the revision that the data plane forwards by",
             status.revision_number,

@@ -1,7 +1,7 @@
 use super::*;
 use crate::provisioning::InterfaceState;
 use crate::reconcile::counted::Counted;
-use crate::reconcile::status::InterfaceStatus;
+use crate::reconcile::status::{InterfaceStatus, PathStatus};
 use overlane_dataplane::counters::{Drops, PerWorker, Traffic};
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::id::VnetId;
@@ -76,9 +76,12 @@ impl Served {
 fn busy_status() -> Status {
     let traffic = Arc::new(PerWorker::<Traffic>::new(2));
     traffic.get(1).unwrap().rx_packets.add(5);
+    traffic.get(0).unwrap().icmp_errors_sent.add(3);
+    traffic.get(1).unwrap().icmp_errors_limited.add(4);
     traffic.get(0).unwrap().drops.count(DropReason::SrcIpv4Spoofed);
     let mut before = Totals::default();
     before.drops[DropReason::SrcIpv4Spoofed.index()] = 2;
+    before.icmp_errors_sent = 10;
     let vnet = VnetId::new(7).unwrap();
     let drops = Arc::new(PerWorker::<Drops>::new(2));
     drops.get(1).unwrap().count(DropReason::SrcPrefixMismatch);
@@ -87,6 +90,13 @@ fn busy_status() -> Status {
         revision_number: 42,
         mappings: 3,
         uplink: "uplink".into(),
+        uplink_mtu: Some(1500),
+        node_mtu: Some(1480),
+        paths: vec![PathStatus {
+            host: "fd00:0:0:b::/64".into(),
+            mtu: 1300,
+            until: Instant::now() + Duration::from_secs(590),
+        }],
         counted: vec![
             Counted {
                 name: "n1/eth0".into(),
@@ -105,6 +115,8 @@ fn busy_status() -> Status {
             addresses: vec!["10.0.0.5".parse().unwrap()],
             kind: "veth",
             device: "veth-n1".into(),
+            mtu: Some(1500),
+            mtu_note: "its MTU is 1500".into(),
             state: InterfaceState::Live,
             detail: String::new(),
         }],
@@ -122,6 +134,12 @@ async fn metrics_count_drops_by_reason_port_and_vnet_over_all_ports_an_interface
         "overlane_drops_total{reason=\"src_prefix_mismatch\",port=\"uplink\",vnet=\"7\"} 1",
         "overlane_rx_packets_total{port=\"n1/eth0\",vnet=\"7\"} 5",
         "overlane_rx_packets_total{port=\"uplink\",vnet=\"\"} 0",
+        "overlane_icmp_errors_total{result=\"sent\",port=\"n1/eth0\",vnet=\"7\"} 13",
+        "overlane_icmp_errors_total{result=\"limited\",port=\"n1/eth0\",vnet=\"7\"} 4",
+        "overlane_icmp_errors_total{result=\"sent\",port=\"uplink\",vnet=\"\"} 0",
+        "overlane_narrow_paths 1",
+        "overlane_mtu_bytes{of=\"uplink\"} 1500",
+        "overlane_mtu_bytes{of=\"node\"} 1480",
         "overlane_worker_turns_total{worker=\"0\",core=\"3\"} 11",
         "overlane_worker_busy_seconds_total{worker=\"0\",core=\"3\"} 1.5",
         "overlane_mempool_size 1024",
@@ -170,6 +188,13 @@ async fn status_is_json() {
     assert_eq!(value["ready"], true);
     assert_eq!(value["interfaces"][0]["state"], "live");
     assert_eq!(value["workers"][0]["core"], 3);
+    assert_eq!((&value["uplink_mtu"], &value["node_mtu"]), (&1500.into(), &1480.into()));
+    assert_eq!(value["interfaces"][0]["mtu"], 1500);
+    assert_eq!(value["interfaces"][0]["mtu_note"], "its MTU is 1500");
+    let path = &value["paths"][0];
+    assert_eq!((&path["host"], &path["mtu"]), (&"fd00:0:0:b::/64".into(), &1300.into()));
+    let left = path["seconds_left"].as_u64().unwrap();
+    assert!((580..=590).contains(&left), "{left}");
 }
 
 #[tokio::test]
