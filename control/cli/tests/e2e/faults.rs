@@ -8,7 +8,7 @@ use overlane_cli::lab::attack::{expect_drops, repeat, substrate_port};
 use overlane_cli::lab::engine;
 use overlane_cli::lab::handle::Lab;
 use overlane_cli::lab::inject::{Macs, RawPort, udp4, udp6};
-use overlane_cli::lab::netns::Namespace;
+use overlane_cli::lab::netns::{Namespace, run};
 use overlane_cli::lab::plan::{GATEWAY, NODE_DEVICE, Node};
 use overlane_cli::lab::probe::ping;
 use overlane_cli::lab::provision;
@@ -168,6 +168,8 @@ fn provision_in_step(lab: &Lab) -> Result<()> {
 }
 
 fn stuck(lab: &Lab) -> Result<()> {
+    const AT_ONCE: u64 = 16;
+    const TURNS: u64 = 200;
     let (flooder, victim) = (lab.node("acme-1")?, lab.node("acme-2")?);
     let namespace = lab.namespace(&victim.id);
     let port = RawPort::open(&lab.namespace(&flooder.id), NODE_DEVICE)?;
@@ -180,25 +182,77 @@ fn stuck(lab: &Lab) -> Result<()> {
     )?;
     local.advance(20, SOON)?;
     datagrams.advance(20, SOON)?;
-    // It takes nothing any more, and others go on sending to it.
-    namespace.ip(&format!("link set {NODE_DEVICE} down"))?;
-    let outcome = (|| {
+    // Somebody sends to the stuck node while the others talk on.
+    let flood = |turns| {
         let before = local.turns();
-        while local.turns() < before + 200 {
-            repeat(&port, &frame, 16)?;
+        while local.turns() < before + turns {
+            repeat(&port, &frame, AT_ONCE)?;
             local.advance(1, SOON)?;
         }
-        datagrams.advance(100, SOON)
-    })();
+        datagrams.advance(turns / 2, SOON)
+    };
+    // It takes nothing any more.
+    namespace.ip(&format!("link set {NODE_DEVICE} down"))?;
+    let outcome = flood(TURNS);
     // Its address stayed, its routes did not.
     namespace.ip(&format!("link set {NODE_DEVICE} up\nroute add default via {GATEWAY}"))?;
     outcome?;
+    wait_state(lab, &victim.id, &[InterfaceState::Live])?;
+    soon_reaches(lab, "acme-1", "acme-2")?;
+
+    never_reads(&namespace)?;
+    let outcome = (|| {
+        let before = engine::scrape(lab, &victim.host)?;
+        wait::until_ok("the port to take no more", SOON, || {
+            repeat(&port, &frame, 4 * AT_ONCE)?;
+            let drops = engine::scrape(lab, &victim.host)?.drops_since(&before);
+            ensure!(drops.contains_key(DropReason::TxQueueFull.name()), "only {drops:?}");
+            Ok(())
+        })?;
+        // What was on its way to the port is there by now.
+        crate::malformed::wait_mempool_full(lab, &victim.host)?;
+        expect_drops(lab, &victim.host, &[(DropReason::TxQueueFull, 64 * AT_ONCE)], || {
+            (0..64).try_for_each(|_| {
+                repeat(&port, &frame, AT_ONCE)?;
+                local.advance(1, SOON)
+            })
+        })?;
+        flood(TURNS)
+    })();
+    reads_again(&namespace)?;
+    outcome?;
+
     let (local, datagrams) = (local.finish()?, datagrams.finish()?);
     ensure!(local.longest_gap < Duration::from_millis(500), "a pause of {:?}", local.longest_gap);
     // The last ones may still have been under way.
     ensure!(datagrams.lost <= 5, "{} of {} datagrams lost", datagrams.lost, datagrams.turns + datagrams.lost);
     wait_state(lab, &victim.id, &[InterfaceState::Live])?;
-    soon_reaches(lab, "acme-1", "acme-2")
+    soon_reaches(lab, "acme-1", "acme-2")?;
+    crate::malformed::wait_mempool_full(lab, &victim.host)
+}
+
+/// Has a node put whatever comes in into a queue that nobody empties, as long as it likes: packets of its engine's,
+/// still counted against the socket that sent them.
+fn never_reads(node: &Namespace) -> Result<()> {
+    tc(
+        node,
+        &format!(
+            "qdisc add dev {NODE_DEVICE} root tbf rate 8bit burst 2000 limit 1gb\n\
+             qdisc add dev {NODE_DEVICE} clsact\n\
+             filter add dev {NODE_DEVICE} ingress protocol ip u32 match u32 0 0 \
+             action mirred egress redirect dev {NODE_DEVICE}"
+        ),
+    )
+}
+
+/// The queue goes, with what is in it.
+fn reads_again(node: &Namespace) -> Result<()> {
+    tc(node, &format!("qdisc del dev {NODE_DEVICE} clsact\nqdisc del dev {NODE_DEVICE} root"))
+}
+
+/// Runs commands of tc, one per line.
+fn tc(node: &Namespace, commands: &str) -> Result<()> {
+    commands.lines().try_for_each(|line| run(node.command("tc").args(line.split_whitespace())).map(|_| ()))
 }
 
 fn moved(lab: &Lab) -> Result<()> {
