@@ -151,7 +151,7 @@ impl TxQueue {
         }
     }
 
-    /// What the device does by itself. What it does not, the worker does before (`Pipeline::finish`): here a checksum
+    /// What the device does by itself. What it does not, the worker does before (`segment::finish`): here a checksum
     /// is computed in software after all, and a packet to be cut is refused.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
