@@ -89,10 +89,11 @@ struct Slot {
     behind: Index,
 }
 
-/// The datagrams of a lane, those that wait for their first fragment apart; and how much it has.
+/// The datagrams of a lane, and those of them that wait for their first fragment, in the order in which they began; and how
+/// much it has.
 struct Lane {
+    all: Queue,
     waiting: Queue,
-    open: Queue,
     datagrams: usize,
     held: usize,
 }
@@ -106,11 +107,11 @@ pub(crate) struct FragmentTable<P> {
     slots: Box<[Slot]>,
     free: Index,
     /// All datagrams, in the order in which they began.
-    ages: Links,
-    oldest: Queue,
-    /// Each lane's.
-    members: Links,
+    all: Queue,
+    all_links: Links,
     lanes: Box<[Lane]>,
+    lane_links: Links,
+    waiting_links: Links,
     store: Store<P>,
 }
 
@@ -122,17 +123,18 @@ impl<P> FragmentTable<P> {
             datagram: None,
             behind: if index + 1 < datagrams { index as Index + 1 } else { NONE },
         };
-        let lane = |_| Lane { waiting: Queue::EMPTY, open: Queue::EMPTY, datagrams: 0, held: 0 };
+        let lane = |_| Lane { all: Queue::EMPTY, waiting: Queue::EMPTY, datagrams: 0, held: 0 };
         Self {
             timeout,
             hasher: Hasher::new(seed),
             buckets: vec![NONE; datagrams.next_power_of_two()].into(),
             slots: (0..datagrams).map(slot).collect(),
             free: 0,
-            ages: Links::new(datagrams),
-            oldest: Queue::EMPTY,
-            members: Links::new(datagrams),
+            all: Queue::EMPTY,
+            all_links: Links::new(datagrams),
             lanes: (0..LANES).map(lane).collect(),
+            lane_links: Links::new(datagrams),
+            waiting_links: Links::new(datagrams),
             store: Store::new(held),
         }
     }
@@ -217,7 +219,10 @@ impl<P> FragmentTable<P> {
 
     /// Gives back what was held, in the order in which it came, after [`Verdict::PassAndRelease`].
     pub(crate) fn release(&mut self, key: &Key, mut each: impl FnMut(P)) {
-        if let Some(index) = self.find(self.bucket(key), key) {
+        // It may have been pushed out since then, and begun anew.
+        let index = self.find(self.bucket(key), key);
+        let waits = |index: &Index| self.datagram(*index).is_some_and(|datagram| datagram.waiting);
+        if let Some(index) = index.filter(|index| !waits(index)) {
             self.empty(index, |_, packet| each(packet));
         }
     }
@@ -242,7 +247,7 @@ impl<P> FragmentTable<P> {
     /// [`DropReason::FragmentWithoutFirst`]. To be called every so often while [`FragmentTable::is_holding`].
     pub(crate) fn expire(&mut self, now: Duration, lost: &mut impl FnMut(&Key, DropReason, P)) {
         for _ in 0..EXPIRED_AT_ONCE {
-            let Some(index) = self.oldest.head().filter(|index| self.is_over(*index, now)) else { return };
+            let Some(index) = self.all.head().filter(|index| self.is_over(*index, now)) else { return };
             self.forget(index, DropReason::FragmentWithoutFirst, lost);
         }
     }
@@ -308,9 +313,7 @@ impl<P> FragmentTable<P> {
         }
         if self.free == NONE {
             let victim = most(&self.lanes, lane, |lane| lane.datagrams);
-            let victim = self.lanes.get(victim).ok_or(FULL)?;
-            let begun = |index: &Index| self.datagram(*index).map(|datagram| datagram.begun);
-            let oldest = victim.waiting.head().into_iter().chain(victim.open.head()).min_by_key(begun);
+            let oldest = self.lanes.get(victim).and_then(|lane| lane.all.head());
             self.forget(oldest.ok_or(FULL)?, FULL, lost);
         }
         let index = self.free;
@@ -330,8 +333,9 @@ impl<P> FragmentTable<P> {
             seen: Ranges::default(),
             held: Held::NOTHING,
         });
-        self.ages.push(&mut self.oldest, index);
-        self.members.push(&mut lane_of.waiting, index);
+        self.all_links.push(&mut self.all, index);
+        self.lane_links.push(&mut lane_of.all, index);
+        self.waiting_links.push(&mut lane_of.waiting, index);
         lane_of.datagrams += 1;
         Ok(index)
     }
@@ -357,7 +361,7 @@ impl<P> FragmentTable<P> {
             let oldest = self.lanes.get(victim).and_then(|lane| lane.waiting.head());
             // It would be of no use to lose the fragments that this one belongs to.
             let other = oldest.filter(|index| Some(*index) != known);
-            let next = oldest.and_then(|index| self.members.behind(index));
+            let next = oldest.and_then(|index| self.waiting_links.behind(index));
             self.forget(other.or(next).ok_or(FULL)?, FULL, lost);
         }
         // Each datagram that waits holds something, so there is room now.
@@ -375,8 +379,7 @@ impl<P> FragmentTable<P> {
             && let Some(lane) = self.lanes.get_mut(datagram.lane)
         {
             datagram.seen = Ranges::default();
-            self.members.remove(&mut lane.waiting, index);
-            self.members.push(&mut lane.open, index);
+            self.waiting_links.remove(&mut lane.waiting, index);
         }
     }
 
@@ -416,20 +419,25 @@ impl<P> FragmentTable<P> {
             }
             None => {}
         }
-        self.ages.remove(&mut self.oldest, index);
+        self.all_links.remove(&mut self.all, index);
         if let Some(lane) = self.lanes.get_mut(datagram.lane) {
-            let queue = if datagram.waiting { &mut lane.waiting } else { &mut lane.open };
-            self.members.remove(queue, index);
+            self.lane_links.remove(&mut lane.all, index);
+            if datagram.waiting {
+                self.waiting_links.remove(&mut lane.waiting, index);
+            }
             lane.datagrams -= 1;
         }
     }
 }
 
-/// The lane that has the most, which is `own` if no other has more.
+/// The lane that has the most, which is `own` if no other has more. In two passes, as the compiler makes vectors of the
+/// first.
 fn most(lanes: &[Lane], own: usize, of: impl Fn(&Lane) -> usize) -> usize {
-    let count = lanes.get(own).map_or(0, &of);
-    let most = lanes.iter().enumerate().max_by_key(|(_, lane)| of(lane));
-    most.filter(|(_, lane)| of(lane) > count).map_or(own, |(index, _)| index)
+    let most = lanes.iter().map(&of).max().unwrap_or(0);
+    if lanes.get(own).is_some_and(|lane| of(lane) == most) {
+        return own;
+    }
+    lanes.iter().position(|lane| of(lane) == most).unwrap_or(own)
 }
 
 /// What a fragment's contradiction to others refuses.

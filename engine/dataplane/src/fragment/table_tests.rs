@@ -4,6 +4,7 @@ use crate::fragment::FragmentLimits;
 use crate::packet::Packet;
 use crate::wire::protocol;
 
+const TIMEOUT: Duration = Duration::from_secs(2);
 const PASS: Result<Verdict, DropReason> = Ok(Verdict::Pass);
 const HOLD: Result<Verdict, DropReason> = Ok(Verdict::Hold);
 const PASS_AND_RELEASE: Result<Verdict, DropReason> = Ok(Verdict::PassAndRelease);
@@ -50,7 +51,7 @@ fn name(packet: &HeapPacket) -> Name {
 
 impl World {
     fn new(datagrams: usize, held: usize) -> Self {
-        let limits = FragmentLimits { datagrams, held, timeout: Duration::from_secs(2) };
+        let limits = FragmentLimits { datagrams, held, timeout: TIMEOUT };
         let pool = HeapPool::new(HeapOptions { limit: 1 << 20, headroom: 0, room: 8 });
         Self { table: FragmentTable::new(limits, [1, 2]), pool, now: Duration::ZERO, lost: vec![] }
     }
@@ -94,6 +95,9 @@ impl World {
         self.table.lanes.iter().map(|lane| lane.datagrams).sum()
     }
 }
+
+#[path = "table_oracle.rs"]
+mod oracle;
 
 #[test]
 fn fragments_in_order_pass_and_the_complete_datagram_is_forgotten() {
@@ -418,6 +422,21 @@ fn datagram_does_not_push_out_its_own_fragments() {
     assert_eq!(world.lost, []);
     assert_eq!(world.judge(&key(0, 1), part(0, 1)), PASS_AND_RELEASE);
     assert_eq!(world.release(&key(0, 1)).len(), 8);
+}
+
+#[test]
+fn datagram_that_was_pushed_out_and_begins_anew_is_not_released_for_its_old_first_fragment() {
+    let mut world = World::new(2, 8);
+    assert_eq!(world.judge(&key(0, 1), part(10, 10)), HOLD);
+    assert_eq!(world.judge(&key(0, 1), part(0, 10)), PASS_AND_RELEASE);
+    for id in [2, 3] {
+        assert_eq!(world.judge(&key(0, id), part(0, 10)), PASS);
+    }
+    assert_eq!(world.lost, [(DropReason::FragmentTableFull, (1, 10))]);
+    assert_eq!(world.judge(&key(0, 1), part(20, 10)), HOLD);
+    assert_eq!(world.release(&key(0, 1)), [0; 0]);
+    assert_eq!(world.judge(&key(0, 1), part(0, 10)), PASS_AND_RELEASE);
+    assert_eq!(world.release(&key(0, 1)), [20]);
 }
 
 #[test]
