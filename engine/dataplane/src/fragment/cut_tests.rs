@@ -211,7 +211,8 @@ fn partial_checksum_is_completed_over_the_whole_datagram() {
     let udp = etherparse::UdpHeader::with_ipv4_checksum(7, 9, &four_header(8 + data.len()), &data).unwrap();
     let pseudo = etherparse::UdpHeader { checksum: pseudo_sum(8 + data.len() as u16), ..udp.clone() };
     data.splice(0..0, pseudo.to_bytes());
-    let frame = four_frame(&[], &data, 0, false);
+    let mut frame = four_frame(&[], &data, 0, false);
+    frame.extend([0xee; 6]); // Padding, which the checksum does not cover.
     let pool = pool(2048);
     // The checksum's field lies over two segments.
     let mut packet = pool.packet_of([&frame[..41], &frame[41..1000], &frame[1000..]]).unwrap();
@@ -266,11 +267,32 @@ fn exhausted_pool_loses_the_rest_and_leaks_nothing() {
 }
 
 #[test]
-fn fragments_longer_than_a_buffer_are_chained() {
-    let pool = pool(64);
-    let frame = four_frame(&[], &payload(1000), 0, false);
-    let in_chains = cut_with(FOUR, &pool, pool.packet(&frame).unwrap(), 500);
-    assert_eq!(in_chains, cut_frame(FOUR, &frame, 500));
+fn fragment_larger_than_a_buffer_lies_in_several() {
+    for (cut, frame) in
+        [(FOUR, four_frame(&[], &payload(20_000), 0, false)), (SIX, six_frame(&payload(20_000), 0, false))]
+    {
+        let pool = pool(2048);
+        let packet = pool.packet(&frame).unwrap();
+        let mut segments = vec![];
+        assert_eq!(cut(&pool, packet, 9000, &mut |packet| segments.push(packet.segments().count())), Ok(()));
+        assert_eq!(segments, [5, 5, 2]);
+        assert_eq!(together(&cut_frame(cut, &frame, 9000).1, 9000).3, payload(20_000));
+    }
+}
+
+#[test]
+fn buffer_without_room_for_the_headers_is_refused() {
+    for (cut, frame, headers) in [
+        (FOUR, four_frame(&[7; 40], &payload(1000), 0, false), 74),
+        (SIX, six_frame(&payload(1000), 0, false), 62),
+    ] {
+        let small = pool(headers - 1);
+        let packet = small.packet(&frame).unwrap();
+        assert_eq!(cut_with(cut, &small, packet, 500), (Err(DropReason::SegmentsUnsupported), vec![]));
+        let enough = pool(headers);
+        let packet = enough.packet(&frame).unwrap();
+        assert_eq!(cut_with(cut, &enough, packet, 500).0, Ok(()));
+    }
 }
 
 #[test]
@@ -311,11 +333,11 @@ proptest! {
     #[test]
     fn fragments_put_together_are_the_packet(
         six: bool,
-        length in 1usize..9000,
+        length in 1usize..20_000,
         options in prop::collection::vec(prop_oneof![Just(vec![1u8]), Just(vec![148, 4, 0, 0]),
             Just(vec![7, 5, 4, 9, 9])], 0..8),
-        mtu in 76u16..2000,
-        offset in 0u16..7000,
+        mtu in prop_oneof![76u16..2000, 2000u16..9001],
+        offset in 0u16..5600,
         more: bool,
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
     ) {
