@@ -44,6 +44,10 @@ fmt: deps ## Formats the sources
 lint: deps ## Formatting, clippy, dependencies and documentation, warnings denied
 	@scripts/lint
 
+.PHONY: fuzz
+fuzz: deps ## Fuzzes the data plane, a minute for each target (more: scripts/fuzz --seconds 3600)
+	scripts/fuzz
+
 .PHONY: bench
 bench: deps ## Runs the benches
 	cargo bench --locked -p overlane-benches
