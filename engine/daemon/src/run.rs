@@ -16,7 +16,6 @@ use anyhow::{Context, Result, bail};
 use overlane_api::config::FileError;
 use overlane_api::tls::{Credentials, TlsFiles};
 use overlane_dataplane::address::Layout;
-use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::Slot;
 use overlane_dataplane::table::mapping::MappingWriter;
 use sd_notify::NotifyState;
@@ -87,7 +86,7 @@ impl Beginning {
                 layout: start.config.layout.unwrap_or_default(),
                 workers: start.config.workers.clone(),
                 expected_mappings: known.map_or(0, |state| state.mappings.len()).max(MAPPINGS),
-                fragments: FragmentLimits::default(),
+                fragments: start.config.fragments,
                 seed: [random(), random()],
                 devargs: match &start.config.uplink.device {
                     UplinkDevice::Devargs(devargs) => vec![devargs.clone()],

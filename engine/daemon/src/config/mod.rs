@@ -14,6 +14,7 @@ use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use overlane_api::config::{FileError, Source};
 use overlane_dataplane::address::Layout;
+use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::translate::Settings;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ pub struct Config {
     pub translate: Settings,
     /// How many ICMP errors an interface, and an uplink, is worth to each worker.
     pub icmp: IcmpLimit,
+    /// How much of fragmented traffic each worker remembers.
+    pub fragments: FragmentLimits,
     /// How long a path MTU that the substrate has told lasts.
     pub path_mtu_expiry: Duration,
     /// Where the desired state comes from.

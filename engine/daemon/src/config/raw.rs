@@ -1,6 +1,6 @@
 //! The configuration as it is written, and its checks.
 
-use super::translate::{Icmp, PathMtu, Translate};
+use super::translate::{Fragments, Icmp, PathMtu, Translate};
 use super::{
     Config, Hugepages, Idle, ProvisioningConfig, ServiceConfig, UplinkAddress, UplinkConfig, UplinkDevice,
     WorkersConfig,
@@ -27,6 +27,8 @@ pub(super) struct Raw {
     translate: Translate,
     #[serde(default)]
     icmp: Icmp,
+    #[serde(default)]
+    fragments: Fragments,
     #[serde(default)]
     path_mtu: PathMtu,
     provisioning: Spanned<Provisioning>,
@@ -127,6 +129,7 @@ pub(super) fn check(source: &Source, raw: Raw) -> Result<Config, FileError> {
         layout: source
             .optional(&raw.substrate.layout, "slot64, plain72 or plain64", |text| text.parse().ok())?,
         uplink: check.uplink(raw.uplink)?,
+        fragments: raw.fragments.check(source, &workers)?,
         workers,
         translate: raw.translate.check(source)?,
         icmp: raw.icmp.check(source)?,

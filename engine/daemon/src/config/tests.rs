@@ -37,6 +37,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!(config.layout, None);
     assert_eq!(config.uplink.name, "uplink");
     assert_eq!((config.translate, config.icmp), (Settings::default(), IcmpLimit::default()));
+    assert_eq!(config.fragments, FragmentLimits::default());
     assert_eq!(config.path_mtu_expiry, Duration::from_secs(600));
     let ProvisioningConfig::Service(service) = config.provisioning else { panic!("service") };
     assert_eq!(service.server_name, "control.example");
@@ -169,6 +170,15 @@ fn errors_in_optional_tables_name_them_too() {
         ),
         ("[icmp]\nrate = 0", "[icmp] rate: must be 1 to 1000000 errors per second, not 0"),
         ("[icmp]\nburst = 1000001", "[icmp] burst: must be 1 to 1000000 errors, not 1000001"),
+        ("[fragments]\ndatagrams = 63", "[fragments] datagrams: must be 64 to 1048576 datagrams, not 63"),
+        (
+            "[fragments]\nheld = 4097",
+            "[fragments] held: must be 1 to 4096 fragments, a quarter of [workers] mempool over all workers, not 4097",
+        ),
+        (
+            "[fragments]\ntimeout = \"2m\"",
+            "[fragments] timeout: must be a time from 10ms to 60s, a number with ms, s, m, h or d behind it, not \"2m\"",
+        ),
         (
             "[path_mtu]\nexpiry = \"299s\"",
             "[path_mtu] expiry: must be a time from 5m to 1d, a number with ms, s, m, h or d behind it, not \"299s\"",
@@ -219,6 +229,20 @@ fn choices_that_the_standards_leave_are_the_operators() {
 }
 
 #[test]
+fn fragments_that_wait_leave_packet_buffers_to_others() {
+    let with = |text: &str| parse(&format!("{GOOD}\n{text}")).map(|config| config.fragments);
+    let limits = |datagrams, held, timeout| {
+        Ok(FragmentLimits::new(datagrams, held, Duration::from_millis(timeout)).unwrap())
+    };
+    assert_eq!(with("[fragments]\ndatagrams = 64\nheld = 4096\ntimeout = \"500ms\""), limits(64, 4096, 500));
+    assert_eq!(with("[fragments]\nheld = 1"), limits(4096, 1, 2000));
+    let four = "[workers]\ncores = [0, 1, 2, 3]\nmempool = 2048";
+    assert_eq!(with(four), limits(4096, 128, 2000));
+    assert_eq!(with(&format!("{four}\n[fragments]\nheld = 128")), limits(4096, 128, 2000));
+    assert!(with(&format!("{four}\n[fragments]\nheld = 129")).is_err());
+}
+
+#[test]
 fn routers_have_addresses_that_can_be_a_source() {
     let pool = |text: &str| parse(&format!("{GOOD}\n[translate]\nrouter_source = \"{text}\"")).is_ok();
     for good in ["10.0.0.0/8", "192.0.0.8/32", "100.64.0.0/10", "223.255.255.0/24"] {
@@ -247,4 +271,18 @@ fn a_file_that_cannot_be_read_is_named() {
 fn the_sample_configuration_is_legal() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf/engine.toml");
     Config::load(&file).unwrap();
+}
+
+#[test]
+fn defaults_that_the_sample_shows_for_translation_are_the_defaults() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf/engine.toml");
+    let sample = std::fs::read_to_string(file).unwrap();
+    let (begin, end) = (sample.find("[translate]").unwrap(), sample.find("[provisioning]").unwrap());
+    let shown: Vec<&str> = sample[begin..end]
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .collect();
+    assert_eq!(shown.iter().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 12);
+    let (shown, default) = (parse(&format!("{GOOD}\n{}\n", shown.join("\n"))).unwrap(), parse(GOOD).unwrap());
+    assert_eq!(shown, default);
 }

@@ -1,8 +1,10 @@
-//! How packets are translated, and what is kept for that: `[translate]`, `[icmp]`, `[path_mtu]`.
+//! How packets are translated, and what is kept for that: `[translate]`, `[icmp]`, `[fragments]`, `[path_mtu]`.
 
+use super::WorkersConfig;
 use core::time::Duration;
 use ipnet::Ipv4Net;
 use overlane_api::config::{FileError, Source, Text, Value};
+use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::translate::{RouterSource, Settings};
 use serde::Deserialize;
@@ -27,12 +29,22 @@ pub(super) struct Icmp {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Fragments {
+    datagrams: Value<usize>,
+    held: Value<usize>,
+    timeout: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct PathMtu {
     expiry: Text,
 }
 
 /// Most of `[icmp] rate` and `burst`: more is no limit any more.
 const MOST_ERRORS: u32 = 1_000_000;
+/// What part of the packet buffers fragments that wait may take: one in so many.
+const HELD_SHARE: usize = 4;
 /// How long a path MTU must last at least (RFC 8201, 4) and may last at most.
 const LEAST_EXPIRY: Duration = Duration::from_secs(5 * 60);
 const MOST_EXPIRY: Duration = Duration::from_secs(24 * 3600);
@@ -97,6 +109,29 @@ impl Icmp {
                 .unwrap_or(default.rate),
             burst: source.number(&self.burst, " errors", &(1..=MOST_ERRORS))?.unwrap_or(default.burst),
         })
+    }
+}
+
+impl Fragments {
+    pub(super) fn check(
+        &self,
+        source: &Source,
+        workers: &WorkersConfig,
+    ) -> Result<FragmentLimits, FileError> {
+        let default = FragmentLimits::default();
+        let datagrams = source.number(&self.datagrams, " datagrams", &FragmentLimits::DATAGRAMS)?;
+        let timeout = source.duration(&self.timeout, &FragmentLimits::TIMEOUT)?;
+        // Whoever sends first fragments never must not take the buffers that all other packets need.
+        let share = workers.mempool as usize / HELD_SHARE / workers.cores.len().max(1);
+        let most = share.clamp(1, *FragmentLimits::HELD.end());
+        let what = " fragments, a quarter of [workers] mempool over all workers";
+        let held = source.number(&self.held, what, &(*FragmentLimits::HELD.start()..=most))?;
+        let limits = FragmentLimits::new(
+            datagrams.unwrap_or(default.datagrams()),
+            held.unwrap_or(default.held().min(most)),
+            timeout.unwrap_or(default.timeout()),
+        );
+        limits.map_err(|error| source.missing("[fragments]", error.to_string()))
     }
 }
 
