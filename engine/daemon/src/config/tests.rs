@@ -177,7 +177,7 @@ fn errors_in_optional_tables_name_them_too() {
         ),
         (
             "[fragments]\ntimeout = \"2m\"",
-            "[fragments] timeout: must be a time from 10ms to 60s, a number with ms, s, m, h or d behind it, not \"2m\"",
+            "[fragments] timeout: must be a time from 10ms to 1m, a number with ms, s, m, h or d behind it, not \"2m\"",
         ),
         (
             "[path_mtu]\nexpiry = \"299s\"",
