@@ -2,8 +2,11 @@
 
 use crate::drop::DropReason;
 use crate::header::{Fragment, NetworkHeader, contiguous};
+use crate::offload;
 use crate::packet::Packet;
+use crate::wire::checksum::Sum;
 use crate::wire::{ethernet, fragment, protocol};
+use core::net::Ipv6Addr;
 
 /// How many extension headers a packet may have. Each kind is to occur once, destination options twice (RFC 8200,
 /// 4.1), so real packets have far fewer.
@@ -12,10 +15,24 @@ pub(crate) const MOST: usize = 8;
 /// Bytes of the part that all extension headers begin with and that is read here.
 const FIXED: usize = 8;
 
+/// Reads what follows the fixed IPv6 header of a frame, whose source and destination are `ends`: `header` moves behind the
+/// extension headers, and the packet's [`Offload`](crate::packet::Offload) is brought in agreement with it.
+#[inline]
+pub(crate) fn read(
+    packet: &mut impl Packet,
+    header: NetworkHeader,
+    (source, destination): (Ipv6Addr, Ipv6Addr),
+) -> Result<NetworkHeader, DropReason> {
+    let header = skip(packet, header)?;
+    let addresses = || Sum::ZERO.add_bytes(&source.octets()).add_bytes(&destination.octets());
+    let transport_length = offload::settle(packet, header, addresses)?;
+    Ok(NetworkHeader { transport_length, ..header })
+}
+
 /// Moves `header` behind the extension headers of the frame: protocol, place and length are those of the transport, or
 /// of the fragment's part of the datagram.
 #[inline]
-pub(crate) fn skip(packet: &mut impl Packet, header: NetworkHeader) -> Result<NetworkHeader, DropReason> {
+fn skip(packet: &mut impl Packet, header: NetworkHeader) -> Result<NetworkHeader, DropReason> {
     if !protocol::is_extension_header(header.protocol) {
         return Ok(header);
     }

@@ -136,7 +136,7 @@ pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropR
 }
 
 /// Reads the fixed IPv6 header of a frame: its length and addresses. Extension headers are for
-/// [`extension::skip`](crate::extension::skip).
+/// [`extension::read`](crate::extension::read).
 ///
 /// The virtual addresses are the last four octets of the substrate addresses in every layout; what is in front of them is
 /// for the caller to judge.

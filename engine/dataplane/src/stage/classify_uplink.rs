@@ -3,11 +3,9 @@
 use super::{Burst, FromUplink, Inbound};
 use crate::drop::DropReason;
 use crate::extension;
-use crate::header::{NetworkHeader, contiguous, read_ipv6};
-use crate::offload;
+use crate::header::{contiguous, read_ipv6};
 use crate::packet::Packet;
 use crate::pipeline::{BURST, Outbox};
-use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, ethertype};
 use crate::wire::{icmp, protocol};
 use arrayvec::ArrayVec;
@@ -67,12 +65,10 @@ fn classify<'a, P: Packet>(
     if mac.is_group() {
         return Err(DropReason::NotOurMac);
     }
-    let header = extension::skip(&mut packet, header)?;
-    let sum = || Sum::ZERO.add_bytes(&source.octets()).add_bytes(&destination.octets());
-    let transport_length = offload::settle(&mut packet, header, sum)?;
+    let header = extension::read(&mut packet, header, (source, destination))?;
     burst.push(Inbound {
         packet,
-        header: NetworkHeader { transport_length, ..header },
+        header,
         source,
         source_vnet: fields.vnet,
         substrate_destination: destination,

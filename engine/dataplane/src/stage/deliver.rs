@@ -33,9 +33,8 @@ pub(crate) fn outbound<P: Packet>(
     let (layout, settings) = (snapshot.layout, &snapshot.translate);
     let source = own_locator(node);
     let uplink = snapshot.uplink().and_then(|uplink| {
-        let cut_mtu = settings.lowest_ipv6_mtu.map_or(uplink.mtu, |lowest| lowest.min(uplink.mtu));
-        let way = WayOut { source: uplink.mac, next_hop: uplink.next_hop?, mtu: uplink.mtu, cut_mtu };
-        Some((uplink.port, way))
+        let next_hop = uplink.next_hop?;
+        Some((uplink.port, WayOut::new(uplink.mac, next_hop, uplink.mtu, settings)))
     });
     // Only a packet that does not fit the narrowest path is worth a look at its own.
     let narrowest = if settings.clamp_tcp_mss { 0 } else { usize::from(snapshot.path_mtus.smallest()) };

@@ -3,12 +3,11 @@
 use super::{FromNode, FromUplink, Inbound as FromSubstrate};
 use crate::address::{Delivery, HostPrefix, Locator};
 use crate::drop::DropReason;
-use crate::header::{NetworkHeader, contiguous};
+use crate::header::NetworkHeader;
 use crate::packet::Packet;
 use crate::table::mapping::MappingKey;
-use crate::translate::Ends;
 use crate::translate::icmp::Correspondence;
-use crate::wire::{icmp, ipv6};
+use crate::translate::{Ends, quoted_ends};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// The addresses in an error that a node sends. Whether its receiver has sent what is quoted is for the receiver's
@@ -64,14 +63,7 @@ pub(crate) fn check<P: Packet>(
     uplink: &FromUplink<'_>,
     item: &mut FromSubstrate<'_, P>,
 ) -> Result<Quoted, DropReason> {
-    let start = item.header.transport + icmp::LENGTH;
-    if usize::from(item.header.payload) < icmp::LENGTH + ipv6::LENGTH {
-        return Err(DropReason::IcmpQuoteInvalid);
-    }
-    contiguous(&mut item.packet, start + ipv6::LENGTH)?;
-    let quoted = item.packet.head().get(start..).unwrap_or(&[]);
-    let quoted = ipv6::Header::new_checked(quoted).map_err(|_| DropReason::IcmpQuoteInvalid)?;
-    let (source, destination) = (quoted.source(), quoted.destination());
+    let (source, destination) = quoted_ends(&mut item.packet, &item.header)?;
     if source != item.substrate_destination {
         return Err(DropReason::IcmpQuoteForeign);
     }

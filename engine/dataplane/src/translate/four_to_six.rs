@@ -30,6 +30,12 @@ pub(crate) struct WayOut {
 }
 
 impl WayOut {
+    /// The way of frames from `source` to `next_hop`, which carries packets of `mtu` bytes.
+    pub(crate) fn new(source: MacAddr, next_hop: MacAddr, mtu: u16, settings: &Settings) -> Self {
+        let cut_mtu = settings.lowest_ipv6_mtu.map_or(mtu, |lowest| lowest.min(mtu));
+        Self { source, next_hop, mtu, cut_mtu }
+    }
+
     /// The largest IPv6 packet that one with this header becomes.
     #[inline]
     const fn mtu_for(&self, header: &NetworkHeader) -> u16 {

@@ -3,11 +3,12 @@
 use super::icmp::Whole;
 use super::transport::transport;
 use crate::drop::DropReason;
-use crate::header::NetworkHeader;
+use crate::header::{NetworkHeader, contiguous};
 use crate::packet::{Checksum, Offload, Packet};
 use crate::wire::checksum::sum_of_pieces;
-use crate::wire::{ethernet, icmp};
+use crate::wire::{ethernet, icmp, ipv6};
 use arrayvec::ArrayVec;
+use core::net::Ipv6Addr;
 
 /// Bytes of a message that are looked at: with a quoted packet and extensions behind it as long as RFC 4884 lets a
 /// length be in IPv6 (255 words of 8), what is further is cut off anyway.
@@ -27,6 +28,24 @@ pub(super) fn is_v4_error(packet: &mut impl Packet, header: &NetworkHeader) -> R
 /// Whether the packet, which is ICMPv6, is an error (RFC 4443, 2.1).
 pub(super) fn is_v6_error(packet: &mut impl Packet, header: &NetworkHeader) -> Result<bool, DropReason> {
     Ok(icmp::v6::is_error(kind(packet, header)?))
+}
+
+/// Source and destination of the packet that an ICMPv6 error quotes.
+///
+/// # Errors
+/// [`DropReason::IcmpQuoteInvalid`] if there is no IPv6 header.
+pub(crate) fn quoted_ends(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+) -> Result<(Ipv6Addr, Ipv6Addr), DropReason> {
+    let start = header.transport + icmp::LENGTH;
+    if usize::from(header.payload) < icmp::LENGTH + ipv6::LENGTH {
+        return Err(DropReason::IcmpQuoteInvalid);
+    }
+    contiguous(packet, start + ipv6::LENGTH)?;
+    let quoted = packet.head().get(start..).unwrap_or(&[]);
+    let quoted = ipv6::Header::new_checked(quoted).map_err(|_| DropReason::IcmpQuoteInvalid)?;
+    Ok((quoted.source(), quoted.destination()))
 }
 
 fn kind(packet: &mut impl Packet, header: &NetworkHeader) -> Result<u8, DropReason> {

@@ -3,6 +3,7 @@
 //! The addresses on both sides end in the same 32 bits, and protocol and length are the same in both pseudo-headers,
 //! so a transport checksum changes by the sums of the two locators and nothing else.
 
+pub(crate) mod answer;
 mod four_to_six;
 pub(crate) mod icmp;
 mod message;
@@ -12,7 +13,7 @@ mod six_to_four;
 mod transport;
 
 pub(crate) use four_to_six::{Ends, WayOut, four_to_six};
-pub(crate) use message::replace;
+pub(crate) use message::{quoted_ends, replace};
 pub use settings::{RouterSource, Settings};
 pub(crate) use six_to_four::{FormerEnds, Identifications, LastHop, six_to_four};
 
