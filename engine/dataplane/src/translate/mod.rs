@@ -6,16 +6,20 @@
 pub(crate) mod answer;
 mod four_to_six;
 pub(crate) mod icmp;
+mod map;
 mod message;
 mod mss;
 mod settings;
 mod six_to_four;
+mod standalone;
 mod transport;
 
 pub(crate) use four_to_six::{Ends, WayOut, four_to_six};
+pub use map::{AddressMap, MapError};
 pub(crate) use message::{quoted_ends, replace};
 pub use settings::{RouterSource, Settings};
 pub(crate) use six_to_four::{FormerEnds, Identifications, LastHop, six_to_four};
+pub use standalone::{Options, Side, Translator};
 
 use crate::drop::DropReason;
 use crate::packet::Packet;
