@@ -37,11 +37,7 @@ impl Dataplane for Running {
             }
             traits::PortSpec::DevargsUplink(devargs) => runtime::PortSpec::DevargsUplink { devargs },
         };
-        async move {
-            let runtime::OpenPort { id, mac, mtu, link_up, ifindex, traffic } =
-                runtime.open_port(spec).await.map_err(|error| error.to_string())?;
-            Ok(OpenPort { id, mac, mtu, link_up, ifindex, traffic })
-        }
+        async move { runtime.open_port(spec).await.map_err(|error| error.to_string()) }
     }
 
     fn close_port(&self, port: PortId) -> impl Future<Output = ()> + Send + 'static {

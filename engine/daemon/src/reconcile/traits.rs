@@ -1,14 +1,13 @@
 //! What the reconciler needs of the data plane and of the kernel, so that tests can stand in for both.
 
 use crate::provisioning::model::{DeviceName, Mapping, Target};
+pub use crate::runtime::OpenPort;
 use core::future::Future;
 use core::net::Ipv6Addr;
 use overlane_dataplane::address::{HostPrefix, Locator};
-use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::HostSnapshot;
-use std::sync::Arc;
 
 /// A port to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,23 +20,6 @@ pub enum PortSpec {
     PacketUplink(DeviceName),
     /// An uplink that is a DPDK device.
     DevargsUplink(String),
-}
-
-/// A port that workers poll.
-#[derive(Debug, Clone)]
-pub struct OpenPort {
-    /// Its id.
-    pub id: PortId,
-    /// Its hardware address.
-    pub mac: MacAddr,
-    /// Its MTU: the largest IP packet it carries.
-    pub mtu: u16,
-    /// Whether its link was up when it was opened.
-    pub link_up: bool,
-    /// The kernel's interface that it is on, if any: whose link and MTU rtnetlink tells.
-    pub ifindex: Option<u32>,
-    /// Its counters.
-    pub traffic: Arc<PerWorker<Traffic>>,
 }
 
 /// The data plane, as the one task that changes it sees it.

@@ -125,7 +125,7 @@ pub struct OpenPort {
     pub id: PortId,
     /// The device's hardware address.
     pub mac: MacAddr,
-    /// The device's MTU in bytes.
+    /// The device's MTU: bytes of the largest IP packet that it carries.
     pub mtu: u16,
     /// Whether its link was up; changes come by rtnetlink for an interface, as [`PortEvent::Link`] for other devices.
     pub link_up: bool,
