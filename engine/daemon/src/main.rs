@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use overlane_engine::config::Config;
-use overlane_engine::run::{Beginning, ConfigError};
+use overlane_engine::run::Beginning;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,16 +38,17 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Says what is wrong with the configuration (and the site file that it names), and does nothing else.
+    /// Says what is wrong with the configuration and the site or TLS files that it names, and does nothing else.
     CheckConfig,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let beginning = match Config::load(&arguments.config).and_then(Beginning::check) {
+    let config = Config::load(&arguments.config).map_err(anyhow::Error::from);
+    let beginning = match config.and_then(Beginning::check) {
         Ok(beginning) => beginning,
         Err(error) => {
-            eprintln!("overlane-engine: {error}");
+            eprintln!("overlane-engine: {error:#}");
             return ExitCode::from(EXIT_CONFIG);
         }
     };
@@ -60,9 +61,6 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("overlane-engine: {error:#}");
-                if error.downcast_ref::<ConfigError>().is_some() {
-                    return ExitCode::from(EXIT_CONFIG);
-                }
                 ExitCode::FAILURE
             }
         },

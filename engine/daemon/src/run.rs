@@ -44,14 +44,18 @@ pub struct Beginning {
 }
 
 impl Beginning {
-    /// Checks everything that a configuration names and that can be checked without starting.
+    /// Checks everything that a configuration names and that can be checked without starting: the site file, or the
+    /// TLS files.
     ///
     /// # Errors
     /// What is wrong, in one line.
-    pub fn check(config: Config) -> Result<Self, FileError> {
+    pub fn check(config: Config) -> Result<Self> {
         let site = match &config.provisioning {
             ProvisioningConfig::File(path) => Some(load_site(path, &config.host, config.layout)?),
-            ProvisioningConfig::Service(_) => None,
+            ProvisioningConfig::Service(service) => {
+                check_credentials(service, &config.host).context("[provisioning]")?;
+                None
+            }
         };
         Ok(Self { config, site })
     }
@@ -107,8 +111,7 @@ impl Beginning {
     /// Everything that can be refused before there are workers.
     fn start(self, tokio: &tokio::runtime::Runtime) -> Result<Start> {
         let (mut directory, mut stored) = (None, None);
-        if let ProvisioningConfig::Service(service) = &self.config.provisioning {
-            check_credentials(service, &self.config.host)?;
+        if let ProvisioningConfig::Service(_) = &self.config.provisioning {
             let path = &self.config.state_directory;
             let opened = StateDirectory::open(path)
                 .with_context(|| format!("[state] directory: cannot use {}", path.display()))?;
@@ -287,22 +290,14 @@ fn check_credentials(service: &ServiceConfig, host: &str) -> Result<()> {
         certificate: service.certificate.clone(),
         key: service.key.clone(),
     };
-    let credentials = Credentials::load(&files).context(ConfigError)?;
+    let credentials = Credentials::load(&files)?;
     if !credentials.names().iter().any(|name| name == host) {
         let file = service.certificate.display();
         let names = credentials.names().join(", ");
-        return Err(anyhow::anyhow!(
-            "{file}: must carry the DNS name {host:?}, [engine] host, not {names:?}"
-        ))
-        .context(ConfigError);
+        bail!("{file}: must carry the DNS name {host:?}, [engine] host, not {names:?}");
     }
     Ok(())
 }
-
-/// What a configuration names is wrong.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("[provisioning]")]
-pub struct ConfigError;
 
 /// How many interfaces the engine can attach.
 fn capacity(layout: Option<Layout>) -> u32 {

@@ -4,9 +4,13 @@
 mod common;
 
 use common::site::{ENGINE, NODES, PACKET, Site};
-use libtest_mimic::Trial;
-use std::path::Path;
+use libtest_mimic::{Failed, Trial};
+use overlane_api::pki::Authority;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Where the samples are.
+const CONF: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conf");
 
 /// Runs one scenario to its end.
 type Scenario = fn(&mut Site);
@@ -15,6 +19,7 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut trials = vec![
         Trial::test("wrong_configuration_exits_with_2_and_one_line", wrong_configuration),
+        Trial::test("unusable_tls_files_exit_with_2_and_one_line", unusable_tls),
         Trial::test("check_config_finds_nothing_in_the_samples", samples),
     ];
     let real: [(&str, Scenario); 4] = [
@@ -37,28 +42,57 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn wrong_configuration() -> Result<(), libtest_mimic::Failed> {
+fn wrong_configuration() -> Result<(), Failed> {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("engine.toml");
     std::fs::write(&file, "[engine]\nhost = \"host-a\"\nspeed = 11\n")?;
+    refuses(&file, &format!("{}:3: [engine] speed: unknown field 'speed'", file.display()))
+}
+
+/// Whether the engine says so in one line, and exits with 2, when it is to check the configuration and when it is to run.
+fn refuses(file: &Path, wanted: &str) -> Result<(), Failed> {
     for command in [&["check-config"][..], &[]] {
-        let output = Command::new(ENGINE).arg("--config").arg(&file).args(command).output()?;
+        let output = Command::new(ENGINE).arg("--config").arg(file).args(command).output()?;
         let said = String::from_utf8(output.stderr)?;
-        let place = format!("overlane-engine: {}:3: [engine] speed: unknown field 'speed'", file.display());
         assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
-        assert!(said.starts_with(&place), "{said}");
+        assert!(said.starts_with(&format!("overlane-engine: {wanted}")), "{wanted:?} in {said}");
     }
     Ok(())
 }
 
-fn samples() -> Result<(), libtest_mimic::Failed> {
-    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf");
+/// The sample, whose TLS files are these.
+fn sample(directory: &Path, stem: &str) -> Result<PathBuf, Failed> {
+    let file = directory.join("engine.toml");
+    let text = std::fs::read_to_string(Path::new(CONF).join("engine.toml"))?;
+    let text = text.replace("/etc/overlane/pki/host-a", stem).replace("/etc/overlane/pki/", "");
+    std::fs::write(&file, text)?;
+    Ok(file)
+}
+
+fn unusable_tls() -> Result<(), Failed> {
     let directory = tempfile::tempdir()?;
+    let directory = directory.path();
+    Authority::generate("test")?.provision(directory, "other", &["host-b"])?;
+    let place = |name: &str| format!("[provisioning]: {}: ", directory.join(name).display());
+    refuses(&sample(directory, "absent")?, &(place("absent.crt") + "cannot read it"))?;
+    let names = "must carry the DNS name \"host-a\", [engine] host, not \"host-b\"";
+    refuses(&sample(directory, "other")?, &(place("other.crt") + names))?;
+    std::fs::write(directory.join("ca.crt"), "no certificate")?;
+    refuses(&sample(directory, "other")?, &place("ca.crt"))
+}
+
+fn samples() -> Result<(), Failed> {
+    let directory = tempfile::tempdir()?;
+    let directory = directory.path();
+    Authority::generate("test")?.provision(directory, "own", &["host-a"])?;
     let text =
         "[engine]\nhost = \"host-a\"\n[uplink]\nkind = \"packet\"\ndevice = \"eth0\"\n[provisioning]\n";
-    let site = directory.path().join("engine.toml");
-    std::fs::write(&site, format!("{text}file = {:?}\n", conf.join("static.toml").canonicalize()?))?;
-    for file in [conf.join("engine.toml"), site] {
+    let site = directory.join("site.toml");
+    std::fs::write(
+        &site,
+        format!("{text}file = {:?}\n", Path::new(CONF).join("static.toml").canonicalize()?),
+    )?;
+    for file in [sample(directory, "own")?, site] {
         let output = Command::new(ENGINE).arg("--config").arg(&file).arg("check-config").output()?;
         assert!(output.status.success(), "{output:?}");
     }
