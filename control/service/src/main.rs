@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use overlane_api::config::FileError;
+use overlane_api::tls::{Credentials, TlsError};
 use overlane_control::config::Config;
 use overlane_control::service::Service;
 use overlane_control::{backup, remote};
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Exit status for a configuration that makes no sense.
+/// Exit status for a configuration that makes no sense, or names TLS files that cannot be used.
 const BAD_CONFIG: u8 = 2;
 
 #[derive(Debug, Parser)]
@@ -65,7 +66,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("overlane-control: {error:#}");
-            if error.is::<FileError>() { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
+            let configuration = error.is::<FileError>() || error.is::<TlsError>();
+            if configuration { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -84,7 +86,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             runtime.block_on(serve(&config))
         }
         Some(Command::CheckConfig) => {
-            let credentials = overlane_api::tls::Credentials::load(&config.tls)?;
+            let credentials = Credentials::load(&config.tls)?;
             println!(
                 "{}: right; the certificate names {}",
                 arguments.config.display(),
