@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Site, node};
+use common::{Client, Site, furnished, node};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -52,10 +52,7 @@ fn with(path: &str, value: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_refusal_names_the_field_and_its_legal_values() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (_site, service, mut api) = furnished("").await;
     api.node("there", "host-a", "10.0.0.9").await;
     let network = |vnet: Value, subnets: Value| json!({"entity": "acme", "vnet": vnet, "subnets": subnets});
     let good = json!([{"cidr": "10.1.0.0/24"}]);
@@ -211,10 +208,7 @@ async fn every_refusal_names_the_field_and_its_legal_values() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_needed_cannot_be_deleted_and_the_refusal_names_who_needs_it() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (_site, _service, mut api) = furnished("").await;
     api.node("web", "host-a", "10.0.0.1").await;
     for (path, user) in [
         ("/v1/entities/acme", "network blue"),
@@ -234,10 +228,7 @@ async fn what_is_needed_cannot_be_deleted_and_the_refusal_names_who_needs_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_takes_as_many_interfaces_as_it_and_its_engine_can() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("").await;
     api.put("/v1/hosts/small", json!({"prefix": "fd00:0:0:d::/64", "capacity": 2})).await;
     api.node("one", "small", "10.0.0.1").await;
     api.node("two", "small", "10.0.0.2").await;
@@ -261,10 +252,7 @@ async fn a_host_takes_as_many_interfaces_as_it_and_its_engine_can() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_who_want_the_same_one_gets_it() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, _) = furnished("").await;
     let mut racers = tokio::task::JoinSet::new();
     for racer in 0..8 {
         let mut api = site.api(&service).await;
@@ -283,10 +271,7 @@ async fn of_many_who_want_the_same_one_gets_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_come_in_pages_in_order_and_filtered() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (_site, _service, mut api) = furnished("").await;
     for nth in 1..=25 {
         let host = if nth % 2 == 0 { "host-a" } else { "host-b" };
         api.node(&format!("n{nth:02}"), host, &format!("10.0.0.{nth}")).await;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Engine, Site, spot, until};
+use common::{Client, Engine, Site, furnished, spot, until};
 use overlane_api::sync::{InterfaceState, MappingState};
 use overlane_control::service::Service;
 use serde_json::{Value, json};
@@ -114,10 +114,7 @@ async fn the_switch_sends_packets_to_the_new_host_and_still_accepts_the_old() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn engines_that_do_not_answer_hold_a_move_up_for_a_bounded_time_only() {
-    let site = Site::with("[move]\nack_wait = '50ms'");
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (_site, _service, mut api) = furnished("[move]\nack_wait = '50ms'").await;
     // Nothing was live, no engine is there: there is nobody to wait for.
     api.node("web", "host-a", "10.0.0.1").await;
     begin(&mut api, "host-b").await;
@@ -178,10 +175,7 @@ async fn a_restarted_service_goes_on_with_a_move_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moved_interface_takes_its_slot_if_free_and_bad_requests_name_the_field() {
-    let site = Site::with("[move]\nack_wait = '0s'");
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (_site, _service, mut api) = furnished("[move]\nack_wait = '0s'").await;
     api.node("web", "host-a", "10.0.0.1").await;
     api.node("there", "host-b", "10.0.0.2").await;
     let path = "/v1/nodes/web/move";

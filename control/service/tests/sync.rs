@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Engine, Site, hello, node, spot};
+use common::{Engine, Site, furnished, hello, node, spot};
 use overlane_api::sync::resolve_response::Outcome;
 use overlane_api::sync::{
     Ack, Hello, InterfaceState, MappingState, RefusalReason, ResolveRequest, Revision, engine_message,
@@ -16,10 +16,7 @@ fn live(engine: &Engine, last: u8) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_gets_its_interfaces_and_all_mappings_of_its_vnets_and_nothing_else() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("").await;
     api.node("web", "host-a", "10.0.0.1").await;
     api.node("db", "host-b", "10.0.0.2").await;
     api.put(
@@ -42,10 +39,7 @@ async fn an_engine_gets_its_interfaces_and_all_mappings_of_its_vnets_and_nothing
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_interface_of_a_vnet_brings_the_whole_vnet_and_the_last_takes_it_away() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("").await;
     for last in 1..=5 {
         api.node(&format!("n{last}"), "host-b", &format!("10.0.0.{last}")).await;
     }
@@ -66,10 +60,7 @@ async fn the_first_interface_of_a_vnet_brings_the_whole_vnet_and_the_last_takes_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_make_mappings_live_and_an_engine_that_is_away_does_not_make_them_down() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("").await;
     api.node("web", "host-a", "10.0.0.1").await;
     api.node("db", "host-b", "10.0.0.2").await;
     let mut a = site.engine(&service, "host-a", None).await;
@@ -99,10 +90,7 @@ async fn reports_make_mappings_live_and_an_engine_that_is_away_does_not_make_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resumed_stream_hears_only_what_changed() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("").await;
     api.node("web", "host-a", "10.0.0.1").await;
     api.node("db", "host-b", "10.0.0.2").await;
     let mut engine = site.engine(&service, "host-a", None).await;
@@ -127,10 +115,7 @@ async fn a_resumed_stream_hears_only_what_changed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compacted_unknown_and_future_revisions_get_a_snapshot() {
-    let site = Site::with("log_revisions = 2");
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("log_revisions = 2").await;
     api.node("web", "host-a", "10.0.0.1").await;
     let mut engine = site.engine(&service, "host-a", None).await;
     engine.until_revision(1).await;
@@ -150,10 +135,7 @@ async fn compacted_unknown_and_future_revisions_get_a_snapshot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_does_not_read_costs_nothing_and_catches_up() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("").await;
     api.node("web", "host-a", "10.0.0.1").await;
     let mut slow = site.engine(&service, "host-a", None).await;
     // 64 addresses appear and go, over and over, while nobody reads.
@@ -176,10 +158,7 @@ async fn a_subscriber_that_does_not_read_costs_nothing_and_catches_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_too_large_for_a_delta_comes_as_a_snapshot() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("").await;
     let subnets = json!([{"cidr": "10.0.0.0/16"}]);
     api.put("/v1/networks/blue", json!({"entity": "acme", "subnets": subnets})).await;
     for host in ["host-b", "host-c"] {
@@ -201,10 +180,7 @@ async fn a_change_too_large_for_a_delta_comes_as_a_snapshot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledgements_are_shown_and_false_ones_end_the_stream() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("").await;
     let mut engine = site.engine(&service, "host-a", None).await;
     engine.acknowledges = false;
     engine.until_revision(1).await;
@@ -225,10 +201,7 @@ async fn acknowledgements_are_shown_and_false_ones_end_the_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_stream_of_a_host_ends_the_first() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("").await;
     let mut first = site.engine(&service, "host-a", None).await;
     first.until_revision(1).await;
     let mut second = site.engine(&service, "host-a", None).await;
@@ -240,10 +213,7 @@ async fn a_second_stream_of_a_host_ends_the_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_a_host_ends_its_engines_stream() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("").await;
     let mut engine = site.engine(&service, "host-c", None).await;
     engine.until_revision(1).await;
     api.delete("/v1/hosts/host-c").await;
@@ -253,10 +223,7 @@ async fn deleting_a_host_ends_its_engines_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_are_refused_with_the_reason() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, _) = furnished("").await;
 
     let channel = site.engine_channel(&service, "host-x").connect().await.unwrap();
     let refused = Engine::hello(channel, hello(None)).await.err().unwrap();
@@ -288,10 +255,7 @@ async fn strangers_are_refused_with_the_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resolution_is_authorised_and_each_refusal_has_its_reason() {
-    let site = Site::new();
-    let service = site.start().await;
-    let mut api: Client = site.api(&service).await;
-    api.furnish().await;
+    let (site, service, mut api) = furnished("").await;
     api.node("web", "host-a", "10.0.0.1").await;
     api.node("db", "host-b", "10.0.0.2").await;
     let mut engine = site.engine(&service, "host-a", None).await;

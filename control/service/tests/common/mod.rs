@@ -32,6 +32,16 @@ use tonic::{Status, Streaming};
 pub const SOON: Duration = Duration::from_secs(20);
 pub const SERVER_NAME: &str = "control";
 
+/// A site with more tables in its configuration, its service, and an operator's connection to it, who has made what
+/// [`Client::furnish`] does.
+pub async fn furnished(more: &str) -> (Site, Service, Client) {
+    let site = Site::with(more);
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    (site, service, api)
+}
+
 /// A directory with certificates and a configuration.
 pub struct Site {
     pub directory: TempDir,
