@@ -22,10 +22,11 @@ fn main() {
         Trial::test("unusable_tls_files_exit_with_2_and_one_line", unusable_tls),
         Trial::test("check_config_finds_nothing_in_the_samples", samples),
     ];
-    let real: [(&str, Scenario); 4] = [
+    let real: [(&str, Scenario); 5] = [
         ("nodes_reach_each_other_within_a_host_and_across_hosts", reach),
         ("recreated_interface_is_attached_again_without_disturbing_others", recreated),
         ("site_file_is_read_again_on_sighup_and_a_bad_one_changes_nothing", reload),
+        ("narrow_path_is_learned_and_shown_and_what_may_be_cut_fits_it", narrow),
         ("sigterm_ends_the_engine_in_order_and_its_metrics_told_every_drop", ends),
     ];
     let root = nix::unistd::Uid::effective().is_root();
@@ -139,6 +140,30 @@ fn reload(site: &mut Site) {
     site.signal(0, SIGHUP);
     site.wait_for(0, "/metrics", "overlane_interfaces{state=\"live\"} 2\n");
     site.reaches(0, 7);
+}
+
+fn narrow(site: &mut Site) {
+    site.reaches(0, 6);
+    site.hosts[1].run("ip link set up0 mtu 1300");
+    site.router.run("ip link set to-b mtu 1300");
+    site.wait_for(1, "/status", "\"node_mtu\":1280");
+    // 1,400 bytes of IPv4, which are 1,420 on the substrate.
+    let ping =
+        |fragment: &str| site.nodes[0].attempt(&format!("ping -n -c 1 -W 2 -M {fragment} -s 1372 10.0.0.6"));
+    let (reached, text) = ping("do");
+    assert!(!reached && text.contains("mtu = 1280"), "{text}");
+    site.wait_for(0, "/metrics", "overlane_narrow_paths 1\n");
+    let status = site.ask(0, "/status");
+    let path = "\"paths\":[{\"host\":\"fd00:0:0:b::/64\",\"mtu\":1300,\"seconds_left\":";
+    assert!(status.contains(path) && status.contains("\"node_mtu\":1480"), "{status}");
+    // The node forgets; the engine cuts what may be cut, and answers by itself what may not.
+    site.nodes[0].run("ip route flush cache");
+    let (reached, text) = ping("dont");
+    assert!(reached, "{text}");
+    let (reached, text) = ping("do");
+    assert!(!reached && text.contains("mtu = 1280"), "{text}");
+    let answered = "overlane_icmp_errors_total{result=\"sent\",port=\"n5/eth0\",vnet=\"7\"} 1\n";
+    site.wait_for(0, "/metrics", answered);
 }
 
 fn ends(site: &mut Site) {

@@ -147,7 +147,7 @@ impl Moment {
         counters(
             encoder,
             "icmp_errors",
-            "ICMP errors for packets of a port, sent, or not sent beyond their limit",
+            "ICMP errors of the engine's own about packets received on a port, sent, or not sent beyond their limit",
             errors,
         )
     }
