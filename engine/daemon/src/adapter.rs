@@ -35,7 +35,9 @@ impl Dataplane for Running {
             traits::PortSpec::PacketUplink(device) => {
                 runtime::PortSpec::PacketUplink { device: device.to_string() }
             }
-            traits::PortSpec::DevargsUplink(devargs) => runtime::PortSpec::DevargsUplink { devargs },
+            traits::PortSpec::DevargsUplink(devargs, mtu) => {
+                runtime::PortSpec::DevargsUplink { devargs, mtu }
+            }
         };
         async move { runtime.open_port(spec).await.map_err(|error| error.to_string()) }
     }

@@ -394,9 +394,10 @@ fn no_veth(world: &mut World) {
     }
     assert!(run("ip addr show dev dum0").contains("192.0.2.1"));
     assert!(!attempt("tc qdisc show dev dum0").1.contains("clsact"));
-    let error = world.open(PortSpec::DevargsUplink { devargs: "net_null0;rm".to_owned() }).unwrap_err();
+    let error =
+        world.open(PortSpec::DevargsUplink { devargs: "net_null0;rm".to_owned(), mtu: None }).unwrap_err();
     assert!(!error.is_empty());
-    let opened = world.open(PortSpec::DevargsUplink { devargs: "net_null0".to_owned() }).unwrap();
+    let opened = world.open(PortSpec::DevargsUplink { devargs: "net_null0".to_owned(), mtu: None }).unwrap();
     world.tokio.block_on(world.runtime.close_port(opened.id)).unwrap();
     assert!(world.tokio.block_on(world.runtime.close_port(opened.id)).is_err());
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::Node;
-use common::site::{LETTERS, PACKET, Site, Uplink};
+use common::site::{LETTERS, NODES, PACKET, Site, Uplink};
 use libtest_mimic::Trial;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -23,7 +23,7 @@ type Scenario = fn();
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let scenarios: [(&'static str, Scenario, Option<&str>); 8] = [
+    let scenarios: [(&'static str, Scenario, Option<&str>); 12] = [
         ("af_xdp_carries_ping_and_tcp_at_both_ends", || carries([AF_XDP; 2]), no_af_xdp()),
         ("af_xdp_and_the_packet_port_understand_each_other", || carries([PACKET, AF_XDP]), no_af_xdp()),
         ("link_and_mtu_of_an_af_xdp_uplink_are_the_interfaces", follows, no_af_xdp()),
@@ -31,6 +31,10 @@ fn main() {
         ("af_xdp_uplink_works_again_after_its_engine_was_killed", killed, no_af_xdp()),
         ("net_af_packet_carries_ping_and_tcp_at_both_ends", || carries([AF_PACKET; 2]), None),
         ("hosts_kernel_is_kept_off_a_net_af_packet_uplink", kept_off, None),
+        ("jumbo_frames_cross_by_packet_ports", || jumbo([PACKET; 2]), None),
+        ("jumbo_frames_cross_by_net_af_packet", || jumbo([AF_PACKET; 2]), None),
+        ("net_af_packet_uplink_follows_an_mtu_that_grows", || grows(AF_PACKET), None),
+        ("packet_uplink_follows_an_mtu_that_grows", || grows(PACKET), None),
         ("address_and_gateway_come_from_a_routers_advertisements", advertised, no_radvd()),
     ];
     let root = nix::unistd::Uid::effective().is_root();
@@ -121,6 +125,49 @@ fn follows() {
     site.wait_for(0, "/metrics", "reason=\"packet_too_big\",port=\"n5/eth0\",vnet=\"7\"} 1\n");
 }
 
+/// Lengths of datagrams up to what fits an MTU, with the IPv4 and UDP headers, and 20 bytes for the longer header.
+fn lengths(mtu: usize) -> [usize; 5] {
+    [1, 1000, mtu / 2, mtu - 100, mtu - 48]
+}
+
+fn jumbo(uplinks: [Uplink; 2]) {
+    let mut site = Site::with_mtu(uplinks, 9000);
+    for (from, to) in [(0, 1), (0, 2)] {
+        site.datagrams(from, to, &lengths(9000));
+        site.streams(from, to, BYTES);
+    }
+    // Without segmentation offload, nodes make every frame themselves, of up to 9,000 bytes.
+    for node in &site.nodes {
+        node.run("ethtool -K eth0 tso off gso off tx off");
+    }
+    site.streams(0, 1, BYTES);
+    let drops = site.drops();
+    for reason in ["packet_too_big", "frame_truncated", "segments_unsupported", "tx_refused", "no_buffer"] {
+        assert!(!drops.contains(reason), "{drops}");
+    }
+    site.end();
+}
+
+fn grows(uplink: Uplink) {
+    let mut site = Site::new([uplink; 2]);
+    site.reaches(0, 6);
+    for letter in LETTERS {
+        site.hosts[usize::from(letter == 'b')].run("ip link set up0 mtu 9000");
+        site.router.run(&format!("ip link set to-{letter} mtu 9000"));
+    }
+    for (node, (host, _, device)) in site.nodes.iter().zip(NODES) {
+        site.hosts[host].run(&format!("ip link set {device} mtu 8980"));
+        node.run("ip link set eth0 mtu 8980");
+    }
+    for host in 0..2 {
+        site.wait_for(host, "/status", "\"uplink_mtu\":9000");
+    }
+    site.wait_ready();
+    site.datagrams(0, 1, &lengths(9000));
+    site.streams(0, 1, BYTES);
+    site.end();
+}
+
 fn comes_back() {
     let mut site = Site::new([AF_XDP, PACKET]);
     // More often than its first pool of packet buffers lasts.
@@ -169,7 +216,7 @@ impl Drop for Radvd {
 }
 
 fn advertised() {
-    let mut site = Site::wired([AUTO; 2]);
+    let mut site = Site::wired([AUTO; 2], 1500);
     for letter in LETTERS {
         site.start(letter);
     }

@@ -30,8 +30,8 @@ pub struct PortOptions {
     pub rx_descriptors: u16,
     /// Descriptors of each transmit queue; moved to what the device allows.
     pub tx_descriptors: u16,
-    /// Bytes of an IP packet: 68 to what the device allows. `None`: the interface's, if the device is one of the
-    /// kernel's, else as the device comes up.
+    /// Bytes of an IP packet: 68 to what the device allows, and at most the interface's if the device is on one of the
+    /// kernel's. `None`: the interface's, else as the device comes up.
     pub mtu: Option<u16>,
     /// Receive frames to every address, not only the device's own and groups.
     pub promiscuous: bool,

@@ -59,6 +59,9 @@ pub struct UplinkConfig {
     pub name: String,
     /// What carries it.
     pub device: UplinkDevice,
+    /// The largest IPv6 packet in bytes, 1,280 to 65,535: a device of its own is set to it, one that is an interface of
+    /// the kernel carries at most its own MTU. `None`: what the device has.
+    pub mtu: Option<u16>,
     /// The engine's own address on it.
     pub address: UplinkAddress,
 }

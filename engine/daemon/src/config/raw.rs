@@ -60,6 +60,7 @@ struct Uplink {
     kind: Spanned<String>,
     device: Text,
     devargs: Text,
+    mtu: Value<u32>,
     address: Text,
     gateway: Text,
 }
@@ -233,7 +234,8 @@ impl Check<'_> {
                 UplinkAddress::Auto
             }
         };
-        Ok(UplinkConfig { name, device, address })
+        let mtu = self.source.number(&raw.mtu, " bytes", &(1280..=65_535))?.map(|mtu| mtu as u16);
+        Ok(UplinkConfig { name, device, mtu, address })
     }
 
     fn workers(&self, raw: Workers) -> Result<WorkersConfig, FileError> {

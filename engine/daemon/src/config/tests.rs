@@ -81,6 +81,11 @@ fn errors_name_file_line_field_and_legal_values() {
             "conf/engine.toml:8: [uplink] address: must be auto, or an IPv6 address with the length of its on-link prefix, like fd00:0:0:ff::2/64, not \"fd00:0:0:ff::a\"",
         ),
         (
+            "device = \"up0\"",
+            "device = \"up0\"\nmtu = 1279",
+            "conf/engine.toml:8: [uplink] mtu: must be 1280 to 65535 bytes, not 1279",
+        ),
+        (
             "gateway = \"fd00:0:0:ff::1\"",
             "",
             "conf/engine.toml:8: [uplink] address: a static address needs gateway = the router's IPv6 address",

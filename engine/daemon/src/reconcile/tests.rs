@@ -68,7 +68,7 @@ impl Dataplane for Fake {
                 seen.traffic.push(traffic.clone());
                 let id = PortId::new(seen.traffic.len() as u16).unwrap();
                 let mac = MacAddr([2, 0, 0, 0, 9, 1]);
-                Ok(OpenPort { id, mac, mtu: 1500, link_up: true, ifindex: None, traffic })
+                Ok(OpenPort { id, mac, mtu: 1500, mtu_max: 9000, link_up: true, ifindex: None, traffic })
             }
         };
         core::future::ready(outcome)
@@ -149,6 +149,7 @@ fn settings() -> Settings {
         uplink: UplinkConfig {
             name: "uplink".into(),
             device: UplinkDevice::Packet(DeviceName::new("up0").unwrap()),
+            mtu: None,
             address: UplinkAddress::Static {
                 address: "fd00:0:0:ff::a".parse().unwrap(),
                 gateway: "fd00:0:0:ff::1".parse().unwrap(),
@@ -526,6 +527,28 @@ async fn the_uplink_is_usable_when_its_gateway_answers_and_the_kernel_keeps_off(
     let uplink = seen.snapshots.last().unwrap().uplink().unwrap().clone();
     assert_eq!(uplink.next_hop, Some(MacAddr([2, 0, 0, 0, 9, 2])));
     assert_eq!(uplink.addresses, ["fd00:0:0:ff::a".parse::<Ipv6Addr>().unwrap()]);
+}
+
+#[tokio::test]
+async fn the_uplink_follows_its_devices_mtu_and_is_opened_anew_when_that_outgrows_it() {
+    for (most, kept) in [(Some(8000), true), (None, false)] {
+        let mut with = settings();
+        with.uplink.mtu = most;
+        let mut bench = start(with);
+        for mtu in [1500, 4000, 20_000] {
+            let link = Link { ifindex: 3, name: "up0".into(), up: true, mtu };
+            bench.links.send(LinkEvent::New(link)).await.unwrap();
+            // The fake's port carries 9,000; it tells of 1,500 when it is opened.
+            let told = if mtu <= 9000 { mtu } else { 8000 };
+            if mtu <= 9000 || kept {
+                bench.until("told", |bench| bench.status.borrow().uplink_mtu == Some(told as u16)).await;
+            } else {
+                bench.until("closed", |bench| bench.fake.seen.lock().told.contains(&Told::Close(1))).await;
+            }
+        }
+        let opened = bench.fake.seen.lock().told.iter().filter(|told| matches!(told, Told::Open(_))).count();
+        assert_eq!(opened > 1, !kept);
+    }
 }
 
 #[tokio::test]

@@ -18,8 +18,8 @@ pub enum PortSpec {
     Tap(DeviceName, MacAddr),
     /// An uplink through a packet socket.
     PacketUplink(DeviceName),
-    /// An uplink that is a DPDK device.
-    DevargsUplink(String),
+    /// An uplink that is a DPDK device, with the MTU that it is to have, if that is said.
+    DevargsUplink(String, Option<u16>),
 }
 
 /// The data plane, as the one task that changes it sees it.

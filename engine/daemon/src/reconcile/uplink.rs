@@ -95,7 +95,14 @@ impl UplinkDriver {
         match &mut self.stage {
             Stage::Open(open) => match open.ifindex.map(|index| links.get(index)) {
                 Some(None) => close = self.close("its device is gone"),
-                Some(Some(link)) => step = open.link(link.up, clamp_mtu(link.mtu), now),
+                Some(Some(link)) => {
+                    let mtu = clamp_mtu(link.mtu).min(self.config.mtu.unwrap_or(u16::MAX));
+                    if mtu > open.port.mtu_max {
+                        close = self.close("its MTU has grown beyond what it was opened for");
+                    } else {
+                        step = open.link(link.up, mtu, now);
+                    }
+                }
                 None => {}
             },
             Stage::Opening { ifindex: Some(index), .. } if links.get(*index).is_none() => {
@@ -109,7 +116,7 @@ impl UplinkDriver {
                 .named(device.as_str())
                 .map(|link| (PortSpec::PacketUplink(device.clone()), Some(link.ifindex))),
             (Stage::Waiting, UplinkDevice::Devargs(devargs)) if due => {
-                Some((PortSpec::DevargsUplink(devargs.clone()), None))
+                Some((PortSpec::DevargsUplink(devargs.clone(), self.config.mtu), None))
             }
             _ => None,
         };
@@ -144,12 +151,14 @@ impl UplinkDriver {
                 return (None, Step::default());
             }
         };
-        tracing::info!(uplink = %self.config.name, port = %port.id, mac = %port.mac, mtu = port.mtu, "uplink open");
+        let mtu = port.mtu.min(self.config.mtu.unwrap_or(u16::MAX));
+        tracing::info!(uplink = %self.config.name, port = %port.id, mac = %port.mac, mtu, "uplink open");
         let addressing = match self.config.address {
             UplinkAddress::Auto => Addressing::RouterAdvertisement,
             UplinkAddress::Static { address, gateway } => Addressing::Static { address, gateway },
         };
-        let config = Config { mac: port.mac, mtu: port.mtu, addressing };
+        // The device's own MTU may grow: it is compared with what a router announces whenever either changes.
+        let config = Config { mac: port.mac, mtu: u16::MAX, addressing };
         let neighbour = Neighbour::new(config, now.into_std());
         let mut open = Open {
             state: neighbour.state(),
@@ -157,7 +166,7 @@ impl UplinkDriver {
             // Also a driver's device can be an interface of the kernel.
             ifindex: port.ifindex.or(ifindex),
             link_up: true,
-            device_mtu: port.mtu,
+            device_mtu: mtu,
             isolated: None,
             isolating: None,
             isolate_at: None,

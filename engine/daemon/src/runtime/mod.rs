@@ -40,11 +40,11 @@ use overlane_dataplane::table::mapping::{MappingWriter, mapping_table};
 use overlane_dataplane::table::published::Published;
 use overlane_dataplane::table::qsbr::{Domain, LimboFull};
 use overlane_dpdk::{
-    Devargs, DevargsError, Eal, EalOptions, Mempool, MempoolError, MempoolOptions, PacketError, PortError,
-    TscClock,
+    Devargs, DevargsError, Eal, EalOptions, Mempool, MempoolError, MempoolOptions, PacketError, Port,
+    PortError, TscClock,
 };
 use parking_lot::Mutex;
-use ports::{Job, Ports, Source, is_leaky, leaky_buffers};
+use ports::{Job, Ports, Source, is_leaky, large_buffers, leaky_buffers};
 use slots::{Refused, SlotRing};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -115,6 +115,8 @@ pub enum PortSpec {
     DevargsUplink {
         /// A PCI address or a vdev, with its arguments.
         devargs: String,
+        /// The MTU that it is to have, at most its interface's if it is on one of the kernel's; `None`: what it has.
+        mtu: Option<u16>,
     },
 }
 
@@ -127,6 +129,8 @@ pub struct OpenPort {
     pub mac: MacAddr,
     /// The device's MTU: bytes of the largest IP packet that it carries.
     pub mtu: u16,
+    /// The largest IP packet that it can carry, should the device's MTU grow while it is open.
+    pub mtu_max: u16,
     /// Whether its link was up; changes come by rtnetlink for an interface, as [`PortEvent::Link`] for other devices.
     pub link_up: bool,
     /// The interface's index, if it is one of the kernel's.
@@ -307,6 +311,7 @@ impl Runtime {
             load: vec![0; workers],
             stats: Arc::clone(&stats),
             leaky: None,
+            large: Vec::new(),
         };
         let mut runtime = Self {
             kernel,
@@ -375,7 +380,7 @@ impl Runtime {
             PortSpec::PacketUplink { device } => {
                 Source::Interface(self.kernel.link_by_name(device).await?.ifindex)
             }
-            PortSpec::DevargsUplink { devargs } => Source::Device(devargs.clone()),
+            PortSpec::DevargsUplink { devargs, mtu } => Source::Device(devargs.clone(), *mtu),
         };
         let mut opened = self.ask(|reply| Job::Open { spec: source, reply }).await??;
         let started = async {
@@ -567,6 +572,10 @@ fn memory(config: &RuntimeConfig, cores: &Cores) -> anyhow::Result<(Eal, Mempool
         let devargs: Devargs = text.parse()?;
         if is_leaky(&devargs) {
             needed += leaky_buffers().memory().div_ceil(1 << 20) * LEAKY_POOLS;
+        }
+        let data_room = Port::data_room(&devargs);
+        if data_room > 0 {
+            needed += large_buffers(data_room).memory().div_ceil(1 << 20);
         }
         pci.push(devargs);
     }

@@ -26,6 +26,9 @@ const LINK_POLL: Duration = Duration::from_millis(500);
 
 /// See [`leaky_buffers`].
 const LEAKY_BUFFERS: u32 = 16_383;
+/// See [`large_buffers`]: what such a device has received lasts until it is sent.
+const LARGE_BUFFERS: u32 = 2_047;
+const LARGE_DATA_ROOM: u16 = 9_216;
 /// The driver of taps.
 const TAP: &str = "net_tap";
 
@@ -47,8 +50,8 @@ pub(super) enum Source {
     Interface(u32),
     /// A tap that is to be made.
     Tap(String),
-    /// A DPDK device.
-    Device(String),
+    /// A DPDK device, and its MTU if that is said.
+    Device(String, Option<u16>),
 }
 
 pub(super) struct Ports {
@@ -64,6 +67,8 @@ pub(super) struct Ports {
     pub(super) stats: Arc<Mutex<BTreeMap<PortId, PortStats>>>,
     /// The pool of devices that keep buffers when they are closed, and its number.
     pub(super) leaky: Option<(u32, Mempool)>,
+    /// Pools of devices that want larger buffers than those of all others.
+    pub(super) large: Vec<Mempool>,
 }
 
 /// Whether a device keeps buffers of its pool when it is closed: `net_af_xdp` does, those that wait for packets.
@@ -74,6 +79,13 @@ pub(super) fn is_leaky(devargs: &Devargs) -> bool {
 /// Buffers of the pool that such a device has to itself: some 2,000 wait for packets, as many again are sent at most.
 pub(super) fn leaky_buffers() -> MempoolOptions {
     MempoolOptions { size: LEAKY_BUFFERS, ..MempoolOptions::default() }
+}
+
+/// The pool of devices whose driver wants a whole frame in each buffer, of `data_room` bytes or what frames of 9,000
+/// bytes need: the device's MTU may be raised.
+pub(super) fn large_buffers(data_room: u16) -> MempoolOptions {
+    let data_room = data_room.max(LARGE_DATA_ROOM);
+    MempoolOptions { size: LARGE_BUFFERS, data_room, ..MempoolOptions::default() }
 }
 
 /// A port, and whatever of its queues is not with workers.
@@ -152,14 +164,18 @@ impl Ports {
                 let (port, rx, tx) = Port::attach(&self.eal, &devargs, &self.pool, &PortOptions::default())?;
                 (Kind::Device(port), rx, tx)
             }
-            Source::Device(devargs) => {
+            Source::Device(devargs, mtu) => {
                 let devargs: Devargs = devargs.parse()?;
                 by_software = devargs.is_of(TAP);
-                let (port, rx, tx) = self.attach_spread(&devargs)?;
+                let (port, rx, tx) = self.attach_spread(&devargs, *mtu)?;
                 (Kind::Device(port), rx, tx)
             }
         };
         let (mac, mtu, link_up, ifindex) = describe(&kind)?;
+        let mtu_max = match &kind {
+            Kind::Packet(_) => u16::MAX,
+            Kind::Device(port) => port.mtu_max(),
+        };
         let link_up = link_up || matches!(source, Source::Tap(_));
         let queues = (rx.len(), tx.len());
         let held = Held {
@@ -173,17 +189,23 @@ impl Ports {
             link_up,
         };
         self.open.insert(id, held);
-        Ok(OpenPort { id, mac, mtu, link_up, ifindex, traffic })
+        Ok(OpenPort { id, mac, mtu, mtu_max, link_up, ifindex, traffic })
     }
 
     /// As many queues as there are workers, or one of each if the device has not that many.
-    fn attach_spread(&mut self, devargs: &Devargs) -> Result<(Port, Vec<RxQueue>, Vec<TxQueue>), OpenError> {
-        let pool = if is_leaky(devargs) { self.leaky_pool()? } else { self.pool.clone() };
+    fn attach_spread(
+        &mut self,
+        devargs: &Devargs,
+        mtu: Option<u16>,
+    ) -> Result<(Port, Vec<RxQueue>, Vec<TxQueue>), OpenError> {
+        let pool =
+            if is_leaky(devargs) { self.leaky_pool()? } else { self.pool_with(Port::data_room(devargs))? };
         let workers = u16::try_from(self.mailboxes.len()).unwrap_or(1);
-        let spread = PortOptions { rx_queues: workers, tx_queues: workers, ..PortOptions::default() };
+        let one = PortOptions { mtu, ..PortOptions::default() };
+        let spread = PortOptions { rx_queues: workers, tx_queues: workers, ..one.clone() };
         match Port::attach(&self.eal, devargs, &pool, &spread) {
             Err(PortError::Option { field: "rx_queues" | "tx_queues", .. }) if workers > 1 => {
-                Ok(Port::attach(&self.eal, devargs, &pool, &PortOptions::default())?)
+                Ok(Port::attach(&self.eal, devargs, &pool, &one)?)
             }
             other => Ok(other?),
         }
@@ -200,6 +222,18 @@ impl Ports {
         let number = self.leaky.as_ref().map_or(0, |(number, _)| number + 1);
         let pool = Mempool::new(&self.eal, &format!("uplink-{number}"), &leaky_buffers())?;
         self.leaky = Some((number, pool.clone()));
+        Ok(pool)
+    }
+
+    /// A pool whose buffers have room for `data_room` bytes: the workers', if that will do.
+    fn pool_with(&mut self, data_room: u16) -> Result<Mempool, OpenError> {
+        let fits = |pool: &&Mempool| pool.data_room() >= data_room;
+        if let Some(pool) = std::iter::once(&self.pool).chain(&self.large).find(fits) {
+            return Ok(pool.clone());
+        }
+        let name = format!("large-{}", self.large.len());
+        let pool = Mempool::new(&self.eal, &name, &large_buffers(data_room))?;
+        self.large.push(pool.clone());
         Ok(pool)
     }
 
@@ -291,7 +325,13 @@ impl Ports {
         for mailbox in self.mailboxes.iter() {
             while mailbox.handoff.pop().is_some() {}
         }
-        outcome.and(stopped.map(|_| ()).map_err(silent))
+        let leaked = self.large.iter().map(Mempool::in_use).sum::<u32>();
+        let returned = if leaked == 0 {
+            Ok(())
+        } else {
+            Err(anyhow::anyhow!("{leaked} large buffers did not come back"))
+        };
+        outcome.and(stopped.map(|_| ()).map_err(silent)).and(returned)
     }
 
     /// Looks at what no event tells: the link of devices with a DPDK driver, and what devices counted.

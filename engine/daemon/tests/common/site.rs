@@ -3,7 +3,7 @@
 use super::{Node, run};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ pub(crate) struct Site {
     engines: Vec<Child>,
     directory: tempfile::TempDir,
     uplinks: [Uplink; 2],
+    /// Of the substrate's links; a node's are 20 bytes less.
+    mtu: u16,
 }
 
 /// How an engine is to reach the router by `up0`.
@@ -42,7 +44,12 @@ pub(crate) const LETTERS: [char; 2] = ['a', 'b'];
 impl Site {
     /// A site that carries packets.
     pub(crate) fn new(uplinks: [Uplink; 2]) -> Self {
-        let mut site = Self::wired(uplinks);
+        Self::with_mtu(uplinks, 1500)
+    }
+
+    /// A site that carries packets over a substrate of another MTU.
+    pub(crate) fn with_mtu(uplinks: [Uplink; 2], mtu: u16) -> Self {
+        let mut site = Self::wired(uplinks, mtu);
         for letter in LETTERS {
             site.start(letter);
         }
@@ -51,11 +58,12 @@ impl Site {
     }
 
     /// A site whose engines have not been started.
-    pub(crate) fn wired(uplinks: [Uplink; 2]) -> Self {
+    pub(crate) fn wired(uplinks: [Uplink; 2], mtu: u16) -> Self {
         let (hosts, router) = ([Node::new(), Node::new()], Node::new());
         router.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
         let directory = tempfile::tempdir().unwrap();
-        let mut site = Self { hosts, router, nodes: Vec::new(), engines: Vec::new(), directory, uplinks };
+        let mut site =
+            Self { hosts, router, nodes: Vec::new(), engines: Vec::new(), directory, uplinks, mtu };
         for letter in LETTERS {
             site.wire(letter);
             site.route(letter, &format!("fd00:0:0:f{letter}::e"));
@@ -72,7 +80,10 @@ impl Site {
     pub(crate) fn wire(&self, letter: char) {
         let (host, router) = (&self.hosts[usize::from(letter == 'b')], &self.router);
         let (host_ns, router_ns) = (host.pid(), router.pid());
-        run(&format!("ip link add up0 netns {host_ns} type veth peer name to-{letter} netns {router_ns}"));
+        let mtu = self.mtu;
+        run(&format!(
+            "ip link add up0 mtu {mtu} netns {host_ns} type veth peer name to-{letter} mtu {mtu} netns {router_ns}"
+        ));
         host.run("ip link set up0 up");
         router.run(&format!("ip link set to-{letter} up"));
         router.run(&format!("ip addr add fd00:0:0:f{letter}::1/64 dev to-{letter} nodad"));
@@ -95,13 +106,12 @@ impl Site {
     /// Makes a node's veth pair.
     pub(crate) fn plug(&self, (host, last, device): (usize, u8, &str), node: usize) {
         let (host, node) = (&self.hosts[host], &self.nodes[node]);
+        let (host, node_ns, mtu) = (host.pid(), node.pid(), self.mtu);
         run(&format!(
-            "ip link add {device} netns {} type veth peer name eth0 netns {}",
-            host.pid(),
-            node.pid()
+            "ip link add {device} mtu {mtu} netns {host} type veth peer name eth0 mtu {mtu} netns {node_ns}"
         ));
         // 20 bytes are added on the way.
-        node.run(&format!("ip link set eth0 address 02:00:5e:10:00:0{last} mtu 1480 up"));
+        node.run(&format!("ip link set eth0 address 02:00:5e:10:00:0{last} mtu {} up", mtu - 20));
         node.run(&format!("ip addr add 10.0.0.{last}/24 dev eth0"));
     }
 
@@ -234,8 +244,30 @@ impl Site {
         }
     }
 
+    /// Sends datagrams of these lengths from one node to another and back, and compares every byte. Those that fit the
+    /// nodes' MTU leave with DF set, as Linux has it.
+    pub(crate) fn datagrams(&self, from: usize, to: usize, lengths: &[usize]) {
+        let socket = |node: usize| {
+            let address = format!("10.0.0.{}:5002", NODES[node].1);
+            let socket = self.nodes[node].within(move || UdpSocket::bind(address).unwrap());
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket
+        };
+        let (near, far) = (socket(from), socket(to));
+        let mut received = vec![0; 1 << 16];
+        for &length in lengths {
+            let sent: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            for (here, there) in [(&near, &far), (&far, &near)] {
+                here.send_to(&sent, there.local_addr().unwrap()).unwrap();
+                let came = there.recv_from(&mut received);
+                let (came, _) = came.unwrap_or_else(|error| panic!("{length}: {error}\n{}", self.drops()));
+                assert_eq!(received[..came], sent, "{length}");
+            }
+        }
+    }
+
     /// What both engines have dropped.
-    fn drops(&self) -> String {
+    pub(crate) fn drops(&self) -> String {
         let metrics = [self.ask(0, "/metrics"), self.ask(1, "/metrics")].concat();
         let drops = metrics.lines().filter(|line| line.contains("drops") && !line.ends_with(" 0"));
         drops.collect::<Vec<_>>().join("\n")

@@ -14,11 +14,12 @@ impl Device {
         let info = self.info()?;
         let interface = self.shared_interface(&info);
         let mut options = options.clone();
-        if let (None, Some(index)) = (options.mtu, interface) {
+        if let Some(index) = interface {
             // Drivers of the kernel's interfaces do not ask for it: they come up with 1,500.
             let interface = Interface::by_index(index);
             let interface = interface.map_err(|source| self.failed("read the interface", source))?;
-            options.mtu = Some(u16::try_from(interface.mtu).unwrap_or(u16::MAX));
+            let most = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
+            options.mtu = Some(options.mtu.unwrap_or(most).min(most));
         }
         let mtu_max = self.check_options(&options, &info)?;
         let offloads = self.configure(&options, &info)?;
@@ -64,7 +65,8 @@ impl Device {
         let (least, most) = (info.min_mtu.max(68), self.frames.mtu_max(info, room));
         match options.mtu {
             Some(mtu) if mtu < least || mtu > most => {
-                let legal = format!("{least} to {most} with buffers of {room} bytes");
+                let legal = if most < least { "none".to_owned() } else { format!("{least} to {most}") };
+                let legal = format!("{legal} with buffers of {room} bytes");
                 Err(self.option("mtu", u64::from(mtu), legal))
             }
             _ => Ok(most),
