@@ -23,7 +23,7 @@ type Scenario = fn();
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let scenarios: [(&'static str, Scenario, Option<&str>); 12] = [
+    let scenarios: [(&'static str, Scenario, Option<&str>); 13] = [
         ("af_xdp_carries_ping_and_tcp_at_both_ends", || carries([AF_XDP; 2]), no_af_xdp()),
         ("af_xdp_and_the_packet_port_understand_each_other", || carries([PACKET, AF_XDP]), no_af_xdp()),
         ("link_and_mtu_of_an_af_xdp_uplink_are_the_interfaces", follows, no_af_xdp()),
@@ -35,6 +35,7 @@ fn main() {
         ("jumbo_frames_cross_by_net_af_packet", || jumbo([AF_PACKET; 2]), None),
         ("net_af_packet_uplink_follows_an_mtu_that_grows", || grows(AF_PACKET), None),
         ("packet_uplink_follows_an_mtu_that_grows", || grows(PACKET), None),
+        ("frames_that_the_kernel_merges_arrive_merged_and_as_they_were", merged, None),
         ("address_and_gateway_come_from_a_routers_advertisements", advertised, no_radvd()),
     ];
     let root = nix::unistd::Uid::effective().is_root();
@@ -145,6 +146,22 @@ fn jumbo(uplinks: [Uplink; 2]) {
     for reason in ["packet_too_big", "frame_truncated", "segments_unsupported", "tx_refused", "no_buffer"] {
         assert!(!drops.contains(reason), "{drops}");
     }
+    site.end();
+}
+
+fn merged() {
+    let mut site = Site::new([PACKET; 2]);
+    // The substrate carries single frames, and the hosts' kernels merge them before the engines see them.
+    for letter in LETTERS {
+        site.router.run(&format!("ethtool -K to-{letter} tso off gso off"));
+        site.hosts[usize::from(letter == 'b')].run("ethtool -K up0 gro on");
+    }
+    let before = site.received(1);
+    site.streams(0, 1, BYTES);
+    let after = site.received(1);
+    let [packets, bytes] = [after[0] - before[0], after[1] - before[1]];
+    assert!(bytes > BYTES as u64, "{bytes}");
+    assert!(bytes / packets > 2 * 1500, "{bytes} bytes in {packets} packets");
     site.end();
 }
 

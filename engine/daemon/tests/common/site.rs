@@ -266,6 +266,17 @@ impl Site {
         }
     }
 
+    /// Packets and bytes that an engine has received on its uplink.
+    pub(crate) fn received(&self, host: usize) -> [u64; 2] {
+        let metrics = self.ask(host, "/metrics");
+        ["packets", "bytes"].map(|what| {
+            let name = format!("overlane_rx_{what}_total{{port=\"uplink\"");
+            let line = metrics.lines().find(|line| line.starts_with(&name));
+            let line = line.unwrap_or_else(|| panic!("no {name} in {metrics}"));
+            line.rsplit(' ').next().unwrap().parse().unwrap()
+        })
+    }
+
     /// What both engines have dropped.
     pub(crate) fn drops(&self) -> String {
         let metrics = [self.ask(0, "/metrics"), self.ask(1, "/metrics")].concat();
