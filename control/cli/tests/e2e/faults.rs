@@ -211,7 +211,10 @@ fn stuck(lab: &Lab) -> Result<()> {
         })?;
         // What was on its way to the port is there by now.
         crate::malformed::wait_mempool_full(lab, &victim.host)?;
-        expect_drops(lab, &victim.host, &[(DropReason::TxQueueFull, 64 * AT_ONCE)], || {
+        let others = [DropReason::HandoffFull, DropReason::TxRefused, DropReason::NoBuffer];
+        let expected = [(DropReason::TxQueueFull, 64 * AT_ONCE)].into_iter();
+        let expected: Vec<_> = expected.chain(others.map(|reason| (reason, 0))).collect();
+        expect_drops(lab, &victim.host, &expected, || {
             (0..64).try_for_each(|_| {
                 repeat(&port, &frame, AT_ONCE)?;
                 local.advance(1, SOON)
