@@ -18,7 +18,7 @@ use crate::translate::{
 };
 use crate::wire::checksum::{Change, Sum};
 use crate::wire::{ethernet, fragment, ipv4, ipv6};
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// From a node: to another node of this host as it is, or translated to the substrate.
 #[inline]
@@ -158,6 +158,7 @@ pub(crate) fn inbound<'a, P: Packet>(
             source: sender_mac(&receiver.vnet, &item.header),
             destination: receiver.mac,
             mtu: receiver.mtu,
+            way_back: if settings.clamp_tcp_mss { way_back(uplink, item.source) } else { u16::MAX },
         };
         let ends = FormerEnds {
             source: item.source,
@@ -176,6 +177,15 @@ pub(crate) fn inbound<'a, P: Packet>(
             answer::to_substrate(uplink, item, told, out);
         }
     });
+}
+
+/// What the way back to a sender on the substrate carries, as far as it is known.
+#[cold]
+#[inline(never)]
+fn way_back(uplink: &FromUplink<'_>, source: Ipv6Addr) -> u16 {
+    let host = uplink.snapshot.layout.decode(source).map(|sender| sender.prefix);
+    let path = host.ok().and_then(|host| uplink.snapshot.path_mtus.of(host));
+    path.map_or(uplink.uplink.mtu, |path| path.min(uplink.uplink.mtu))
 }
 
 /// The sum of what is in front of the virtual addresses in both substrate addresses.

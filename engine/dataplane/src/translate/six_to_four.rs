@@ -46,6 +46,9 @@ pub(crate) struct LastHop {
     pub(crate) source: MacAddr,
     pub(crate) destination: MacAddr,
     pub(crate) mtu: u16,
+    /// The largest IPv6 packet that the way back to the sender carries. Asked for by the MSS clamp alone: a SYN offers
+    /// what is to come back.
+    pub(crate) way_back: u16,
 }
 
 /// The addresses that a packet had, and what its pseudo-header changes by: the sum of the IPv4 addresses, which its
@@ -216,6 +219,7 @@ fn cross_transport(
     settings: &Settings,
 ) -> Result<u8, DropReason> {
     let most = hop.mtu.saturating_sub((ipv4::LENGTH + tcp::LENGTH) as u16);
+    let most = most.min(hop.way_back.saturating_sub((ipv6::LENGTH + tcp::LENGTH) as u16));
     cross(packet, header, Direction::SixToFour, ends.change, settings, most)
 }
 

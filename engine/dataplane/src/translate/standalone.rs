@@ -150,7 +150,12 @@ impl Translator {
         let new = sum(&[&header.source.octets(), &header.destination.octets()]);
         let change = new.remove(sum(&[&source.octets(), &destination.octets()]).fold());
         let ends = FormerEnds { source, destination, change };
-        let hop = LastHop { source: from, destination: to, mtu: self.options.ipv4_mtu };
+        let hop = LastHop {
+            source: from,
+            destination: to,
+            mtu: self.options.ipv4_mtu,
+            way_back: self.options.ipv6_mtu,
+        };
         let identifications = &mut self.identifications;
         match six_to_four(&mut packet, &header, &ends, &hop, settings, map, identifications) {
             Ok(crossing) => leave(pool, packet, crossing, |packet| emit(Side::Ipv4, packet)),

@@ -8,6 +8,7 @@
 )]
 
 mod arp;
+mod clamp;
 mod delivery;
 mod errors;
 mod fragments;
