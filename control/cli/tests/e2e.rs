@@ -18,6 +18,8 @@ mod isolation;
 mod leftovers;
 #[path = "e2e/malformed.rs"]
 mod malformed;
+#[path = "e2e/mtu.rs"]
+mod mtu;
 #[path = "e2e/operation.rs"]
 mod operation;
 #[path = "e2e/route.rs"]
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         connectivity::CASES,
         transport::CASES,
         route::CASES,
+        mtu::CASES,
         isolation::CASES,
         malformed::CASES,
         uplink::CASES,

@@ -1,6 +1,6 @@
 //! The lab that cases share, and the shape of a case.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use libtest_mimic::Failed;
 use overlane_cli::lab::handle::{self, Lab, LabOptions};
 use overlane_cli::lab::progress::{Lines, Silent};
@@ -62,6 +62,15 @@ pub(crate) fn up(label: &str, mode: Mode) -> Result<Lab> {
 pub(crate) fn up_shaped(label: &str, mode: Mode, shape: Shape) -> Result<Lab> {
     handle::clear_orphans(&Silent)?;
     Lab::up(&LabOptions { name: lab_name(label), mode, owned: true, shape }, &Silent)
+}
+
+/// Does `work` in a lab of its own, provisioned by a file.
+pub(crate) fn in_lab(label: &str, shape: Shape, work: fn(&Lab) -> Result<()>) -> Result<()> {
+    let lab = up_shaped(label, Mode::File, shape)?;
+    let outcome = work(&lab);
+    let words = lab.last_words();
+    lab.down(&Silent)?;
+    outcome.with_context(|| words)
 }
 
 /// Takes the shared lab down, if it was made.
