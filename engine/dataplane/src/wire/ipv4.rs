@@ -161,13 +161,15 @@ impl<'a> Header<'a> {
             options = match (*kind, rest) {
                 (option::END, _) => return false,
                 (option::NOP, rest) => rest,
-                (option::LOOSE_SOURCE_ROUTE | option::STRICT_SOURCE_ROUTE, [length, pointer, ..]) => {
-                    return pointer <= length;
+                (option::LOOSE_SOURCE_ROUTE | option::STRICT_SOURCE_ROUTE, [length, pointer, ..])
+                    if pointer <= length =>
+                {
+                    return true;
                 }
                 // The length counts the two bytes in front; one that is shorter ends the list, as no more can be
                 // read.
-                (_, [length, ..]) => options.get(usize::from(*length).max(2)..).unwrap_or(&[]),
-                (_, []) => &[],
+                (_, [length @ 2..=u8::MAX, ..]) => options.get(usize::from(*length)..).unwrap_or(&[]),
+                (_, _) => &[],
             };
         }
         false
@@ -392,7 +394,9 @@ mod tests {
         assert!(with([1, 131, 7, 4, 10, 0, 0, 1]));
         assert!(with([137, 7, 4, 10, 0, 0, 1, 0]));
         assert!(!with([131, 7, 8, 10, 0, 0, 1, 0]), "all addresses used");
+        assert!(with([131, 3, 4, 137, 4, 4, 10, 0]), "behind one whose addresses are used");
         assert!(!with([7, 7, 131, 7, 4, 10, 0, 0]), "inside another option");
+        assert!(!with([7, 1, 131, 7, 4, 10, 0, 0]), "behind an option that cannot be read");
         assert!(!with([0, 131, 7, 4, 10, 0, 0, 1]), "behind the end of the list");
     }
 
