@@ -101,7 +101,7 @@ reasons! {
     IcmpRateLimited = "icmp_rate_limited",
     /// A transport header that is cut off or contradicts its length.
     TransportMalformed = "transport_malformed",
-    /// A protocol that cannot cross, since it means something else in the other IP version.
+    /// A protocol that cannot cross, since it means something else in the other IP version or never leaves its link.
     ProtocolUntranslatable = "protocol_untranslatable",
     /// An authentication header: it covers the addresses, so no translation can preserve it (RFC 4302).
     AuthenticationHeader = "authentication_header",

@@ -129,6 +129,8 @@ pub(super) fn number_across(number: u8, direction: Direction) -> Result<u8, Drop
         (protocol::ICMP, Direction::FourToSix) => Ok(protocol::ICMPV6),
         (protocol::ICMPV6, Direction::SixToFour) => Ok(protocol::ICMP),
         (protocol::AUTHENTICATION, _) => Err(DropReason::AuthenticationHeader),
+        // IGMP never leaves its link (RFC 7915, 4.2).
+        (protocol::IGMP, Direction::FourToSix) => Err(DropReason::ProtocolUntranslatable),
         (protocol::ICMP | protocol::ICMPV6, _) => Err(DropReason::ProtocolUntranslatable),
         (other, _) if protocol::is_extension_header(other) => Err(DropReason::ProtocolUntranslatable),
         (other, _) => Ok(other),

@@ -17,7 +17,7 @@ fn transports() -> impl Strategy<Value = Transport> {
         payload().prop_map(|payload| Transport::Udp { payload }),
         payload().prop_map(|payload| Transport::EchoRequest { payload }),
         payload().prop_map(|payload| Transport::EchoReply { payload }),
-        (select(&[2u8, 47, 50, 89, 132, 255]), payload())
+        (select(&[4u8, 47, 50, 89, 132, 255]), payload())
             .prop_map(|(number, payload)| Transport::Other { number, payload }),
     ]
 }
