@@ -22,6 +22,7 @@ pub(crate) use six_to_four::{FormerEnds, Identifications, LastHop, six_to_four};
 pub use standalone::{Options, Side, Translator};
 
 use crate::drop::DropReason;
+use crate::header::contiguous;
 use crate::packet::Packet;
 
 /// What has become of a packet.
@@ -40,6 +41,8 @@ fn replace_front<const NEW: usize>(
     packet: &mut impl Packet,
     old: usize,
 ) -> Result<&mut [u8; NEW], DropReason> {
+    // Extension headers were read one by one; what is in front of the transport may still lie in several segments.
+    contiguous(packet, old)?;
     match NEW.checked_sub(old) {
         Some(more) => packet.prepend(more).map_err(|_| DropReason::NoHeadroom)?,
         None => packet.trim_front(old - NEW).map_err(|_| DropReason::SegmentsUnsupported)?,
