@@ -13,6 +13,7 @@ use crate::path_mtu::PathMtus;
 use crate::pipeline::Outbox;
 use crate::refusal::{Answer, Refusal};
 use crate::snapshot::{Interface, PortRole, Subnet, Vnet};
+use crate::translate::icmp::Mtus;
 use crate::translate::{
     Crossing, Ends, FormerEnds, Identifications, LastHop, WayOut, four_to_six, six_to_four,
 };
@@ -34,7 +35,8 @@ pub(crate) fn outbound<P: Packet>(
     let source = own_locator(node);
     let uplink = snapshot.uplink().and_then(|uplink| {
         let next_hop = uplink.next_hop?;
-        Some((uplink.port, WayOut::new(uplink.mac, next_hop, uplink.mtu, settings)))
+        let mtus = Mtus { four: node.interface.mtu, six: uplink.mtu };
+        Some((uplink.port, WayOut::new(uplink.mac, next_hop, mtus, settings)))
     });
     // Only a packet that does not fit the narrowest path is worth a look at its own.
     let narrowest = if settings.clamp_tcp_mss { 0 } else { usize::from(snapshot.path_mtus.smallest()) };
@@ -159,6 +161,7 @@ pub(crate) fn inbound<'a, P: Packet>(
             destination: receiver.mac,
             mtu: receiver.mtu,
             way_back: if settings.clamp_tcp_mss { way_back(uplink, item.source) } else { u16::MAX },
+            uplink_mtu: uplink.uplink.mtu,
         };
         let ends = FormerEnds {
             source: item.source,

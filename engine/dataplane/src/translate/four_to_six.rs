@@ -27,13 +27,16 @@ pub(crate) struct WayOut {
     pub(crate) mtu: u16,
     /// The largest that a packet becomes which may be cut; not above `mtu`.
     pub(crate) cut_mtu: u16,
+    /// The largest IPv4 packet that goes the other way, to the node.
+    pub(crate) node_mtu: u16,
 }
 
 impl WayOut {
-    /// The way of frames from `source` to `next_hop`, which carries packets of `mtu` bytes.
-    pub(crate) fn new(source: MacAddr, next_hop: MacAddr, mtu: u16, settings: &Settings) -> Self {
+    /// The way of frames from `source` to `next_hop`; `mtus` are this way's and the node's.
+    pub(crate) fn new(source: MacAddr, next_hop: MacAddr, mtus: Mtus, settings: &Settings) -> Self {
+        let mtu = mtus.six;
         let cut_mtu = settings.lowest_ipv6_mtu.map_or(mtu, |lowest| lowest.min(mtu));
-        Self { source, next_hop, mtu, cut_mtu }
+        Self { source, next_hop, mtu, cut_mtu, node_mtu: mtus.four }
     }
 
     /// The largest IPv6 packet that one with this header becomes.
@@ -93,7 +96,7 @@ fn uncommon(
     addresses: &impl Correspondence,
 ) -> Result<Crossing, Refusal> {
     if header.fragment.is_none() && message::is_v4_error(packet, header)? {
-        let mtus = Mtus { four: way.mtu.saturating_sub(GROWTH), six: way.mtu };
+        let mtus = Mtus { four: way.node_mtu, six: way.mtu };
         let body = message::read(packet, header)?;
         let body = icmp::error_to_six(
             &body.bytes,

@@ -49,6 +49,8 @@ pub(crate) struct LastHop {
     /// The largest IPv6 packet that the way back to the sender carries. Asked for by the MSS clamp alone: a SYN offers
     /// what is to come back.
     pub(crate) way_back: u16,
+    /// The largest IPv6 packet that goes the other way, to the substrate.
+    pub(crate) uplink_mtu: u16,
 }
 
 /// The addresses that a packet had, and what its pseudo-header changes by: the sum of the IPv4 addresses, which its
@@ -119,7 +121,7 @@ fn uncommon(
 ) -> Result<Crossing, Refusal> {
     if header.part().is_none() && header.protocol == protocol::ICMPV6 && message::is_v6_error(packet, header)?
     {
-        let mtus = Mtus { four: hop.mtu, six: hop.mtu.saturating_add(GROWTH) };
+        let mtus = Mtus { four: hop.mtu, six: hop.uplink_mtu };
         let body = message::read(packet, header)?;
         let body = icmp::error_to_four(
             &body.bytes,

@@ -4,6 +4,7 @@
 //! stages': which fragments belong together, what paths carry, how often an error is sent.
 
 use super::answer::{Envelope, about_ipv4, about_ipv6};
+use super::icmp::Mtus;
 use super::{
     AddressMap, Crossing, Ends, FormerEnds, Identifications, LastHop, Settings, WayOut, four_to_six, message,
     quoted_ends, six_to_four,
@@ -97,6 +98,10 @@ impl Translator {
         }
     }
 
+    const fn mtus(&self) -> Mtus {
+        Mtus { four: self.options.ipv4_mtu, six: self.options.ipv6_mtu }
+    }
+
     fn outbound<K: Pool>(
         &self,
         pool: &K,
@@ -112,7 +117,7 @@ impl Translator {
         let former = sum(&[&header.source.octets(), &header.destination.octets()]);
         let change = sum(&[&source.octets(), &destination.octets()]).remove(former.fold());
         let ends = Ends { source, destination, change };
-        let way = WayOut::new(from, to, self.options.ipv6_mtu, settings);
+        let way = WayOut::new(from, to, self.mtus(), settings);
         match four_to_six(&mut packet, &header, &ends, &way, settings, map) {
             Ok(crossing) => leave(pool, packet, crossing, |packet| emit(Side::Ipv6, packet)),
             Err(refusal) => {
@@ -150,12 +155,8 @@ impl Translator {
         let new = sum(&[&header.source.octets(), &header.destination.octets()]);
         let change = new.remove(sum(&[&source.octets(), &destination.octets()]).fold());
         let ends = FormerEnds { source, destination, change };
-        let hop = LastHop {
-            source: from,
-            destination: to,
-            mtu: self.options.ipv4_mtu,
-            way_back: self.options.ipv6_mtu,
-        };
+        let Mtus { four: mtu, six } = self.mtus();
+        let hop = LastHop { source: from, destination: to, mtu, way_back: six, uplink_mtu: six };
         let identifications = &mut self.identifications;
         match six_to_four(&mut packet, &header, &ends, &hop, settings, map, identifications) {
             Ok(crossing) => leave(pool, packet, crossing, |packet| emit(Side::Ipv4, packet)),
