@@ -90,11 +90,17 @@ pub(crate) const QUOTED_IDENTIFICATION: u16 = 0x2222;
 
 impl V4 {
     /// The same in the other direction, as it must reach Alice when it left Bob's host with a hop limit of 63.
-    pub(crate) fn back(mut self) -> Self {
+    pub(crate) fn back(self) -> Self {
+        let mut packet = self.reversed();
+        packet.ttl = 62;
+        packet.identification = IDENTIFICATION;
+        packet.flags = 0;
+        packet
+    }
+
+    /// The same with its addresses the other way round, and nothing else changed.
+    pub(crate) fn reversed(mut self) -> Self {
         core::mem::swap(&mut self.source, &mut self.destination);
-        self.ttl = 62;
-        self.identification = IDENTIFICATION;
-        self.flags = 0;
         self
     }
 
@@ -219,4 +225,9 @@ pub(crate) fn icmp(kind: u8, code: u8, word: u32, body: &[u8]) -> Vec<u8> {
     message.extend(word.to_be_bytes());
     message.extend(body);
     message
+}
+/// The identifications in an IPv4 packet: its own, and that of the packet quoted in it if it is an ICMP error.
+pub(crate) fn identifications(packet: &[u8]) -> (u16, u16) {
+    let at = |place: usize| packet.get(place..place + 2).map_or(0, |id| u16::from_be_bytes([id[0], id[1]]));
+    (at(4), at(32))
 }

@@ -1,7 +1,7 @@
 //! RFC 7915 to the letter: an obvious reference translator, its rows, and the engine beside it.
 //!
 //! `reference` is written from the RFCs alone, `tables` has the RFCs' rows with what is expected of each worked out by
-//! hand; the reference has to agree with the rows.
+//! hand; the reference has to agree with the rows. `compare` puts the engine beside both.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,5 +11,9 @@
 )]
 
 mod build;
+mod compare;
 mod reference;
 mod tables;
+#[allow(dead_code, reason = "there is more in the engines' world than these tests look at")]
+#[path = "../engines/world.rs"]
+mod world;

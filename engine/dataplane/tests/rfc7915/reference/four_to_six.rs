@@ -151,9 +151,27 @@ fn has_live_source_route(mut options: &[u8]) -> bool {
     false
 }
 
+/// Whether the packet is an ICMP query, which can be cut; an error never has to be.
+fn is_query(header: &Header, payload: &[u8]) -> bool {
+    let is_query = |kind: &u8| icmp::query_four_to_six(*kind).is_some();
+    header.protocol == number::ICMP && payload.first().is_some_and(is_query)
+}
+
+/// ICMP types that are no queries and could be errors, the unknown ones among them (RFC 792, 950, 1256).
+const fn may_be_error(kind: u8) -> bool {
+    !matches!(kind, 0 | 8..=10 | 13..=18 | 42 | 43)
+}
+
 /// A whole packet. Bytes behind its total length are a link's padding.
 pub(crate) fn four_to_six(site: &Site, packet: &[u8]) -> Translated {
     let header = Header::parse(packet)?;
+    translate(site, packet, &header).map_err(|refused| {
+        let kind = packet.get(header.length).filter(|_| header.protocol == number::ICMP);
+        refused.about(header.part(), kind.copied(), may_be_error)
+    })
+}
+
+fn translate(site: &Site, packet: &[u8], header: &Header) -> Translated {
     if super::bytes::checksum(sum(&packet[..header.length])) != 0 {
         return Err(Refused::silently("ipv4_checksum"));
     }
@@ -174,7 +192,7 @@ pub(crate) fn four_to_six(site: &Site, packet: &[u8]) -> Translated {
     }
     let payload = &packet[header.length..header.total_length];
     if header.part() != Part::Whole {
-        check_fragment(&header, payload)?;
+        check_fragment(header, payload)?;
     }
 
     let has_fragment_header = header.part() != Part::Whole;
@@ -184,9 +202,10 @@ pub(crate) fn four_to_six(site: &Site, packet: &[u8]) -> Translated {
         source: (header.source, site.v6(header.source)?),
         destination: (header.destination, site.v6(header.destination)?),
         protocol: header.protocol,
-        // A message that is to be cut is one in fragments already.
+        // Where fragments of messages are carried, one that is to be cut is one in fragments already. Elsewhere it is for
+        // receivers that know nothing of this, as a whole.
         part: match header.part() {
-            Part::Whole if cut && header.protocol == number::ICMP => Part::First,
+            Part::Whole if cut && site.carry_fragmented_icmp && is_query(header, payload) => Part::First,
             part => part,
         },
         payload,
@@ -197,8 +216,8 @@ pub(crate) fn four_to_six(site: &Site, packet: &[u8]) -> Translated {
         other => (other, transport::four_to_six(site, &datagram)?),
     };
     let hop_limit = header.ttl - 1;
-    if cut {
-        return Ok(in_pieces(site, &header, &datagram, next_header, &payload));
+    if cut && larger + payload.len() > site.lowest_ipv6_mtu {
+        return Ok(in_pieces(site, header, &datagram, next_header, &payload));
     }
     if larger + payload.len() > site.ipv6_mtu {
         let grows = if has_fragment_header { mtu::FRAGMENT_HEADERS } else { mtu::HEADERS };
@@ -218,10 +237,9 @@ fn in_pieces(
     next_header: u8,
     payload: &[u8],
 ) -> Vec<Vec<u8>> {
-    let most = (site.lowest_ipv6_mtu - 48) / 8 * 8;
-    let count = payload.len().div_ceil(most);
-    let pieces = payload.chunks(most).enumerate().map(|(index, piece)| {
-        let place = (header.offset + index * most, header.more_fragments || index + 1 < count);
+    let pieces = super::cut(payload, site.lowest_ipv6_mtu - 48, header.more_fragments);
+    let pieces = pieces.into_iter().map(|(offset, more, piece)| {
+        let place = (header.offset + offset, more);
         let hop_limit = header.ttl - 1;
         let mut packet =
             header.fragment_under_ipv6(site, datagram, next_header, piece.len(), hop_limit, place);

@@ -133,10 +133,10 @@ fn error_four_to_six(site: &Site, datagram: &Datagram<'_>) -> Result<Vec<u8>, Re
         _ => return Err(untranslatable()),
     };
     if datagram.part != Part::Whole {
-        return Err(Refused::silently("fragment_icmp"));
+        return Err(untranslatable());
     }
     let length = usize::from(message[5]) * 4;
-    let body = extension::split(&message[HEADER..], length)?;
+    let body = extension::split(&message[HEADER..], length);
     let quote = quote::to_six(site, &body, datagram.destination.0)?;
     let kept = if becomes.extensible { body.extension } else { &[] };
     let (body, units) = extension::join(quote, kept, 8, ICMPV6_BODY);
@@ -183,12 +183,12 @@ fn error_six_to_four(site: &Site, datagram: &Datagram<'_>) -> Result<Vec<u8>, Re
         _ => return Err(untranslatable()),
     };
     if datagram.part != Part::Whole {
-        return Err(Refused::silently("fragment_icmp"));
+        return Err(untranslatable());
     }
     if matches!(kind, 1 | 3) {
         length = usize::from(message[4]) * 8;
     }
-    let body = extension::split(&message[HEADER..], length)?;
+    let body = extension::split(&message[HEADER..], length);
     let quote = quote::to_four(site, &body, datagram.destination.1)?;
     let (body, units) = extension::join(quote, body.extension, 4, ICMPV4_BODY);
 

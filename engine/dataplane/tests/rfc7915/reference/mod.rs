@@ -20,7 +20,7 @@ pub(crate) use four_to_six::four_to_six;
 pub(crate) use six_to_four::six_to_four;
 
 /// What RFC 7915 leaves to the operator, and what it takes from the links around the translator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Site {
     /// Who is who.
     pub(crate) hosts: Vec<(Ipv4Addr, Ipv6Addr)>,
@@ -52,7 +52,7 @@ impl Site {
 
     fn v4(&self, address: Ipv6Addr) -> Result<Ipv4Addr, Refused> {
         let found = self.hosts.iter().find(|(_, v6)| *v6 == address);
-        found.map(|(v4, _)| *v4).ok_or(Refused::silently("src_unknown_node"))
+        found.map(|(v4, _)| *v4).ok_or(Refused::silently("src_address_invalid"))
     }
 }
 
@@ -76,6 +76,13 @@ pub(crate) struct Refused {
 impl Refused {
     const fn silently(reason: &'static str) -> Self {
         Self { reason, answer: None }
+    }
+
+    /// The same, if the sender may be told: nothing is said about what is or could be an ICMP error itself, nor about
+    /// fragments but the first (RFC 1122, 3.2.2; RFC 4443, 2.4 e).
+    fn about(self, part: Part, kind: Option<u8>, may_be_error: fn(u8) -> bool) -> Self {
+        let quiet = part == Part::Later || kind.is_some_and(may_be_error);
+        if quiet { Self::silently(self.reason) } else { self }
     }
 
     const fn answered(reason: &'static str, kind: u8, code: u8, word: u32) -> Self {
@@ -120,6 +127,22 @@ impl Datagram<'_> {
     fn pseudo_v6(&self, protocol: u8, length: usize) -> u64 {
         let addresses = bytes::sum(&self.source.1.octets()) + bytes::sum(&self.destination.1.octets());
         addresses + u64::from(protocol) + length as u64
+    }
+}
+
+/// Cuts a payload into parts of at most `room` bytes: where each one is, whether more follow, and its bytes. All but
+/// the last of a datagram are whole units of eight bytes.
+fn cut(payload: &[u8], room: usize, more: bool) -> Vec<(usize, bool, &[u8])> {
+    let (mut parts, mut place) = (Vec::new(), 0);
+    loop {
+        let left = &payload[place..];
+        if left.len() <= room {
+            parts.push((place, more, left));
+            return parts;
+        }
+        let length = room / 8 * 8;
+        parts.push((place, true, &left[..length]));
+        place += length;
     }
 }
 

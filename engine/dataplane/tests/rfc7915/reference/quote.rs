@@ -51,6 +51,9 @@ pub(super) fn to_four(site: &Site, body: &Body<'_>, receiver: Ipv6Addr) -> Resul
     let destination = (site.v4(header.destination).map_err(|_| foreign())?, header.destination);
     let there = without_padding(body, 40 + header.payload_length);
     let chain = walk(there, header.next_header).map_err(|_| invalid())?;
+    if chain.live_route.is_some() {
+        return Err(invalid());
+    }
     let datagram = Datagram {
         source,
         destination,
@@ -71,6 +74,12 @@ pub(super) fn to_four(site: &Site, body: &Body<'_>, receiver: Ipv6Addr) -> Resul
     Ok(packet)
 }
 
+/// Where the packet quoted in an ICMPv6 error was going.
+pub(super) fn was_going_to(site: &Site, message: &[u8]) -> Result<Ipv4Addr, Refused> {
+    let header = six_to_four::Header::parse(message.get(8..).unwrap_or(&[])).map_err(|_| invalid())?;
+    site.v4(header.destination).map_err(|_| foreign())
+}
+
 /// In front of an extension a quoted packet may be padded; no other bytes are taken for padding.
 fn without_padding<'a>(body: &Body<'a>, packet: usize) -> &'a [u8] {
     let padded = !body.extension.is_empty() && body.quote.len() > packet;
@@ -78,17 +87,14 @@ fn without_padding<'a>(body: &Body<'a>, packet: usize) -> &'a [u8] {
 }
 
 /// A quoted ICMP message: an echo, since nobody may answer an error by an error. Where not even its type is there,
-/// nothing can be said about it, nor needs to be.
+/// it could be one.
 fn echo(datagram: &Datagram<'_>, to_six: bool) -> Result<Vec<u8>, Refused> {
     let mut payload = datagram.payload.to_vec();
-    if datagram.part == Part::Later || payload.is_empty() {
+    if datagram.part == Part::Later {
         return Ok(payload);
     }
-    let kind = if to_six {
-        icmp::query_four_to_six(payload[0])
-    } else {
-        icmp::informational_six_to_four(payload[0])
-    };
+    let kind = *payload.first().ok_or(invalid())?;
+    let kind = if to_six { icmp::query_four_to_six(kind) } else { icmp::informational_six_to_four(kind) };
     payload[0] = kind.ok_or(invalid())?;
     // A datagram in fragments has no length that a fragment could tell.
     let length = if datagram.part == Part::Whole { datagram.length } else { 0 };

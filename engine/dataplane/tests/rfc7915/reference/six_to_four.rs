@@ -1,7 +1,7 @@
 //! IPv6 headers to IPv4 headers (RFC 7915, 5.1 and 5.1.1).
 
 use super::bytes::{checksum, put_u16, sum, u16_at, u32_at};
-use super::{Datagram, Part, Refused, Site, Translated, icmp, mtu, number, transport};
+use super::{Datagram, Part, Refused, Site, Translated, icmp, mtu, number, quote, transport};
 use core::net::Ipv6Addr;
 
 /// More extension headers than this are not walked.
@@ -27,6 +27,8 @@ pub(super) struct Chain {
     /// The transport.
     pub(super) next_header: u8,
     pub(super) fragment: Option<Fragment>,
+    /// Where the first routing header with segments left says how many.
+    pub(super) live_route: Option<usize>,
 }
 
 /// A fragment header.
@@ -110,7 +112,7 @@ impl Header {
 
 /// Walks the extension headers of a packet whose IPv6 header names `first`.
 pub(super) fn walk(packet: &[u8], first: u8) -> Result<Chain, Refused> {
-    let (mut next_header, mut place) = (first, 40);
+    let (mut next_header, mut place, mut live_route) = (first, 40, None);
     let cut_off = Refused::silently("extension_header_chain");
     for count in 0.. {
         match next_header {
@@ -120,18 +122,18 @@ pub(super) fn walk(packet: &[u8], first: u8) -> Result<Chain, Refused> {
             }
             number::HOP_BY_HOP if count > 0 => return Err(cut_off),
             number::HOP_BY_HOP | number::ROUTING | number::DESTINATION_OPTIONS | number::FRAGMENT => {}
-            _ => return Ok(Chain { length: place, next_header, fragment: None }),
+            _ => return Ok(Chain { length: place, next_header, fragment: None, live_route }),
         }
         let header = packet.get(place..place + 8).ok_or(cut_off)?;
         if count == MOST_HEADERS {
             return Err(cut_off);
         }
         if next_header == number::ROUTING && header[3] != 0 {
-            // The pointer is to the first byte of Segments Left.
-            return Err(Refused::answered("routing_header_live", 4, 0, place as u32 + 3));
+            live_route = live_route.or(Some(place + 3));
         }
         if next_header == number::FRAGMENT {
-            return behind_fragment_header(header, place + 8);
+            let chain = behind_fragment_header(header, place + 8)?;
+            return Ok(Chain { live_route, ..chain });
         }
         next_header = header[0];
         place += (usize::from(header[1]) + 1) * 8;
@@ -158,13 +160,14 @@ fn behind_fragment_header(header: &[u8], length: usize) -> Result<Chain, Refused
         more: field & 1 != 0,
         identification: u32_at(header, 4),
     };
-    Ok(Chain { length, next_header: header[0], fragment: Some(fragment) })
+    Ok(Chain { length, next_header: header[0], fragment: Some(fragment), live_route: None })
 }
 
 /// A fragment must fit its datagram, and the first one must hold the transport header.
 pub(super) fn check_fragment(protocol: u8, offset: usize, more: bool, length: usize) -> Result<(), Refused> {
-    // All but the last are made of whole units of 8 bytes, and there is no datagram longer than 65,535 bytes.
-    if length == 0 || more && !length.is_multiple_of(8) || offset + length > 65_535 {
+    // All but the last are made of whole units of 8 bytes, and no IPv4 datagram is longer than 65,535 bytes with its
+    // header.
+    if length == 0 || more && !length.is_multiple_of(8) || offset + length > 65_515 {
         return Err(Refused::silently("fragment_malformed"));
     }
     // Would write over the first one's TCP flags (RFC 1858, 4).
@@ -179,19 +182,34 @@ pub(crate) fn six_to_four(site: &Site, packet: &[u8]) -> Translated {
     let header = Header::parse(packet)?;
     let size = 40 + header.payload_length;
     let packet = packet.get(..size).ok_or(Refused::silently("frame_truncated"))?;
+    let chain = walk(packet, header.next_header)?;
+    let payload = &packet[chain.length..];
+    translate(site, &header, &chain, payload).map_err(|refused| {
+        let kind = payload.first().filter(|_| chain.next_header == number::ICMPV6);
+        refused.about(chain.part(), kind.copied(), |kind| kind < 128 || kind == REDIRECT)
+    })
+}
+
+/// Told about a router's routes, and never to be answered (RFC 4443, 2.4 e).
+const REDIRECT: u8 = 137;
+
+fn translate(site: &Site, header: &Header, chain: &Chain, payload: &[u8]) -> Translated {
+    if let Some(pointer) = chain.live_route {
+        // The pointer is to the first byte of Segments Left.
+        return Err(Refused::answered("routing_header_live", 4, 0, pointer as u32));
+    }
     if header.hop_limit <= 1 {
         return Err(Refused::answered("hop_limit_exceeded", 3, 0, 0));
     }
-    let chain = walk(packet, header.next_header)?;
-    let payload = &packet[chain.length..];
     if chain.part() != Part::Whole {
         let Some(Fragment { offset, more, .. }) = chain.fragment else { unreachable!() };
         check_fragment(chain.next_header, offset, more, payload.len())?;
     }
     let is_error = chain.next_header == number::ICMPV6 && payload.first().is_some_and(|kind| *kind < 128);
     let source = match site.v4(header.source) {
-        // The error of a router that has no virtual address (RFC 6791).
-        Err(_) if is_error && site.router.is_some() => site.router.unwrap(),
+        // The error of a router that has no virtual address (RFC 6791): it gets one, or else that of the node where the
+        // packet in question was going, whose own errors look the same.
+        Err(_) if is_error => site.router.map_or_else(|| quote::was_going_to(site, payload), Ok)?,
         known => known?,
     };
     let datagram = Datagram {
@@ -212,18 +230,18 @@ pub(crate) fn six_to_four(site: &Site, packet: &[u8]) -> Translated {
     }
     let ttl = header.hop_limit - 1;
     if 20 + payload.len() > site.ipv4_mtu {
-        if size > mtu::IPV6_MINIMUM {
-            let grows = if chain.fragment.is_some() { mtu::FRAGMENT_HEADERS } else { mtu::HEADERS };
-            return Err(Refused::answered("packet_too_big", 2, 0, (site.ipv4_mtu + grows) as u32));
+        // With DF=0 it is cut as IPv4 routers do; that is all that any IPv6 link carries, and whatever is cut already.
+        if chain.fragment.is_none() && 20 + payload.len() > DONT_FRAGMENT_ABOVE {
+            return Err(Refused::answered("packet_too_big", 2, 0, (site.ipv4_mtu + mtu::HEADERS) as u32));
         }
-        return Ok(in_pieces(site, &header, &datagram, &chain, protocol, &payload));
+        return Ok(in_pieces(site, header, &datagram, chain, protocol, &payload));
     }
-    let mut translated = header.under_ipv4(site, &datagram, &chain, protocol, payload.len(), ttl);
+    let mut translated = header.under_ipv4(site, &datagram, chain, protocol, payload.len(), ttl);
     translated.extend(payload);
     Ok(vec![translated])
 }
 
-/// A packet that any IPv6 link carries is not too big for anybody: it is cut as IPv4 routers do (5.1.1, RFC 791).
+/// What may be cut is not too big for any link (5.1.1, RFC 791).
 fn in_pieces(
     site: &Site,
     header: &Header,
@@ -232,15 +250,12 @@ fn in_pieces(
     protocol: u8,
     payload: &[u8],
 ) -> Vec<Vec<u8>> {
-    let most = (site.ipv4_mtu - 20) / 8 * 8;
-    let count = payload.len().div_ceil(most);
     let (base, more, identification) = match chain.fragment {
         Some(fragment) => (fragment.offset, fragment.more, fragment.identification as u16),
         None => (0, false, site.identification),
     };
-    let pieces = payload.chunks(most).enumerate().map(|(index, piece)| {
-        let more = if more || index + 1 < count { 0x2000 } else { 0 };
-        let flags = ((base + index * most) / 8) as u16 | more;
+    let pieces = super::cut(payload, site.ipv4_mtu - 20, more).into_iter().map(|(offset, more, piece)| {
+        let flags = ((base + offset) / 8) as u16 | if more { 0x2000 } else { 0 };
         let (length, ttl) = (piece.len(), header.hop_limit - 1);
         let mut packet = header.ipv4(site, datagram, protocol, (length, ttl), (identification, flags));
         packet.extend(piece);

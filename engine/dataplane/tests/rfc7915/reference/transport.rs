@@ -23,31 +23,27 @@ const fn has_zero_for_none(protocol: u8) -> bool {
 fn check(datagram: &Datagram<'_>) -> Result<(), Refused> {
     let Some((_, least)) = checksummed(datagram.protocol) else { return Ok(()) };
     let payload = datagram.payload;
-    let reason = match datagram.part {
-        Part::Whole => "transport_malformed",
-        Part::First => "fragment_tiny",
-        Part::Later => return Ok(()),
-    };
+    if datagram.part == Part::First && payload.len() < least {
+        // A first fragment holds the transport header, though not its options (RFC 1858, 3.1).
+        return Err(Refused::silently("fragment_tiny"));
+    }
+    if datagram.part != Part::Whole {
+        return Ok(());
+    }
+    let malformed = Refused::silently("transport_malformed");
     if payload.len() < least {
-        return Err(Refused::silently(reason));
+        return Err(malformed);
     }
     let own_length = match datagram.protocol {
         number::TCP => usize::from(payload[12] >> 4) * 4,
-        number::DCCP => usize::from(payload[4]) * 4,
-        // The length of a first fragment's datagram is not known.
-        number::UDP if datagram.part == Part::Whole => usize::from(u16_at(payload, 4)),
-        _ => return Ok(()),
+        number::UDP => usize::from(u16_at(payload, 4)),
+        _ => least,
     };
-    if own_length < least {
-        return Err(Refused::silently("transport_malformed"));
-    }
-    if own_length > payload.len() {
-        return Err(Refused::silently(reason));
-    }
-    Ok(())
+    if own_length < least || own_length > payload.len() { Err(malformed) } else { Ok(()) }
 }
 
-/// The checksum field of a datagram's UDP header says that there is none.
+/// The checksum field of UDP says that there is none. In UDP-Lite, which always has one, 0 is a wrong checksum
+/// (RFC 3828, 3.1), and stays wrong like others.
 fn is_without_checksum(datagram: &Datagram<'_>) -> bool {
     datagram.protocol == number::UDP && datagram.payload.len() >= 8 && u16_at(datagram.payload, 6) == 0
 }
@@ -91,7 +87,9 @@ pub(super) fn six_to_four(datagram: &Datagram<'_>) -> Result<Vec<u8>, Refused> {
 /// The transport of a packet quoted in an error, which may be cut off anywhere: what is there is carried over.
 pub(super) fn quoted(datagram: &Datagram<'_>, to_six: bool) -> Vec<u8> {
     let mut payload = datagram.payload.to_vec();
-    if datagram.part != Part::Later && !is_without_checksum(datagram) {
+    // A receiver has had the packet, and said something about it: a checksum of 0 is what it had.
+    let is_zero = has_zero_for_none(datagram.protocol) && payload.len() >= 8 && u16_at(&payload, 6) == 0;
+    if datagram.part != Part::Later && !is_zero {
         carry(datagram, &mut payload, to_six);
     }
     payload

@@ -3,7 +3,7 @@
 
 use super::errors::*;
 use super::quotes::{by_alice, to_alice};
-use super::{Row, down, down_refused, up, up_refused};
+use super::{Row, down, up};
 use crate::build::*;
 
 /// An MPLS label stack (RFC 4950) of one entry, with its header; the translator knows nothing of that.
@@ -30,7 +30,7 @@ fn down_quote(length: usize) -> (Vec<u8>, Vec<u8>) {
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    [up_rows(), down_rows(), without(), refusals(), too_long()].concat()
+    [up_rows(), down_rows(), without(), beyond(), too_long()].concat()
 }
 
 fn up_rows() -> Vec<Row> {
@@ -40,23 +40,23 @@ fn up_rows() -> Vec<Row> {
         // Padded to 128 both ways.
         (40, 32, 16),
         (88, 32, 16),
-        // 108 and 20, one byte more, and so on up to the next unit.
-        (89, 32, 17),
+        // 109 and 20 are 129, of which 128 are a whole number of words of eight, and so on.
+        (89, 32, 16),
+        (95, 32, 16),
         (96, 32, 17),
-        (97, 32, 18),
-        (108, 32, 19),
-        (109, 33, 19),
+        (103, 32, 17),
+        (104, 32, 18),
+        (108, 32, 18),
+        (109, 33, 18),
         (112, 33, 19),
-        (113, 34, 20),
-        (116, 34, 20),
-        (117, 35, 20),
-        (500, 130, 68),
+        (113, 34, 19),
+        (500, 130, 67),
     ];
     for (kind, code) in [(3, 0), (3, 1), (3, 3), (3, 13), (11, 0), (11, 1)] {
         for (length, words, units) in lengths {
             let (from, to) = up_quote(length);
             let from = extended(&from, words * 4, &EXTENSION);
-            let to = extended(&to, units * 8, &EXTENSION);
+            let to = extended(&to[..to.len().min(units * 8)], units * 8, &EXTENSION);
             let becomes = match (kind, code) {
                 (3, 3) => (1, 4),
                 (3, 13) => (1, 1),
@@ -72,7 +72,7 @@ fn up_rows() -> Vec<Row> {
     // A quoted packet that is cut off at the length attribute.
     let (from, to) = up_quote(300);
     let from = up_error((11, 0, 40 << 16), &extended(&from[..160], 160, &EXTENSION));
-    let to = up_error_becomes((3, 0, 23 << 24), &extended(&to[..180], 184, &EXTENSION));
+    let to = up_error_becomes((3, 0, 22 << 24), &extended(&to[..176], 176, &EXTENSION));
     rows.push(up("RFC 4884 quoted packet cut off at 40 words", &from, &to));
     rows
 }
@@ -85,16 +85,16 @@ fn down_rows() -> Vec<Row> {
         (88, 16, 32),
         (89, 17, 32),
         (108, 19, 32),
-        (109, 19, 33),
+        (111, 19, 32),
         (112, 19, 33),
-        (113, 20, 34),
+        (113, 20, 33),
         (300, 43, 80),
     ];
     for (kind, code) in [(1, 0), (1, 1), (1, 4), (3, 0), (3, 1)] {
         for (length, units, words) in lengths {
             let (from, to) = down_quote(length);
             let from = extended(&from, units * 8, &EXTENSION);
-            let to = extended(&to, words * 4, &EXTENSION);
+            let to = extended(&to[..to.len().min(words * 4)], words * 4, &EXTENSION);
             let becomes = match (kind, code) {
                 (1, 0) => (3, 1),
                 (1, 1) => (3, 10),
@@ -144,43 +144,56 @@ fn without() -> Vec<Row> {
     rows
 }
 
-fn refusals() -> Vec<Row> {
-    let (from, _) = up_quote(40);
-    let from = up_error((11, 0, 64 << 16), &extended(&from, 128, &EXTENSION));
-    let (below, _) = down_quote(40);
-    let below = down_error((3, 0, 64 << 24), &extended(&below, 128, &EXTENSION));
-    vec![
-        up_refused("RFC 4884 ICMPv4 length attribute beyond the message", &from, "icmp_quote_invalid", None),
-        down_refused(
-            "RFC 4884 ICMPv6 length attribute beyond the message",
-            &below,
-            "icmp_quote_invalid",
-            None,
-        ),
-    ]
+/// A length attribute that leaves nothing for an extension says nothing: all is quoted packet, with what follows it.
+fn beyond() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for more in [0, 1, 30] {
+        let (from, to) = up_quote(40);
+        let (from, to) = (extended(&from, 128, &EXTENSION), extended(&to, 148, &EXTENSION));
+        let from = up_error((11, 0, (35 + more) << 16), &from);
+        let name = format!("RFC 4884 ICMPv4 length attribute {more} words beyond the message");
+        rows.push(up(name, &from, &up_error_becomes((3, 0, 0), &to)));
+        let (from, to) = down_quote(40);
+        let (from, to) = (extended(&from, 132, &EXTENSION), extended(&to, 112, &EXTENSION));
+        let from = down_error((3, 0, (18 + more) << 24), &from);
+        let name = format!("RFC 4884 ICMPv6 length attribute {more} words beyond the message");
+        rows.push(down(name, &from, &down_error_becomes((11, 0, 0), &to)));
+    }
+    rows
 }
 
-/// The quoted packet gives way to the extension down to 128 bytes, then the extension is truncated (RFC 7915, 4.2).
+/// The quoted packet gives way to the extension down to 128 bytes. Beyond that the extension is left out.
 fn too_long() -> Vec<Row> {
     let mut rows = Vec::new();
-    // 1,232 bytes behind the header; less 12: 1,220, or 152 words of eight.
+    // 1,232 bytes behind the header, less 500, are 732: 91 words of eight, 728 bytes.
     let (from, to) = up_quote(980);
     let from = up_error((11, 0, 250 << 16), &extended(&from, 1000, &data(500)));
-    // 1,232 less 500 are 732: 91 words of eight, 728 bytes.
     let to = up_error_becomes((3, 0, 91 << 24), &extended(&to[..728], 728, &data(500)));
     rows.push(up("RFC 4884 quoted packet gives way to the extension", &from, &to));
-    let (from, to) = up_quote(108);
-    let from = up_error((11, 0, 32 << 16), &extended(&from, 128, &data(1200)));
-    let to = up_error_becomes((3, 0, 16 << 24), &extended(&to[..128], 128, &data(1232 - 128)));
-    rows.push(up("4.2 extension is truncated", &from, &to));
+    for (length, fits) in [(1104, true), (1105, false), (1200, false)] {
+        let (from, to) = up_quote(108);
+        let from = up_error((11, 0, 32 << 16), &extended(&from, 128, &data(length)));
+        let to = if fits {
+            up_error_becomes((3, 0, 16 << 24), &extended(&to[..128], 128, &data(length)))
+        } else {
+            up_error_becomes((3, 0, 0), &to)
+        };
+        rows.push(up(format!("4.2 extension of {length} bytes"), &from, &to));
+    }
+    // 548 bytes behind the header, less 12, are 536: 134 words of four.
     let (from, to) = down_quote(800);
     let from = down_error((3, 0, 105 << 24), &extended(&from, 840, &EXTENSION));
-    // 548 less 12 are 536: 134 words of four.
     let to = down_error_becomes((11, 0, 134 << 16), &extended(&to[..536], 536, &EXTENSION));
     rows.push(down("RFC 4884 quoted packet gives way to the extension, down", &from, &to));
-    let (from, to) = down_quote(200);
-    let from = down_error((3, 0, 30 << 24), &extended(&from, 240, &data(600)));
-    let to = down_error_becomes((11, 0, 32 << 16), &extended(&to[..128], 128, &data(548 - 128)));
-    rows.push(down("5.2 extension is truncated", &from, &to));
+    for (length, fits) in [(420, true), (421, false), (600, false)] {
+        let (from, to) = down_quote(200);
+        let from = down_error((3, 0, 30 << 24), &extended(&from, 240, &data(length)));
+        let to = if fits {
+            down_error_becomes((11, 0, 32 << 16), &extended(&to[..128], 128, &data(length)))
+        } else {
+            down_error_becomes((11, 0, 0), &to)
+        };
+        rows.push(down(format!("5.2 extension of {length} bytes"), &from, &to));
+    }
     rows
 }

@@ -40,10 +40,12 @@ fn up_rows() -> Vec<Row> {
     let from = fragment_v4(UDP, 800, false, &data(1452));
     rows.push(up("4.1 last fragment that just fits", &from, &fragment_v6(UDP, 800, false, &data(1452))));
     let from = V4 { flags: from.flags | DONT_FRAGMENT, ..fragment_v4(UDP, 800, false, &data(1453)) };
-    let row = up_refused("4.1 DF fragment that does not fit", &from, "packet_too_big", answer(3, 4, 1472));
-    rows.push(row);
+    rows.push(up_refused("4.1 later DF fragment that does not fit", &from, "packet_too_big", None));
+    let from = fragment_v4(UDP, 0, true, &four[..1456]).with_flags(MORE_FRAGMENTS | DONT_FRAGMENT);
+    let name = "4.1 first DF fragment that does not fit";
+    rows.push(up_refused(name, &from, "packet_too_big", answer(3, 4, 1472)));
     // Offsets: the smallest, an odd number of units, the largest.
-    for offset in [8, 1368, 65_528] {
+    for offset in [8, 1368, 65_504] {
         let from = fragment_v4(UDP, offset, false, &data(7));
         let to = fragment_v6(UDP, offset, false, &data(7));
         rows.push(up(format!("4.1 fragment offset {offset}"), &from, &to));
@@ -51,12 +53,12 @@ fn up_rows() -> Vec<Row> {
     // Bits that look like an ICMP message, a UDP header without checksum, or TCP in a later fragment are none.
     for protocol in [1, 6, 17, 33, 136, 47, 50] {
         let (from, to) =
-            (fragment_v4(protocol, 16, true, &[0; 24]), fragment_v6(protocol, 16, true, &[0; 24]));
-        let to = if protocol == 1 { fragment_v6(58, 16, true, &[0; 24]) } else { to };
+            (fragment_v4(protocol, 64, true, &[0; 24]), fragment_v6(protocol, 64, true, &[0; 24]));
+        let to = if protocol == 1 { fragment_v6(58, 64, true, &[0; 24]) } else { to };
         rows.push(up(format!("4.1 later fragment of protocol {protocol} is untouched"), &from, &to));
         let from = to.back();
-        let to = V4 { identification: 0x4321, flags: 2 | MORE_FRAGMENTS, ..v4(protocol, vec![0; 24]).back() };
-        let to = V4 { identification: 0x4321, flags: 2 | MORE_FRAGMENTS, ..to };
+        let to = V4 { identification: 0x4321, flags: 8 | MORE_FRAGMENTS, ..v4(protocol, vec![0; 24]).back() };
+        let to = V4 { identification: 0x4321, flags: 8 | MORE_FRAGMENTS, ..to };
         rows.push(down(format!("5.1.1 later fragment of protocol {protocol} is untouched"), &from, &to));
     }
     rows
@@ -70,16 +72,15 @@ fn up_cut() -> Vec<Row> {
         row.becomes = Ok(pieces.iter().map(V6::bytes).collect());
         row
     };
-    // 1,500 less 48, in whole units of eight: 1,448.
-    for length in [1461, 1500, 2896, 2897, 4000] {
+    // 1,500 less 48 are 1,452: for all but the last in whole units of eight, 1,448.
+    for (length, last) in [(1461, 1), (1500, 1), (2896, 1), (2900, 1), (2901, 2), (4000, 2)] {
         let (four, six) = datagram(length);
         let from = V4 { flags: 0, ..v4(UDP, four) };
-        let last = (length - 1) / 1448;
-        let pieces: Vec<_> = six
-            .chunks(1448)
-            .enumerate()
-            .map(|(index, piece)| fragment_v6(UDP, index * 1448, index < last, piece))
-            .collect();
+        let part = |index: usize| {
+            let end = if index < last { (index + 1) * 1448 } else { length };
+            fragment_v6(UDP, index * 1448, index < last, &six[index * 1448..end])
+        };
+        let pieces: Vec<_> = (0..=last).map(part).collect();
         rows.push(cut(&format!("4.1 {length} bytes without DF are cut"), from, &pieces));
     }
     let (four, six) = datagram(1460);
@@ -224,8 +225,13 @@ fn icmp_rows() -> Vec<Row> {
     let mut row = up("4.2 echo request is cut", &from, &pieces[0]);
     row.becomes = Ok(pieces.iter().map(V6::bytes).collect());
     rows.push(row);
-    let name = "1.2 echo request that would have to be cut, not to be carried";
-    rows.push(up_refused(name, &from, "fragment_icmp", None).with(|site| site.carry_fragmented_icmp = false));
+    // Where fragments are not to be carried, the receiver is none of us, and gets a checksum over the whole message.
+    let whole_v6 = v6(58, icmp(128, 0, 7, &data(2000))).sealed(2).payload;
+    let pieces =
+        [fragment_v6(58, 0, true, &whole_v6[..1448]), fragment_v6(58, 1448, false, &whole_v6[1448..])];
+    let mut row = up("1.2 echo request is cut, not to be carried", &from, &pieces[0]);
+    row.becomes = Ok(pieces.iter().map(V6::bytes).collect());
+    rows.push(row.with(|site| site.carry_fragmented_icmp = false));
 
     let payload = v6(58, icmp(129, 0, 7, &data(1400))).back().sealed_as(2, 0).payload;
     let becomes = v4(1, icmp(0, 0, 7, &data(1400))).back().sealed(2).payload;
@@ -252,7 +258,8 @@ fn refusals() -> Vec<Row> {
         };
     both("not a multiple of eight, yet not the last", UDP, 8, true, &data(17), "fragment_malformed");
     both("first, not a multiple of eight", UDP, 0, true, &data(17), "fragment_malformed");
-    both("beyond the largest datagram", UDP, 65_528, false, &data(8), "fragment_malformed");
+    both("a byte beyond the largest datagram", UDP, 65_512, false, &data(4), "fragment_malformed");
+    both("far beyond the largest datagram", UDP, 65_528, false, &data(1000), "fragment_malformed");
     both("nothing in it", UDP, 8, false, &[], "fragment_malformed");
     both("first of TCP without all of its header", 6, 0, true, &data(16), "fragment_tiny");
     both("first of DCCP without all of its header", 33, 0, true, &data(8), "fragment_tiny");

@@ -14,7 +14,7 @@ mod routes;
 mod transports;
 
 use crate::build::*;
-use crate::reference::{Answer, Refused, Site, four_to_six, six_to_four};
+use crate::reference::{Answer, Refused, Site, Translated, four_to_six, six_to_four};
 
 /// One row.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) to_six: bool,
     pub(crate) packet: Vec<u8>,
     /// What comes of it: one packet, as a rule.
-    pub(crate) becomes: Result<Vec<Vec<u8>>, Refused>,
+    pub(crate) becomes: Translated,
     /// What the operator changed for this row.
     pub(crate) site: Site,
 }
@@ -94,29 +94,34 @@ pub(crate) fn all() -> Vec<Row> {
     .concat()
 }
 
-/// What differs, in the terms of a packet dump.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .chunks(2)
-        .map(|pair| pair.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + " ")
-        .collect()
+/// The rows about IPv6 extension headers.
+pub(crate) fn extensions() -> Vec<Row> {
+    extensions::rows()
 }
 
-/// Compares what came out with what should have, and says which row is broken.
-#[track_caller]
-pub(crate) fn check(
-    name: &str,
-    is: &Result<Vec<Vec<u8>>, Refused>,
-    expected: &Result<Vec<Vec<u8>>, Refused>,
-) {
-    if is == expected {
-        return;
-    }
-    let show = |result: &Result<Vec<Vec<u8>>, Refused>| match result {
-        Ok(packets) => packets.iter().map(|packet| hex(packet)).collect::<Vec<_>>().join("\n   and  "),
+/// What came out beside what should have, as far as it differs and a bit more.
+pub(crate) fn compared(name: &str, is: &Translated, expected: &Translated) -> String {
+    const SHOWN: usize = 160;
+    let hex = |packet: &Vec<u8>| {
+        let pairs = packet[..packet.len().min(SHOWN)].chunks(2);
+        let digits = |pair: &[u8]| pair.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        format!("{:>5}: {}", packet.len(), pairs.map(digits).collect::<Vec<_>>().join(" "))
+    };
+    let show = |result: &Translated| match result {
+        Ok(packets) => packets.iter().map(hex).collect::<Vec<_>>().join("\n     and "),
         Err(refused) => format!("{refused:?}"),
     };
-    panic!("{name}\n      is  {}\nexpected  {}", show(is), show(expected));
+    let place = match (is, expected) {
+        (Ok(is), Ok(expected)) => {
+            let differs = |(index, pair): (usize, (&Vec<u8>, &Vec<u8>))| {
+                let byte = pair.0.iter().zip(pair.1).position(|(is, expected)| is != expected)?;
+                Some(format!(" (packet {index}, byte {byte})"))
+            };
+            is.iter().zip(expected).enumerate().find_map(differs).unwrap_or_default()
+        }
+        _ => String::new(),
+    };
+    format!("{name}{place}\n      is {}\nexpected {}\n", show(is), show(expected))
 }
 
 #[test]
@@ -124,7 +129,8 @@ fn reference_agrees_with_every_row() {
     let rows = all();
     for row in &rows {
         let translate = if row.to_six { four_to_six } else { six_to_four };
-        check(&row.name, &translate(&row.site, &row.packet), &row.becomes);
+        let is = translate(&row.site, &row.packet);
+        assert!(is == row.becomes, "{}", compared(&row.name, &is, &row.becomes));
     }
     assert!(rows.len() > 5000, "{} rows: some got lost", rows.len());
 }

@@ -115,7 +115,7 @@ fn truncated() -> Vec<Row> {
     }
     let (to_six, from) = (by_alice(1, message(128)).1.sealed(2), by_alice(1, message(8)).0.sealed(2));
     let (from, to) = (from.bytes(), to_six.bytes());
-    for cut in 20..from.len() {
+    for cut in 21..from.len() {
         let name = format!("quoted echo request cut off at {cut} bytes");
         let to = beginning(&from[..cut], &to[..cut + 20], 40 + 2);
         rows.push(quote_up(&name, &from[..cut], &to));
@@ -129,7 +129,7 @@ fn truncated() -> Vec<Row> {
     }
     let (from, to) = (to_alice(58, message(129)).0.sealed(2), to_alice(58, message(0)).1.sealed(2));
     let (from, to) = (from.bytes(), to.bytes());
-    for cut in 40..from.len() {
+    for cut in 41..from.len() {
         let name = format!("quoted echo reply cut off at {cut} bytes");
         let to = beginning(&from[..cut], &to[..cut - 20], 20 + 2);
         rows.push(quote_down(&name, &from[..cut], &to));
@@ -258,6 +258,8 @@ fn refusals() -> Vec<Row> {
         let (quote, _) = by_alice(protocol, data(28));
         up_row(&format!("quoted protocol {protocol} has no counterpart"), &quote, "icmp_quote_invalid");
     }
+    let (quote, _) = by_alice(1, Vec::new());
+    up_row("quoted ICMPv4 without a type, which could be an error", &quote, "icmp_quote_invalid");
     let (quote, _) = quoted_by_alice();
     let other = V4 { source: ALICE, destination: BOB, ..quote.clone() };
     up_row("quoted packet that the receiver did not send", &other, "icmp_quote_foreign");
@@ -280,6 +282,8 @@ fn refusals() -> Vec<Row> {
         let (quote, _) = to_alice(58, icmp(kind, 0, 0, &data(28)));
         down_row(&format!("quoted ICMPv6 type {kind} has no counterpart"), &quote, "icmp_quote_invalid");
     }
+    let (quote, _) = to_alice(58, Vec::new());
+    down_row("quoted ICMPv6 without a type, which could be an error", &quote, "icmp_quote_invalid");
     for number in [1, 51, 135, 139, 140] {
         let (quote, _) = to_alice(number, data(28));
         down_row(&format!("quoted next header {number} has no counterpart"), &quote, "icmp_quote_invalid");
@@ -297,10 +301,10 @@ fn refusals() -> Vec<Row> {
     // An error whose own first fragment this is: what it quotes is not all there.
     let (quote, _) = quoted_by_alice();
     let from = up_error(UNREACHABLE_V4, &quote.bytes()[..56]).with_flags(MORE_FRAGMENTS);
-    rows.push(up_refused("4.2 first fragment of an error", &from, "fragment_icmp", None));
+    rows.push(up_refused("4.2 first fragment of an error", &from, "icmp_untranslatable", None));
     let (quote, _) = quoted_to_alice();
     let from = down_error(UNREACHABLE_V6, &quote.bytes()[..72]).fragment(0, true, 1);
-    rows.push(down_refused("5.2 first fragment of an error", &from, "fragment_icmp", None));
+    rows.push(down_refused("5.2 first fragment of an error", &from, "icmp_untranslatable", None));
     rows
 }
 
@@ -354,10 +358,10 @@ fn routers() -> Vec<Row> {
         let to = V4 { source: GATEWAY, ..down_error_becomes(four, &to) }.sealed(2);
         rows.push(down(format!("RFC 6791 {name}, told by a router"), &from, &to));
         let name = format!("RFC 6791 {name}, with no address to give it");
-        let row = down_refused(name, &from, "src_unknown_node", None);
+        let row = down(name, &from, &V4 { source: BOB, ..to }.sealed(2));
         rows.push(row.with(|site| site.router = None));
     }
     let echo = V6 { source: ROUTER_V6, ..v6(58, icmp(128, 0, 7, &data(9))).back() }.sealed(2);
-    rows.push(down_refused("RFC 6791 is for errors only", &echo, "src_unknown_node", None));
+    rows.push(down_refused("RFC 6791 is for errors only", &echo, "src_address_invalid", None));
     rows
 }

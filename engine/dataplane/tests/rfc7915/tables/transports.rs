@@ -109,7 +109,6 @@ fn zero() -> Vec<Row> {
     rows.push(up("4.5 UDP checksum is computed over the UDP length", &from, &to));
     let from = v6(17, udp(&data(20))).back();
     rows.push(down_refused("UDP without checksum is not legal in IPv6", &from, "udp_checksum_zero", None));
-
     // Payloads that make the sum come out as 0: computed, carried up, carried down.
     let mut payload = udp(&[0, 0]);
     let to = v6(17, payload.clone()).sealed(6);
