@@ -115,6 +115,7 @@ struct Segment {
 }
 
 impl Segment {
+    #[inline]
     fn new(headroom: usize, room: usize, bytes: &[u8]) -> Self {
         let mut memory = vec![0; headroom + room.max(bytes.len())].into_boxed_slice();
         let end = headroom + bytes.len();
@@ -124,22 +125,27 @@ impl Segment {
         Self { memory, start: headroom, end }
     }
 
+    #[inline]
     fn bytes(&self) -> &[u8] {
         self.memory.get(self.start..self.end).unwrap_or(&[])
     }
 
+    #[inline]
     fn bytes_mut(&mut self) -> &mut [u8] {
         self.memory.get_mut(self.start..self.end).unwrap_or(&mut [])
     }
 
+    #[inline]
     const fn len(&self) -> usize {
         self.end - self.start
     }
 
+    #[inline]
     const fn tailroom(&self) -> usize {
         self.memory.len() - self.end
     }
 
+    #[inline]
     fn append(&mut self, bytes: &[u8]) -> Result<(), NoRoom> {
         let end = self.end + bytes.len();
         self.memory.get_mut(self.end..end).ok_or(NoRoom)?.copy_from_slice(bytes);
@@ -149,22 +155,27 @@ impl Segment {
 }
 
 impl Packet for HeapPacket {
+    #[inline]
     fn len(&self) -> usize {
         self.0.first.len() + self.0.rest.iter().map(Segment::len).sum::<usize>()
     }
 
+    #[inline]
     fn head(&self) -> &[u8] {
         self.0.first.bytes()
     }
 
+    #[inline]
     fn head_mut(&mut self) -> &mut [u8] {
         self.0.first.bytes_mut()
     }
 
+    #[inline]
     fn segments(&self) -> impl Iterator<Item = &[u8]> {
         core::iter::once(&self.0.first).chain(&self.0.rest).map(Segment::bytes)
     }
 
+    #[inline]
     fn pull_up(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let Some(mut missing) = bytes.checked_sub(self.0.first.len()) else { return Ok(()) };
         if bytes > self.len() || self.0.first.end + missing > self.0.first.memory.len() {
@@ -181,11 +192,13 @@ impl Packet for HeapPacket {
         Ok(())
     }
 
+    #[inline]
     fn prepend(&mut self, bytes: usize) -> Result<(), NoRoom> {
         self.0.first.start = self.0.first.start.checked_sub(bytes).ok_or(NoRoom)?;
         Ok(())
     }
 
+    #[inline]
     fn trim_front(&mut self, bytes: usize) -> Result<(), NoRoom> {
         if bytes > self.0.first.len() {
             return Err(NoRoom);
@@ -194,6 +207,7 @@ impl Packet for HeapPacket {
         Ok(())
     }
 
+    #[inline]
     fn truncate(&mut self, length: usize) {
         let mut left = length;
         for segment in core::iter::once(&mut self.0.first).chain(&mut self.0.rest) {
@@ -203,20 +217,24 @@ impl Packet for HeapPacket {
         self.0.rest.retain(|segment| segment.len() > 0);
     }
 
+    #[inline]
     fn append(&mut self, bytes: &[u8]) -> Result<(), NoRoom> {
         self.0.rest.last_mut().unwrap_or(&mut self.0.first).append(bytes)
     }
 
+    #[inline]
     fn offload(&self) -> Offload {
         self.0.offload
     }
 
+    #[inline]
     fn set_offload(&mut self, offload: Offload) {
         self.0.offload = offload;
     }
 }
 
 impl Drop for HeapPacket {
+    #[inline]
     fn drop(&mut self) {
         self.0.out.fetch_sub(1, Relaxed);
     }

@@ -17,7 +17,7 @@ const FIXED: usize = 8;
 
 /// Reads what follows the fixed IPv6 header of a frame, whose source and destination are `ends`: `header` moves behind the
 /// extension headers, and the packet's [`Offload`](crate::packet::Offload) is brought in agreement with it.
-#[inline]
+#[inline(always)]
 pub(crate) fn read(
     packet: &mut impl Packet,
     header: NetworkHeader,
@@ -31,43 +31,56 @@ pub(crate) fn read(
 
 /// Moves `header` behind the extension headers of the frame: protocol, place and length are those of the transport, or
 /// of the fragment's part of the datagram.
-#[inline]
+#[inline(always)]
 fn skip(packet: &mut impl Packet, header: NetworkHeader) -> Result<NetworkHeader, DropReason> {
-    if !protocol::is_extension_header(header.protocol) {
+    let NetworkHeader { protocol, transport, payload, .. } = header;
+    if !protocol::is_extension_header(protocol) {
         return Ok(header);
     }
-    walk(packet, header)
+    // Only what changes goes to the walk and comes back: a header whose address is taken would be written to memory for
+    // every packet, field by field, and be read again in larger pieces, which the processor has to wait for.
+    let begin = Chain { protocol, transport, payload, live_route: 0, fragment: None };
+    let Chain { protocol, transport, payload, live_route, fragment } = walk(packet, begin)?;
+    Ok(NetworkHeader { protocol, transport, payload, live_route, fragment, ..header })
+}
+
+/// How far the walk has come; the fields are [`NetworkHeader`]'s.
+struct Chain {
+    protocol: u8,
+    transport: usize,
+    payload: u16,
+    live_route: u16,
+    fragment: Option<Fragment>,
 }
 
 #[cold]
 #[inline(never)]
-fn walk(packet: &mut impl Packet, mut header: NetworkHeader) -> Result<NetworkHeader, DropReason> {
+fn walk(packet: &mut impl Packet, mut chain: Chain) -> Result<Chain, DropReason> {
     for index in 0..=MOST {
-        match header.protocol {
+        match chain.protocol {
             protocol::HOP_BY_HOP if index > 0 => return Err(DropReason::ExtensionHeaderChain),
             protocol::HOP_BY_HOP | protocol::DESTINATION_OPTIONS | protocol::ROUTING => {}
-            protocol::FRAGMENT => return fragment(packet, header),
+            protocol::FRAGMENT => return fragment(packet, chain),
             protocol::AUTHENTICATION => return Err(DropReason::AuthenticationHeader),
             other if protocol::is_extension_header(other) => {
                 return Err(DropReason::ExtensionHeaderUnsupported);
             }
-            _ => return Ok(header),
+            _ => return Ok(chain),
         }
-        let [next, units, _, left, ..] = fixed(packet, &header)?;
-        if header.protocol == protocol::ROUTING && left != 0 && header.live_route == 0 {
+        let [next, units, _, left, ..] = chain.fixed(packet)?;
+        if chain.protocol == protocol::ROUTING && left != 0 && chain.live_route == 0 {
             // The fourth octet is the count of segments left.
-            header.live_route = (header.transport + 3 - ethernet::LENGTH) as u16;
+            chain.live_route = (chain.transport + 3 - ethernet::LENGTH) as u16;
         }
-        advance(&mut header, FIXED + usize::from(units) * 8)?;
-        header.protocol = next;
+        chain.advance(next, FIXED + usize::from(units) * 8)?;
     }
     Err(DropReason::ExtensionHeaderChain)
 }
 
 /// The fragment header (RFC 8200, 4.5) ends the walk: what follows is in the first fragment only. RFC 7915, 5.1.1 drops
 /// fragments that continue with an extension header.
-fn fragment(packet: &mut impl Packet, mut header: NetworkHeader) -> Result<NetworkHeader, DropReason> {
-    let bytes = fixed(packet, &header)?;
+fn fragment(packet: &mut impl Packet, mut chain: Chain) -> Result<Chain, DropReason> {
+    let bytes = chain.fixed(packet)?;
     let view = fragment::Header::new_checked(&bytes).map_err(|_| DropReason::ExtensionHeaderChain)?;
     let next = view.next_header();
     match next {
@@ -75,31 +88,34 @@ fn fragment(packet: &mut impl Packet, mut header: NetworkHeader) -> Result<Netwo
         other if protocol::is_extension_header(other) => return Err(DropReason::ExtensionHeaderUnsupported),
         _ => {}
     }
-    header.fragment = Some(Fragment {
+    chain.fragment = Some(Fragment {
         identification: view.identification(),
         offset: view.offset(),
         more: view.more_fragments(),
     });
-    advance(&mut header, FIXED)?;
-    header.protocol = next;
-    Ok(header)
+    chain.advance(next, FIXED)?;
+    Ok(chain)
 }
 
-/// The first eight bytes of the extension header that `header` points to.
-fn fixed(packet: &mut impl Packet, header: &NetworkHeader) -> Result<[u8; FIXED], DropReason> {
-    if usize::from(header.payload) < FIXED {
-        return Err(DropReason::ExtensionHeaderChain);
+impl Chain {
+    /// The first eight bytes of the extension header that it has come to.
+    fn fixed(&self, packet: &mut impl Packet) -> Result<[u8; FIXED], DropReason> {
+        if usize::from(self.payload) < FIXED {
+            return Err(DropReason::ExtensionHeaderChain);
+        }
+        contiguous(packet, self.transport + FIXED)?;
+        let bytes = packet.head().get(self.transport..).and_then(|bytes| bytes.first_chunk());
+        bytes.copied().ok_or(DropReason::SegmentsUnsupported)
     }
-    contiguous(packet, header.transport + FIXED)?;
-    let bytes = packet.head().get(header.transport..).and_then(|bytes| bytes.first_chunk());
-    bytes.copied().ok_or(DropReason::SegmentsUnsupported)
-}
 
-fn advance(header: &mut NetworkHeader, bytes: usize) -> Result<(), DropReason> {
-    let left = usize::from(header.payload).checked_sub(bytes).ok_or(DropReason::ExtensionHeaderChain)?;
-    header.payload = left as u16;
-    header.transport += bytes;
-    Ok(())
+    /// Goes on to the header behind one of `bytes` bytes.
+    fn advance(&mut self, next: u8, bytes: usize) -> Result<(), DropReason> {
+        let left = usize::from(self.payload).checked_sub(bytes).ok_or(DropReason::ExtensionHeaderChain)?;
+        self.payload = left as u16;
+        self.transport += bytes;
+        self.protocol = next;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

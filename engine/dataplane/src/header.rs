@@ -65,11 +65,14 @@ impl NetworkHeader {
 }
 
 /// Makes the first `bytes` bytes of the packet contiguous in its first segment.
-#[inline]
+#[inline(always)]
 pub(crate) fn contiguous(packet: &mut impl Packet, bytes: usize) -> Result<(), DropReason> {
-    if packet.head().len() >= bytes {
-        return Ok(());
-    }
+    if packet.head().len() >= bytes { Ok(()) } else { pull_up(packet, bytes) }
+}
+
+#[cold]
+#[inline(never)]
+fn pull_up(packet: &mut impl Packet, bytes: usize) -> Result<(), DropReason> {
     if packet.len() < bytes {
         return Err(DropReason::FrameTruncated);
     }
@@ -90,7 +93,7 @@ fn cut_padding(packet: &mut impl Packet, length: usize) -> Result<(), DropReason
 }
 
 /// Reads the IPv4 header of a frame.
-#[inline]
+#[inline(always)]
 pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropReason> {
     contiguous(packet, ethernet::LENGTH + ipv4::LENGTH)?;
     let options = match packet.head().get(ethernet::LENGTH) {
@@ -140,7 +143,7 @@ pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropR
 ///
 /// The virtual addresses are the last four octets of the substrate addresses in every layout; what is in front of them is
 /// for the caller to judge.
-#[inline]
+#[inline(always)]
 pub(crate) fn read_ipv6(packet: &mut impl Packet) -> Result<(NetworkHeader, Ipv6Addr, Ipv6Addr), DropReason> {
     contiguous(packet, ethernet::LENGTH + ipv6::LENGTH)?;
     let header = packet.head().get(ethernet::LENGTH..).unwrap_or(&[]);

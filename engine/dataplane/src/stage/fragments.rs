@@ -166,6 +166,7 @@ fn judge<'a, I: Carrier, S: Source<I> + Place<'a, I>>(
 
 /// A packet was refused after it was judged: if it was the first of its datagram, so is the rest.
 #[cold]
+#[inline(never)]
 pub(crate) fn refused<I: Carrier, S: Source<I>>(
     source: &S,
     fragments: &mut Fragments<I::Packet>,

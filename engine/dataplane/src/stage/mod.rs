@@ -179,19 +179,25 @@ impl<I: Carrier> Burst<I> {
     }
 
     /// Runs a stage: what it refuses is counted and leaves the burst.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn each<'a>(
         &mut self,
         place: &impl Place<'a, I>,
         mut stage: impl FnMut(&mut I) -> Result<(), DropReason>,
     ) {
-        self.0.retain(|item| match stage(item) {
-            Ok(()) => true,
-            Err(reason) => {
+        let mut kept = 0;
+        for index in 0..self.0.len() {
+            let Some(item) = self.0.get_mut(index) else { break };
+            if let Err(reason) = stage(item) {
                 place.drops(item).count(reason);
-                false
+                continue;
             }
-        });
+            if kept != index {
+                self.0.swap(kept, index);
+            }
+            kept += 1;
+        }
+        self.0.truncate(kept);
     }
 
     /// Runs the last stage, which makes each packet what it is to leave as, and says by which port. `refused` gets what is

@@ -168,7 +168,7 @@ fn with_checksum(
 
 /// Updates the checksum for a change of the pseudo-header, and of bytes that the checksum covers. A partial checksum
 /// holds the pseudo-header's sum only: whoever completes it reads the covered bytes as they are then.
-#[inline]
+#[inline(always)]
 pub(super) fn update(
     packet: &mut impl Packet,
     header: &NetworkHeader,
