@@ -1,6 +1,6 @@
 //! Fragments: cutting packets into them, and letting pass only those that a receiver can put together in one way.
 //!
-//! Nothing is reassembled here. The [table](FragmentTable) remembers which bytes of a datagram have gone by, so that no
+//! Nothing is reassembled here. The table remembers which bytes of a datagram have gone by, so that no
 //! fragment writes over another, and keeps those back that come before the first one.
 
 mod cut;

@@ -11,7 +11,7 @@ pub const CHECKSUM: u16 = 2;
 pub mod v4 {
     /// Echo reply (RFC 792).
     pub const ECHO_REPLY: u8 = 0;
-    /// Destination unreachable (RFC 792); the codes are in [`unreachable`].
+    /// Destination unreachable (RFC 792); the codes are in [`mod@unreachable`].
     pub const DESTINATION_UNREACHABLE: u8 = 3;
     /// Source quench (RFC 792, deprecated by RFC 6633).
     pub const SOURCE_QUENCH: u8 = 4;
@@ -106,7 +106,7 @@ pub mod v4 {
 
 /// ICMP for IPv6: message types, and the codes of those whose codes differ between the IP versions.
 pub mod v6 {
-    /// Destination unreachable (RFC 4443, 3.1); the codes are in [`unreachable`].
+    /// Destination unreachable (RFC 4443, 3.1); the codes are in [`mod@unreachable`].
     pub const DESTINATION_UNREACHABLE: u8 = 1;
     /// Packet too big, with the next hop's MTU in octets 4 to 7 (RFC 4443, 3.2).
     pub const PACKET_TOO_BIG: u8 = 2;
