@@ -56,10 +56,10 @@ pub(crate) fn accept<P: Packet>(
     Ok(())
 }
 
-/// The MTU in a Packet Too Big (RFC 4443, 3.2), never below what every link carries.
+/// The MTU in a Packet Too Big, whatever its code (RFC 4443, 3.2), never below what every link carries.
 fn told_mtu<P: Packet>(item: &Inbound<'_, P>) -> Option<u16> {
     let message = item.packet.head().get(item.header.transport..)?.first_chunk::<{ icmp::LENGTH }>()?;
-    let [kind, code, _, _, mtu @ ..] = *message;
-    let told = kind == icmp::v6::PACKET_TOO_BIG && code == 0;
+    let [kind, _, _, _, mtu @ ..] = *message;
+    let told = kind == icmp::v6::PACKET_TOO_BIG;
     told.then(|| u16::try_from(u32::from_be_bytes(mtu)).unwrap_or(u16::MAX).max(Settings::MIN_IPV6_MTU))
 }

@@ -236,6 +236,12 @@ fn path_mtu_is_learned_from_routers_and_used() {
     assert_eq!(error.kind, Icmpv4Type::DestinationUnreachable(needed.clone()));
     let outcome = here.receive(UPLINK, &router_says(0, too_big(600), &sent[14..]));
     assert_eq!(outcome.path_mtus, [(bob, 1280)], "no link carries less");
+    let mut says = router_says(0, too_big(1400), &sent[14..]);
+    // One more in the code, one less in the checksum.
+    says[55] += 1;
+    let checksum = u16::from_be_bytes([says[56], says[57]]) - 1;
+    says[56..58].copy_from_slice(&checksum.to_be_bytes());
+    assert_eq!(here.receive(UPLINK, &says).path_mtus, [(bob, 1400)], "receivers ignore the code");
 
     let mut paths = PathMtus::default();
     paths.insert(bob, 1300);
