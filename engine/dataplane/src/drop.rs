@@ -77,8 +77,6 @@ reasons! {
     TtlExceeded = "ttl_exceeded",
     /// The packet does not fit the way out.
     PacketTooBig = "packet_too_big",
-    /// A fragment that cannot be carried.
-    FragmentUnsupported = "fragment_unsupported",
     /// A fragment of an ICMP message, where configuration does not let them pass (RFC 7915, 1.2).
     FragmentIcmp = "fragment_icmp",
     /// A fragment whose offset and length contradict each other or the largest datagram.
