@@ -2,12 +2,12 @@
 
 use super::icmp::{self, Correspondence, Mtus};
 use super::transport::{Direction, cross};
-use super::{Crossing, Settings, message, replace_front};
+use super::{Crossing, Settings, message, replace_front, settle};
 use crate::drop::DropReason;
 use crate::header::{Fragment, NetworkHeader};
 use crate::mac::MacAddr;
 use crate::offload;
-use crate::packet::{Checksum, Offload, Packet, Segmentation};
+use crate::packet::Packet;
 use crate::refusal::{Answer, Refusal};
 use crate::wire::checksum::Change;
 use crate::wire::{ethernet, fragment, ipv4, ipv6, protocol, tcp};
@@ -196,16 +196,6 @@ fn cross_transport(
 fn identification(packet: &impl Packet) -> u32 {
     let header = packet.head().get(ethernet::LENGTH..).unwrap_or(&[]);
     ipv4::Header::new_checked(header).map_or(0, |header| header.identification().into())
-}
-
-/// What is left to be done, when the transport header begins at `transport`.
-#[inline]
-fn settle(packet: &mut impl Packet, transport: usize, segmentation: Option<Segmentation>) {
-    let checksum = match packet.offload().checksum {
-        Checksum::Partial { offset, .. } => Checksum::Partial { start: transport as u16, offset },
-        checksum => checksum,
-    };
-    packet.set_offload(Offload { checksum, segmentation });
 }
 
 /// Writes Ethernet and IPv6 headers.

@@ -23,7 +23,7 @@ pub use standalone::{Options, Side, Translator};
 
 use crate::drop::DropReason;
 use crate::header::contiguous;
-use crate::packet::Packet;
+use crate::packet::{Checksum, Offload, Packet, Segmentation};
 
 /// What has become of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,16 @@ pub(crate) enum Crossing {
     /// It is to be cut into fragments of at most `mtu` bytes: in IPv6 it has the fragment header for it, in IPv4 DF is
     /// clear.
     Cut { mtu: u16 },
+}
+
+/// What is left to be done, when the transport header begins at `transport`.
+#[inline]
+fn settle(packet: &mut impl Packet, transport: usize, segmentation: Option<Segmentation>) {
+    let checksum = match packet.offload().checksum {
+        Checksum::Partial { offset, .. } => Checksum::Partial { start: transport as u16, offset },
+        checksum => checksum,
+    };
+    packet.set_offload(Offload { checksum, segmentation });
 }
 
 /// Replaces the first `old` bytes of the packet by `NEW` bytes in headroom, to be written.

@@ -2,12 +2,12 @@
 
 use super::icmp::{self, Correspondence, Mtus};
 use super::transport::{Direction, cross};
-use super::{Crossing, Settings, message, replace_front};
+use super::{Crossing, Settings, message, replace_front, settle};
 use crate::drop::DropReason;
 use crate::header::{Fragment, NetworkHeader};
 use crate::mac::MacAddr;
 use crate::offload;
-use crate::packet::{Checksum, Offload, Packet, Segmentation};
+use crate::packet::{Packet, Segmentation};
 use crate::refusal::{Answer, Refusal};
 use crate::wire::checksum::Change;
 use crate::wire::{ethernet, ipv4, ipv6, protocol, tcp};
@@ -91,7 +91,7 @@ pub(crate) fn six_to_four(
     };
     let dont_fragment = frame_size(header, segmentation) > DONT_FRAGMENT_ABOVE;
     let number = cross_transport(packet, header, ends, hop, settings)?;
-    settle(packet, segmentation);
+    settle(packet, HEADERS, segmentation);
     let fields = ipv4::Fields {
         tos: settings.traffic_class(header.traffic_class),
         total_length,
@@ -188,7 +188,7 @@ fn carry(
     identifications: &mut Identifications,
 ) -> Result<(), DropReason> {
     let number = cross_transport(packet, header, ends, hop, settings)?;
-    settle(packet, None);
+    settle(packet, HEADERS, None);
     let total_length = ipv4::LENGTH + usize::from(header.payload);
     let Fragment { identification, offset, more } = header.fragment.unwrap_or_else(|| Fragment {
         identification: identifications.take(1).into(),
@@ -228,16 +228,6 @@ fn cross_transport(
 #[cold]
 fn told_too_big(hop: &LastHop) -> Refusal {
     Refusal::told(DropReason::PacketTooBig, Answer::TooBig { mtu: hop.mtu.saturating_add(GROWTH) })
-}
-
-/// What is left to be done, where the transport header is now.
-#[inline]
-fn settle(packet: &mut impl Packet, segmentation: Option<Segmentation>) {
-    let checksum = match packet.offload().checksum {
-        Checksum::Partial { offset, .. } => Checksum::Partial { start: HEADERS as u16, offset },
-        checksum => checksum,
-    };
-    packet.set_offload(Offload { checksum, segmentation });
 }
 
 /// Writes Ethernet and IPv4 headers.
