@@ -168,16 +168,21 @@ impl Service {
     ///
     /// # Errors
     /// If the deadline passed.
-    pub async fn shut_down(mut self) -> Result<()> {
-        self.shutdown.cancel();
-        let ended = tokio::time::timeout(self.deadline, async {
-            while let Some(part) = self.parts.join_next().await {
+    pub async fn shut_down(self) -> Result<()> {
+        let Self { ledger, shutdown, deadline, mut parts, .. } = self;
+        shutdown.cancel();
+        let released = ledger.released();
+        drop(ledger);
+        let ended = tokio::time::timeout(deadline, async {
+            while let Some(part) = parts.join_next().await {
                 match part {
                     Ok(Ok(part)) => tracing::debug!(part, "ended"),
                     Ok(Err(error)) => tracing::warn!(%error, "ended"),
                     Err(error) => tracing::warn!(%error, "ended"),
                 }
             }
+            // Streams and requests that were cut off let go of the store a little later.
+            released.wait().await;
         });
         ended.await.context("not everything ended before the shutdown's deadline")
     }

@@ -57,12 +57,26 @@ pub enum Outcome {
 
 /// What is provisioned. All its calls block.
 pub struct Ledger {
+    // Fields go in this order: the store before `open`, which tells that it is gone.
     store: Arc<dyn Store>,
     settings: Settings,
     incarnation: [u8; 16],
     revision: watch::Sender<u64>,
     /// How many interfaces connected engines said they can attach.
     engine_capacity: RwLock<HashMap<String, u32>>,
+    /// Goes last, when the store is released.
+    open: watch::Sender<()>,
+}
+
+/// Tells when a ledger is gone, and its store released with it.
+pub struct Released(watch::Receiver<()>);
+
+impl Released {
+    /// Returns once nobody holds the ledger any more.
+    pub async fn wait(mut self) {
+        // Nothing is ever sent: it ends with the sender.
+        while self.0.changed().await.is_ok() {}
+    }
 }
 
 impl Ledger {
@@ -118,7 +132,14 @@ impl Ledger {
             incarnation,
             revision: watch::Sender::new(revision),
             engine_capacity: RwLock::new(HashMap::new()),
+            open: watch::Sender::new(()),
         })
+    }
+
+    /// Will tell when this ledger is gone.
+    #[must_use]
+    pub fn released(&self) -> Released {
+        Released(self.open.subscribe())
     }
 
     /// Which history this is.
