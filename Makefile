@@ -12,7 +12,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help
 help: ## Shows this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## Installs the Debian packages that are missing (the other targets do that too)
@@ -47,6 +47,10 @@ lint: deps ## Formatting, clippy, dependencies and documentation, warnings denie
 .PHONY: fuzz
 fuzz: deps ## Fuzzes the data plane, a minute for each target (more: scripts/fuzz --seconds 3600)
 	scripts/fuzz
+
+.PHONY: instructions
+instructions: deps ## Counts the instructions of the packet path against benches/instructions.json (update=yes: writes it)
+	scripts/instructions $(if $(update),--update)
 
 .PHONY: bench
 bench: deps ## Runs the benches
