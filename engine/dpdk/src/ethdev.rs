@@ -312,7 +312,7 @@ impl RxQueue {
     fn ethdev(&self) -> Option<&Arc<Device>> {
         match &self.kind {
             RxKind::Ethdev(queue) => Some(queue.device()),
-            RxKind::Packet(_) => None,
+            RxKind::Packet(_) | RxKind::Tap(_) => None,
         }
     }
 }
@@ -321,7 +321,7 @@ impl TxQueue {
     fn ethdev(&self) -> Option<&Arc<Device>> {
         match &self.kind {
             TxKind::Ethdev(queue) => Some(queue.device()),
-            TxKind::Packet(_) => None,
+            TxKind::Packet(_) | TxKind::Tap(_) => None,
         }
     }
 }

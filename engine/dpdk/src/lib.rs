@@ -1,8 +1,8 @@
-//! DPDK and the kernel's packet sockets, safely: the only crate of Overlane that speaks to either.
+//! DPDK, the kernel's packet sockets and its taps, safely: the only crate of Overlane that speaks to them.
 //!
 //! [`Eal`] is DPDK's environment, [`Mempool`] its packet memory, [`Mbuf`] one owned packet. [`Port`] is a device with
-//! a DPDK driver, [`PacketPort`] an interface of the kernel; both give the same [`RxQueue`] and [`TxQueue`], each of
-//! which belongs to exactly one worker. A port closes only when its queues have come back, so nobody can poll a
+//! a DPDK driver, [`PacketPort`] an interface of the kernel, [`TapPort`] the other end of one; all give the same
+//! [`RxQueue`] and [`TxQueue`], each of which belongs to exactly one worker. A port closes only when its queues have come back, so nobody can poll a
 //! closed port. The crate's README tells how the parts fit and what is subtle about them.
 #![allow(unsafe_code)] // The crate's purpose; every block states its invariant.
 
@@ -15,7 +15,11 @@ mod mempool;
 mod offload;
 mod packet;
 mod queue;
+mod spares;
 mod sys;
+mod tally;
+mod tap;
+mod vnet;
 mod worker;
 
 pub use clock::TscClock;
@@ -28,4 +32,5 @@ pub use mempool::{Mempool, MempoolError, MempoolOptions};
 pub use overlane_dataplane::segment::Capabilities;
 pub use packet::{Interface, PacketError, PacketOptions, PacketPort};
 pub use queue::{BURST, CloseError, PortStats, QueueState, RxQueue, TxQueue};
+pub use tap::{TapError, TapOptions, TapPort};
 pub use worker::{WorkerError, WorkerThread};

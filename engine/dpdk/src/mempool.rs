@@ -5,6 +5,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use overlane_dataplane::packet::{NoRoom, Packet, Pool};
 
 use crate::devargs::c_string;
@@ -188,6 +189,31 @@ impl Mempool {
         }
         // SAFETY: `count` fresh single-segment mbufs, owned by us, each of `room` bytes at least.
         Some(unsafe { Mbuf::from_segments(segments, length, room) })
+    }
+
+    /// Appends up to `count` fresh packets of one segment, each as long as its room, of garbage: as many as there are
+    /// buffers and places for.
+    pub(crate) fn take(&self, count: usize, into: &mut ArrayVec<Mbuf, CHAIN_MAX>) {
+        let count = count.min(into.remaining_capacity());
+        let room = usize::from(self.0.data_room);
+        let mut full = |mut packet: Mbuf| {
+            packet.set_single_length(room);
+            into.push(packet);
+        };
+        let mut fresh = [core::ptr::null_mut(); CHAIN_MAX];
+        let wanted = u32::try_from(count).unwrap_or(0);
+        // SAFETY: the array has `count` places; on success each is a packet of its own that we own.
+        let all = count > 1
+            && unsafe { sys::overlane_mbuf_alloc_bulk(self.as_ptr(), fresh.as_mut_ptr(), wanted) } == 0;
+        if all {
+            for raw in fresh.into_iter().take(count).filter_map(NonNull::new) {
+                // SAFETY: as just said; each comes up once.
+                full(unsafe { Mbuf::from_raw(raw) });
+            }
+        } else {
+            // All or none is how several are allocated at once: what is left comes one by one.
+            core::iter::from_fn(|| self.allocate()).take(count).for_each(full);
+        }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut sys::rte_mempool {

@@ -6,18 +6,18 @@
 //! would save nothing (it needs the call too), copy the frames a second time, and lend the kernel pages that a slow
 //! receiver can keep for as long as it likes.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 use std::sync::Arc;
 
 use crate::queue::{RxKind, TxKind};
+use crate::tally::{RxCounters, TxCounters, stats};
 use crate::{Capabilities, CloseError, PortStats, QueueState, RxQueue, TxQueue};
 
 mod ring;
 mod rx;
 mod socket;
 mod tx;
-mod vnet;
 
 pub(crate) use rx::PacketRx;
 pub use socket::Interface;
@@ -92,33 +92,6 @@ struct Shared {
     gone: AtomicBool,
     rx_counters: RxCounters,
     tx_counters: TxCounters,
-}
-
-/// Counters of the receiving worker, on cache lines of their own.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct RxCounters {
-    packets: AtomicU64,
-    missed: AtomicU64,
-    no_buffer: AtomicU64,
-    errors: AtomicU64,
-}
-
-/// Counters of the sending worker, on cache lines of their own.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct TxCounters {
-    packets: AtomicU64,
-    full: AtomicU64,
-    lost: AtomicU64,
-    refused: AtomicU64,
-}
-
-/// Adds to a counter, if there is something to add.
-fn count(counter: &AtomicU64, by: usize) {
-    if by > 0 {
-        counter.fetch_add(by as u64, Ordering::Relaxed);
-    }
 }
 
 impl PacketPort {
@@ -201,17 +174,8 @@ impl PacketPort {
     pub fn stats(&self) -> PortStats {
         let Shared { rx, rx_counters, tx_counters, .. } = &*self.shared;
         // Reading clears the kernel's count, so it is added up; if it cannot be read, the next time tells more.
-        count(&rx_counters.missed, rx.statistics().map_or(0, |statistics| statistics.drops as usize));
-        PortStats {
-            rx_packets: rx_counters.packets.load(Ordering::Relaxed),
-            tx_packets: tx_counters.packets.load(Ordering::Relaxed),
-            rx_missed: rx_counters.missed.load(Ordering::Relaxed),
-            rx_no_buffer: rx_counters.no_buffer.load(Ordering::Relaxed),
-            rx_errors: rx_counters.errors.load(Ordering::Relaxed),
-            tx_full: tx_counters.full.load(Ordering::Relaxed),
-            tx_lost: tx_counters.lost.load(Ordering::Relaxed),
-            tx_refused: tx_counters.refused.load(Ordering::Relaxed),
-        }
+        rx_counters.add_missed(rx.statistics().map_or(0, |statistics| statistics.drops.into()));
+        stats(rx_counters, tx_counters)
     }
 
     /// Closes the port, for which both of its queues must be given back.
@@ -234,7 +198,7 @@ impl RxQueue {
     fn packet(&self) -> Option<&Arc<Shared>> {
         match &self.kind {
             RxKind::Packet(queue) => Some(queue.shared()),
-            RxKind::Ethdev(_) => None,
+            RxKind::Ethdev(_) | RxKind::Tap(_) => None,
         }
     }
 }
@@ -243,7 +207,7 @@ impl TxQueue {
     fn packet(&self) -> Option<&Arc<Shared>> {
         match &self.kind {
             TxKind::Packet(queue) => Some(queue.shared()),
-            TxKind::Ethdev(_) => None,
+            TxKind::Ethdev(_) | TxKind::Tap(_) => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 
 use crate::ethdev::{EthdevRx, EthdevTx};
 use crate::packet::{PacketRx, PacketTx};
+use crate::tap::{TapRx, TapTx};
 use crate::{Capabilities, Mbuf, Mempool};
 
 /// Packets that one call carries at most.
@@ -83,6 +84,7 @@ pub struct RxQueue {
 pub(crate) enum RxKind {
     Ethdev(EthdevRx),
     Packet(Box<PacketRx>),
+    Tap(TapRx),
 }
 
 impl RxQueue {
@@ -97,6 +99,7 @@ impl RxQueue {
         match &mut self.kind {
             RxKind::Ethdev(queue) => queue.receive(burst),
             RxKind::Packet(queue) => queue.receive(pool, burst),
+            RxKind::Tap(queue) => queue.receive(pool, burst),
         }
     }
 
@@ -107,6 +110,7 @@ impl RxQueue {
         match &self.kind {
             RxKind::Ethdev(_) => None,
             RxKind::Packet(queue) => queue.fd(),
+            RxKind::Tap(queue) => queue.fd(),
         }
     }
 
@@ -116,6 +120,7 @@ impl RxQueue {
         match &self.kind {
             RxKind::Ethdev(queue) => queue.state(),
             RxKind::Packet(queue) => queue.state(),
+            RxKind::Tap(queue) => queue.state(),
         }
     }
 }
@@ -131,6 +136,7 @@ pub struct TxQueue {
 pub(crate) enum TxKind {
     Ethdev(Box<EthdevTx>),
     Packet(Box<PacketTx>),
+    Tap(Box<TapTx>),
 }
 
 impl TxQueue {
@@ -148,6 +154,7 @@ impl TxQueue {
         match &mut self.kind {
             TxKind::Ethdev(queue) => queue.send(packets),
             TxKind::Packet(queue) => queue.send(packets),
+            TxKind::Tap(queue) => queue.send(packets),
         }
     }
 
@@ -158,6 +165,7 @@ impl TxQueue {
         match &self.kind {
             TxKind::Ethdev(queue) => queue.capabilities(),
             TxKind::Packet(queue) => queue.capabilities(),
+            TxKind::Tap(queue) => queue.capabilities(),
         }
     }
 
@@ -167,6 +175,7 @@ impl TxQueue {
         match &self.kind {
             TxKind::Ethdev(queue) => queue.state(),
             TxKind::Packet(queue) => queue.state(),
+            TxKind::Tap(queue) => queue.state(),
         }
     }
 }

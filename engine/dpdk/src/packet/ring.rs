@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use super::socket::Socket;
-use super::vnet;
+use crate::vnet;
 
 /// Bytes of a frame that a slot needs room for beside its packet: the kernel's header and alignment, the virtio
 /// header, Ethernet's header.

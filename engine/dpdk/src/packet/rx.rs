@@ -6,16 +6,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use overlane_dataplane::packet::{Offload, Packet};
+use overlane_dataplane::packet::Packet;
 
+use super::Shared;
 use super::ring::{Ring, Slot};
-use super::{Shared, count, vnet};
 use crate::mempool::CHAIN_MAX;
 use crate::queue::BURST;
-use crate::{Mbuf, Mempool, QueueState};
-
-/// Bytes that one call receives before it returns: large frames take many buffers each, and other ports wait.
-const BYTES_MAX: usize = 512 << 10;
+use crate::tally::{BYTES_MAX, Loss, Received};
+use crate::{Mbuf, Mempool, QueueState, vnet};
 
 /// Calls without a packet between two looks at the socket's error. A worker that sleeps in `poll` is woken by an
 /// error again and again until somebody has looked.
@@ -30,14 +28,6 @@ pub(crate) struct PacketRx {
     shared: Arc<Shared>,
     ring: Ring,
     idle: u32,
-}
-
-/// Why a frame was not received.
-enum Loss {
-    /// The pool has too few buffers.
-    NoBuffer,
-    /// The frame is cut short or longer than any packet, or its metadata make no sense.
-    Malformed,
 }
 
 impl PacketRx {
@@ -58,28 +48,15 @@ impl PacketRx {
     }
 
     pub(crate) fn receive(&mut self, pool: &Mempool, burst: &mut ArrayVec<Mbuf, BURST>) -> usize {
-        let before = burst.len();
-        let (mut bytes, mut no_buffer, mut errors, mut slots) = (0, 0, 0, 0);
-        while !burst.is_full() && bytes < BYTES_MAX && slots < BURST {
+        let mut received = Received::default();
+        while !burst.is_full() && received.bytes < BYTES_MAX && received.frames < BURST {
             let Some(slot) = self.ring.front() else { break };
             let frame = if slot.queued { self.read_queued(&slot, pool) } else { copy(&slot, pool) };
             self.ring.release();
-            slots += 1;
-            match frame {
-                Ok(packet) => {
-                    bytes += packet.len();
-                    burst.push(packet);
-                }
-                Err(Loss::NoBuffer) => no_buffer += 1,
-                Err(Loss::Malformed) => errors += 1,
-            }
+            received.take(frame, burst);
         }
-        let received = burst.len() - before;
-        count(&self.shared.rx_counters.packets, received);
-        count(&self.shared.rx_counters.no_buffer, no_buffer);
-        count(&self.shared.rx_counters.errors, errors);
-        self.note_idle(slots);
-        received
+        self.note_idle(received.frames);
+        received.count(&self.shared.rx_counters)
     }
 
     fn note_idle(&mut self, slots: usize) {
@@ -187,9 +164,6 @@ fn put_tag(packet: &mut Mbuf, tag: &[u8]) -> Result<(), Loss> {
 }
 
 fn finish(mut packet: Mbuf, header: &[u8; vnet::LENGTH], tag: usize) -> Result<Mbuf, Loss> {
-    let offload = vnet::parse(header, packet.len(), tag as u16).map_err(|vnet::Malformed| Loss::Malformed)?;
-    if offload != Offload::default() {
-        packet.set_offload(offload);
-    }
+    vnet::note(&mut packet, header, tag as u16).map_err(|vnet::Malformed| Loss::Malformed)?;
     Ok(packet)
 }

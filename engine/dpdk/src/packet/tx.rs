@@ -8,13 +8,10 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use overlane_dataplane::packet::Packet;
 
-use super::{Shared, count, vnet};
-use crate::offload::gather_headers;
+use super::Shared;
 use crate::queue::BURST;
-use crate::{Capabilities, Mbuf, QueueState};
-
-/// Parts of memory that one system call gathers, over all packets.
-const PARTS_MAX: usize = 1_024;
+use crate::tally::{Outcome, PARTS_MAX, send_all};
+use crate::{Capabilities, Mbuf, QueueState, vnet};
 
 /// The transmit queue of a packet port.
 #[derive(Debug)]
@@ -64,55 +61,29 @@ impl PacketTx {
     }
 
     pub(crate) fn send(&mut self, packets: &mut ArrayVec<Mbuf, BURST>) -> usize {
-        let (mut sent, mut lost, mut refused, mut full) = (0, 0, 0, 0);
-        let mut done = 0;
-        while let Some(rest) = packets.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let shared = Arc::clone(&self.shared);
+        send_all(packets, &shared.tx_counters, |rest| {
             if self.state() == QueueState::Gone {
-                lost += rest.len();
-                done += rest.len();
-                break;
+                return Outcome::Lost(rest.len());
             }
             match self.submit(rest) {
-                Ok(0) => {
-                    refused += 1;
-                    done += 1;
-                }
-                Ok(count) => {
-                    sent += count;
-                    done += count;
-                }
+                Ok(0) => Outcome::Refused,
+                Ok(count) => Outcome::Sent(count),
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EINTR) => {}
+                    Some(libc::EINTR) => Outcome::Again,
                     // The socket's queue is full: the interface is slower than we are.
-                    Some(libc::EAGAIN) => {
-                        full = 1;
-                        break;
-                    }
+                    Some(libc::EAGAIN) => Outcome::Full,
                     // The driver had no room and dropped the first one.
-                    Some(libc::ENOBUFS) => {
-                        lost += 1;
-                        done += 1;
-                    }
+                    Some(libc::ENOBUFS) => Outcome::Lost(1),
                     Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => {
-                        lost += rest.len();
-                        done += rest.len();
                         self.shared.note_missing();
+                        Outcome::Lost(rest.len())
                     }
                     // Too long, or an offload that this kernel does not do.
-                    _ => {
-                        refused += 1;
-                        done += 1;
-                    }
+                    _ => Outcome::Refused,
                 },
             }
-        }
-        packets.drain(..done);
-        let counters = &self.shared.tx_counters;
-        count(&counters.packets, sent);
-        count(&counters.lost, lost);
-        count(&counters.refused, refused);
-        count(&counters.full, full);
-        sent
+        })
     }
 
     /// Gives as many of the packets to the kernel as it takes at once. `Ok(0)`: the first one cannot be expressed.
@@ -124,10 +95,7 @@ impl PacketTx {
             if parts.len() + 1 + packet.segment_count() > PARTS_MAX {
                 break;
             }
-            if packet.offload().segmentation.is_some() {
-                gather_headers(packet);
-            }
-            let Ok(built) = vnet::build(packet.head(), packet.len(), packet.offload()) else { break };
+            let Ok(built) = vnet::express(packet) else { break };
             *header = built;
             let first = parts.len();
             parts.push(libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: header.len() });

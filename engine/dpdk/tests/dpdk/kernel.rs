@@ -12,8 +12,8 @@ use crate::net::{Namespace, PATIENCE, Peer, frame, tcp_frame, udp_frame};
 use crate::{Bench, Case, cases};
 
 pub(crate) const CASES: &[Case] = cases![
-    a_tap_carries_frames_and_completes_checksums,
-    a_tap_cuts_tcp_for_us,
+    net_tap_carries_frames_and_completes_checksums,
+    net_tap_cuts_tcp_for_us,
     af_xdp_carries_frames_on_a_veth_pair,
 ];
 
@@ -30,7 +30,7 @@ fn next(rx: &mut RxQueue, pool: &Mempool, length: usize) -> Mbuf {
     panic!("no frame of {length} bytes came in {PATIENCE:?}");
 }
 
-fn a_tap_carries_frames_and_completes_checksums(bench: &Bench) {
+fn net_tap_carries_frames_and_completes_checksums(bench: &Bench) {
     let pool = bench.pool(4_095);
     Namespace::new().enter(|| {
         let (port, mut rx, mut tx) = attach(bench, "net_tap0,iface=tapped", &pool);
@@ -52,7 +52,7 @@ fn a_tap_carries_frames_and_completes_checksums(bench: &Bench) {
     });
 }
 
-fn a_tap_cuts_tcp_for_us(bench: &Bench) {
+fn net_tap_cuts_tcp_for_us(bench: &Bench) {
     let pool = bench.pool(4_095);
     Namespace::new().enter(|| {
         let (port, rx, mut tx) = attach(bench, "net_tap0,iface=tapped", &pool);

@@ -15,11 +15,13 @@ use overlane_dpdk::{Eal, EalOptions, Hugepages, MemoryMode, Mempool, MempoolOpti
 
 mod eal;
 mod ethdev;
+mod forward;
 mod jumbo;
 mod kernel;
 mod mbuf;
 mod net;
 mod packet;
+mod tap;
 mod virtio;
 
 /// One case: its name and body.
@@ -69,7 +71,7 @@ fn main() {
     }
     // SAFETY: no arguments, no failure.
     let root = unsafe { libc::geteuid() } == 0;
-    for (name, body) in [packet::CASES, jumbo::CASES, kernel::CASES].concat() {
+    for (name, body) in [packet::CASES, tap::CASES, jumbo::CASES, kernel::CASES].concat() {
         trials.push(Trial::test(name, move || run(body)).with_ignored_flag(ignored(
             name,
             root,

@@ -46,6 +46,11 @@ impl Namespace {
         ip(&format!("-n {} {arguments}", self.0));
     }
 
+    /// `tc` within the namespace.
+    pub(crate) fn tc(&self, arguments: &str) {
+        command("tc", &format!("-n {} {arguments}", self.0));
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.0
     }
@@ -70,8 +75,12 @@ impl Drop for Namespace {
 }
 
 fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    command("ip", arguments);
+}
+
+fn command(name: &str, arguments: &str) {
+    let output = Command::new(name).args(arguments.split_whitespace()).output().unwrap();
+    assert!(output.status.success(), "{name} {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn check(result: isize) -> io::Result<usize> {
@@ -130,6 +139,15 @@ impl Peer {
         // SAFETY: the bytes live through the call.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         assert_eq!(check(sent).unwrap(), frame.len());
+    }
+
+    /// Sends one frame, which the interface may have no room for.
+    pub(crate) fn send_or_lose(&self, frame: &[u8]) {
+        // SAFETY: the bytes live through the call.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        if let Err(error) = check(sent) {
+            assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS), "{error}");
+        }
     }
 
     /// The next frame.

@@ -12,9 +12,7 @@ use overlane_dpdk::{
 
 use crate::mbuf::{self, content};
 use crate::net::{Namespace, PATIENCE, Peer, frame, udp_frame, wait_readable};
-use crate::{Bench, Case, cases};
-
-mod forward;
+use crate::{Bench, Case, cases, forward};
 
 pub(crate) const CASES: &[Case] = cases![
     frames_of_every_size_come_and_go_unchanged,
@@ -87,6 +85,20 @@ impl Open {
         let sent = self.tx.send(&mut burst);
         assert!(burst.is_empty());
         sent
+    }
+}
+
+impl forward::Queues for Open {
+    fn receive(&mut self, pool: &Mempool, burst: &mut ArrayVec<Mbuf, BURST>) -> usize {
+        self.rx.receive(pool, burst)
+    }
+
+    fn send(&mut self, burst: &mut ArrayVec<Mbuf, BURST>) -> usize {
+        self.tx.send(burst)
+    }
+
+    fn close(self) {
+        Open::close(self);
     }
 }
 
@@ -469,5 +481,9 @@ fn what_is_not_an_ethernet_interface_is_refused(_: &Bench) {
 }
 
 fn kernels_talk_through_two_ports_with_their_offloads(bench: &Bench) {
-    forward::run(bench);
+    forward::run(bench, |middle, side, name| {
+        middle.ip(&format!("link add {name} type veth peer name eth0 netns {}", side.name()));
+        middle.ip(&format!("link set {name} up"));
+        open(name)
+    });
 }

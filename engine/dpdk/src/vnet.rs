@@ -1,11 +1,12 @@
-//! The header before each frame on a packet socket: `struct virtio_net_hdr` in the machine's byte order.
+//! The header before each frame on packet sockets and taps: `struct virtio_net_hdr` in the machine's byte order.
 
-use overlane_dataplane::packet::{Checksum, Offload, Segmentation, SegmentationKind};
+use overlane_dataplane::packet::{Checksum, Offload, Packet, Segmentation, SegmentationKind};
 
-use crate::offload::{Layers, Transport};
+use crate::Mbuf;
+use crate::offload::{Layers, Transport, gather_headers};
 
 /// Bytes of the header.
-pub(super) const LENGTH: usize = 10;
+pub(crate) const LENGTH: usize = 10;
 
 const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
@@ -17,13 +18,36 @@ const GSO_ECN: u8 = 0x80;
 
 /// The frame's metadata make no sense, or are of a kind that Overlane does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
+
+/// Notes on a received packet what its header says; `tag` as for [`parse`].
+///
+/// # Errors
+/// [`Malformed`]; the packet is to be dropped.
+pub(crate) fn note(packet: &mut Mbuf, header: &[u8; LENGTH], tag: u16) -> Result<(), Malformed> {
+    let offload = parse(header, packet.len(), tag)?;
+    if offload != Offload::default() {
+        packet.set_offload(offload);
+    }
+    Ok(())
+}
+
+/// The header of a packet to be sent, whose own headers are brought together if they have to be read.
+///
+/// # Errors
+/// [`Malformed`] if it cannot be expressed.
+pub(crate) fn express(packet: &mut Mbuf) -> Result<[u8; LENGTH], Malformed> {
+    if packet.offload().segmentation.is_some() {
+        gather_headers(packet);
+    }
+    build(packet.head(), packet.len(), packet.offload())
+}
 
 /// Reads the header of a frame of `length` bytes. `tag` bytes were put into the frame behind its addresses after
 /// the header was written.
 ///
 /// The kernel wrote it, but from what a node sent or a device said: every number is checked.
-pub(super) fn parse(header: &[u8; LENGTH], length: usize, tag: u16) -> Result<Offload, Malformed> {
+fn parse(header: &[u8; LENGTH], length: usize, tag: u16) -> Result<Offload, Malformed> {
     let [flags, gso, _, _, size_low, size_high, start_low, start_high, offset_low, offset_high] = *header;
     let start = u16::from_ne_bytes([start_low, start_high]);
     let offset = u16::from_ne_bytes([offset_low, offset_high]);
@@ -57,7 +81,7 @@ pub(super) fn parse(header: &[u8; LENGTH], length: usize, tag: u16) -> Result<Of
 ///
 /// # Errors
 /// [`Malformed`] if the frame's own headers contradict what is asked for it.
-pub(super) fn build(head: &[u8], length: usize, offload: Offload) -> Result<[u8; LENGTH], Malformed> {
+fn build(head: &[u8], length: usize, offload: Offload) -> Result<[u8; LENGTH], Malformed> {
     let Checksum::Partial { start, offset } = offload.checksum else {
         return match offload.segmentation {
             // What a device verified once is still right: only ever rewritten by increment.
