@@ -162,6 +162,7 @@ pub async fn forward_ports(mut events: mpsc::Receiver<runtime::PortEvent>, ports
         let event = match event {
             runtime::PortEvent::Gone { port } => PortEvent::Gone(port),
             runtime::PortEvent::Link { port, up } => PortEvent::Link(port, up),
+            runtime::PortEvent::Mtu { port, mtu } => PortEvent::Mtu(port, mtu),
         };
         if ports.send(event).await.is_err() {
             return;

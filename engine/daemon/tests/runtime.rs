@@ -184,6 +184,25 @@ impl World {
         self.tokio.block_on(self.runtime.close_port(interface.port)).unwrap();
     }
 
+    /// Tells workers that a node's device has this MTU.
+    fn set_mtu(&mut self, n: u8, mtu: u16) {
+        let mut interfaces = self.interfaces.iter_mut();
+        let place = interfaces.find(|interface| interface.mac == mac(n)).unwrap();
+        let Interface { name, port, slot, vnet, mac, addresses, traffic, icmp_limit, .. } = &**place;
+        *place = Arc::new(Interface {
+            name: name.clone(),
+            port: *port,
+            slot: *slot,
+            vnet: Arc::clone(vnet),
+            mac: *mac,
+            addresses: addresses.clone(),
+            mtu,
+            traffic: Arc::clone(traffic),
+            icmp_limit: Arc::clone(icmp_limit),
+        });
+        self.publish();
+    }
+
     fn traffic(&self, n: u8) -> &PerWorker<Traffic> {
         &self.interfaces.iter().find(|interface| interface.mac == mac(n)).unwrap().traffic
     }
@@ -303,22 +322,74 @@ fn sleeps(world: &World) -> u64 {
 
 fn tap(world: &mut World) {
     let (one, two) = (world.node(1), Node::new());
-    world.attach(PortSpec::Tap { device: "tap2".to_owned(), mac: mac(2) }, 2).unwrap();
+    let mut events = world.runtime.events().unwrap();
+    let port = world.attach(PortSpec::Tap { device: "tap2".to_owned(), mac: mac(2) }, 2).unwrap();
     let text = run("ip -d link show dev tap2; tc filter show dev tap2 ingress; ip addr show dev tap2");
     assert!(text.contains("direct-action") && text.contains(&mac(2).to_string()), "{text}");
-    assert!(!text.contains("inet6"), "{text}");
+    assert!(!text.contains("inet6") && text.contains("state DOWN"), "{text}");
     // In the host's namespace the kernel does not answer, whatever addresses it has.
-    run("ip addr add 10.0.0.2/24 dev tap2");
+    run("ip addr add 10.0.0.2/24 dev tap2; ip link set tap2 up");
     assert!(!reaches(&one, 2));
+    // It is asked every half second, and may be seen between two steps.
+    let tokio = world.tokio.handle().clone();
+    let mut until = |expected: PortEvent| loop {
+        let event = async { tokio::time::timeout(Duration::from_secs(10), events.recv()).await };
+        if tokio.block_on(event).unwrap().unwrap() == expected {
+            return;
+        }
+    };
+    let link = |up| PortEvent::Link { port, up };
+    until(link(true));
     run(&format!("ip link set tap2 netns {}", two.pid()));
+    until(link(false));
     two.run("ip addr add 10.0.0.2/24 dev tap2; ip link set tap2 up");
+    until(link(true));
     assert!(reaches(&two, 1) && reaches(&one, 2));
     carries_tcp(&one, &two, 2);
     carries_tcp(&two, &one, 1);
+
+    // Its node names it as it likes, and has it carry jumbo frames.
+    two.run(
+        "ip link set tap2 down; ip link set tap2 name eth0; ip link set eth0 mtu 9000; ip link set eth0 up",
+    );
+    until(PortEvent::Mtu { port, mtu: 9000 });
+    run("ip link set host1 mtu 9000");
+    one.run("ip link set eth0 mtu 9000");
+    assert!(!whole(&one, 2, 9000), "the snapshot says 1,500 still");
+    world.set_mtu(1, 9000);
+    world.set_mtu(2, 9000);
+    one.run("ip route flush cache");
+    two.run("ip route flush cache");
+    assert!(whole(&one, 2, 9000) && whole(&two, 1, 9000));
+    for (from, to, n) in [(&one, &two, 2), (&two, &one, 1)] {
+        let before = (frames(to).received, frames(from).sent);
+        carries_tcp(from, to, n);
+        let (received, sent) = (frames(to).received - before.0, frames(from).sent - before.1);
+        // A megabyte in frames of 9,000 bytes would be more than 116: what is to be cut stays whole.
+        assert!(received < 100 && sent < 100, "{sent} frames sent, {received} received");
+    }
     let error = world.open(PortSpec::Tap { device: "host1".to_owned(), mac: mac(3) }).unwrap_err();
     assert!(error.contains("host1"), "{error}");
     world.detach(2);
-    assert!(!two.attempt("ip link show dev tap2").0);
+    assert!(!two.attempt("ip link show dev eth0").0);
+}
+
+/// Whether an IPv4 packet of `size` bytes gets through that must not be fragmented.
+fn whole(node: &Node, n: u8, size: u32) -> bool {
+    node.attempt(&format!("ping -c 1 -W 2 -M do -s {} 10.0.0.{n}", size - 28)).0
+}
+
+/// What a node's kernel has counted.
+struct Frames {
+    received: u64,
+    sent: u64,
+}
+
+fn frames(node: &Node) -> Frames {
+    let text = node.run("cat /proc/self/net/dev");
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:")).unwrap();
+    let counts: Vec<u64> = line.split_whitespace().map(|count| count.parse().unwrap()).collect();
+    Frames { received: counts[1], sent: counts[9] }
 }
 
 fn punt(world: &mut World) {

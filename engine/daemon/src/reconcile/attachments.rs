@@ -197,6 +197,14 @@ impl Attachments {
         }
     }
 
+    /// A port's device has another MTU.
+    pub(super) fn port_mtu(&mut self, port: PortId, now: u16) {
+        let attachment = self.by_id.values_mut().find(|attachment| attachment.has(port));
+        if let Some(Stage::Open { mtu, .. }) = attachment.map(|attachment| &mut attachment.stage) {
+            *mtu = now;
+        }
+    }
+
     /// The MTU of an interface's device, while it is attached.
     pub(super) fn mtu(&self, id: &str) -> Option<u16> {
         match self.by_id.get(id)?.stage {
@@ -265,7 +273,7 @@ impl Attachment {
             return self.close();
         }
         match &mut self.stage {
-            // A tap moves into its node's network namespace, out of sight, and is attached all the same.
+            // A tap moves into its node's network namespace, out of sight: its port tells of it.
             _ if tap => None,
             Stage::Open { ifindex: Some(index), link_up, mtu, .. } => match links.get(*index) {
                 Some(link) => {

@@ -363,6 +363,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 self.take_step(step);
                 self.attachments.port_link(port, up);
             }
+            PortEvent::Mtu(port, mtu) => self.attachments.port_mtu(port, mtu),
         }
     }
 

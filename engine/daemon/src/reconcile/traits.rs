@@ -77,6 +77,8 @@ pub enum PortEvent {
     Gone(PortId),
     /// Its link went up or down.
     Link(PortId, bool),
+    /// It has another MTU.
+    Mtu(PortId, u16),
 }
 
 /// What happened to a kernel interface.

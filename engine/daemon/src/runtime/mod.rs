@@ -41,7 +41,7 @@ use overlane_dataplane::table::published::Published;
 use overlane_dataplane::table::qsbr::{Domain, LimboFull};
 use overlane_dpdk::{
     Devargs, DevargsError, Eal, EalOptions, Mempool, MempoolError, MempoolOptions, PacketError, Port,
-    PortError, TscClock,
+    PortError, TapError, TscClock,
 };
 use parking_lot::Mutex;
 use ports::{Job, Ports, Source, is_leaky, large_buffers, leaky_buffers};
@@ -97,8 +97,8 @@ pub enum PortSpec {
         /// Its name.
         device: String,
     },
-    /// A tap interface, made for the node, which it is handed by moving it to the node's network namespace. As long as
-    /// it is here, the host's kernel is kept out of it.
+    /// A tap interface, made for the node, which it is handed by moving it to the node's network namespace and setting it
+    /// up there. As long as it is here, the host's kernel is kept out of it.
     Tap {
         /// Its name.
         device: String,
@@ -131,7 +131,7 @@ pub struct OpenPort {
     pub mtu: u16,
     /// The largest IP packet that it can carry, should the device's MTU grow while it is open.
     pub mtu_max: u16,
-    /// Whether its link was up; changes come by rtnetlink for an interface, as [`PortEvent::Link`] for other devices.
+    /// Whether its link was up; changes come by rtnetlink for an interface, as [`PortEvent::Link`] for taps and other devices.
     pub link_up: bool,
     /// The interface's index, if it is one of the kernel's.
     pub ifindex: Option<u32>,
@@ -153,9 +153,9 @@ pub enum OpenError {
         /// What it is.
         kind: String,
     },
-    /// The tap cannot be made: its name is taken.
-    #[error("there is an interface {0} already; a tap is made by the engine")]
-    Exists(String),
+    /// The tap cannot be made.
+    #[error(transparent)]
+    Tap(#[from] TapError),
     /// The device's name or arguments cannot be DPDK's.
     #[error(transparent)]
     Devargs(#[from] DevargsError),
@@ -205,12 +205,19 @@ pub enum PortEvent {
         /// Which port.
         port: PortId,
     },
-    /// The link of a device that the kernel does not know went up or down.
+    /// The link of a device that the kernel does not tell of went up or down.
     Link {
         /// Which port.
         port: PortId,
         /// Up or down.
         up: bool,
+    },
+    /// The MTU of a tap has changed in its node's network namespace.
+    Mtu {
+        /// Which port.
+        port: PortId,
+        /// Bytes of the largest IP packet that it carries now.
+        mtu: u16,
     },
 }
 
@@ -371,12 +378,7 @@ impl Runtime {
                 self.kernel.set_up(link.ifindex, true).await?;
                 Source::Interface(link.ifindex)
             }
-            PortSpec::Tap { device, .. } => {
-                if self.kernel.link_by_name(device).await.is_ok() {
-                    return Err(OpenError::Exists(device.clone()));
-                }
-                Source::Tap(device.clone())
-            }
+            PortSpec::Tap { device, .. } => Source::Tap(device.clone()),
             PortSpec::PacketUplink { device } => {
                 Source::Interface(self.kernel.link_by_name(device).await?.ifindex)
             }
@@ -384,12 +386,13 @@ impl Runtime {
         };
         let mut opened = self.ask(|reply| Job::Open { spec: source, reply }).await??;
         let started = async {
-            if let PortSpec::Tap { device, mac } = &spec {
-                // No worker serves it yet: what the kernel sends meanwhile waits, and nothing reaches the kernel.
-                let ifindex = self.kernel.link_by_name(device).await?.ifindex;
+            if let PortSpec::Tap { mac, .. } = &spec {
+                let gone = || OpenError::Vanished(io::ErrorKind::NotFound.into());
+                let ifindex = opened.ifindex.ok_or_else(gone)?;
+                // It is down, and stays so until its node sets it up.
                 isolation = Some(self.kernel.isolate_tenant(ifindex).await?);
                 self.kernel.set_mac(ifindex, *mac).await?;
-                (opened.mac, opened.ifindex) = (*mac, Some(ifindex));
+                opened.mac = *mac;
             }
             self.ask(|reply| Job::Start { port: opened.id, reply }).await?
         };

@@ -10,7 +10,7 @@ use overlane_dataplane::segment::Capabilities;
 use overlane_dataplane::table::qsbr::Domain;
 use overlane_dpdk::{
     CloseError, Devargs, Eal, Interface, Mempool, MempoolOptions, PacketOptions, PacketPort, Port, PortError,
-    PortOptions, PortStats, RxQueue, TxQueue,
+    PortOptions, PortStats, RxQueue, TapOptions, TapPort, TxQueue,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -29,8 +29,9 @@ const LEAKY_BUFFERS: u32 = 16_383;
 /// See [`large_buffers`]: what such a device has received lasts until it is sent.
 const LARGE_BUFFERS: u32 = 2_047;
 const LARGE_DATA_ROOM: u16 = 9_216;
-/// The driver of taps.
-const TAP: &str = "net_tap";
+/// A driver whose offloads are not to be trusted: with those that it does itself (in software, by rte_gso), TCP was seen
+/// to stall.
+const NET_TAP: &str = "net_tap";
 
 /// What the port thread is asked to do.
 pub(super) enum Job {
@@ -95,19 +96,20 @@ pub(super) struct Held {
     traffic: Arc<PerWorker<Traffic>>,
     /// Its offloads are not to be trusted.
     by_software: bool,
-    /// Its driver tells its link truly. Where the device is an interface of the kernel's, the kernel does. net_tap asks
-    /// for the interface by its name in our network namespace, which a tap leaves for its node's: it would be down for
-    /// good. A tap that is open is up; what its node does not take is counted when it is sent.
+    /// It has to be asked for its link: the kernel tells of interfaces in this network namespace, and a tap leaves it for
+    /// its node's.
     tells_link: bool,
     /// How many queues of either kind it has.
     queues: (usize, usize),
     /// The worker that has the first of either.
     first: usize,
     link_up: bool,
+    mtu: u16,
 }
 
 enum Kind {
     Packet(PacketPort),
+    Tap(TapPort),
     Device(Port),
 }
 
@@ -151,42 +153,40 @@ impl Ports {
         let id = self.free_id()?;
         let workers = self.mailboxes.len();
         let traffic = Arc::new(PerWorker::new(workers));
-        // With the offloads that net_tap does itself (in software, by rte_gso), TCP was seen to stall.
-        let mut by_software = matches!(source, Source::Tap(_));
+        let mut by_software = false;
         let (kind, rx, tx) = match source {
             Source::Interface(ifindex) => {
                 let (port, rx, tx) = PacketPort::open(*ifindex, &PacketOptions::default())?;
                 (Kind::Packet(port), rx, tx)
             }
             Source::Tap(device) => {
-                let devargs = Devargs::vdev(&format!("{TAP}{}", id.index()))
-                    .and_then(|devargs| devargs.argument("iface", device))?;
-                let (port, rx, tx) = Port::attach(&self.eal, &devargs, &self.pool, &PortOptions::default())?;
-                (Kind::Device(port), rx, tx)
+                let (port, rx, tx) = TapPort::create(device, &TapOptions::default())?;
+                (Kind::Tap(port), rx, tx)
             }
             Source::Device(devargs, mtu) => {
                 let devargs: Devargs = devargs.parse()?;
-                by_software = devargs.is_of(TAP);
+                by_software = devargs.is_of(NET_TAP);
                 let (port, rx, tx) = self.attach_spread(&devargs, *mtu)?;
                 (Kind::Device(port), rx, tx)
             }
         };
         let (mac, mtu, link_up, ifindex) = describe(&kind)?;
         let mtu_max = match &kind {
-            Kind::Packet(_) => u16::MAX,
+            Kind::Packet(_) | Kind::Tap(_) => u16::MAX,
             Kind::Device(port) => port.mtu_max(),
         };
-        let link_up = link_up || matches!(source, Source::Tap(_));
+        let tells_link = matches!(kind, Kind::Tap(_)) || ifindex.is_none();
         let queues = (rx.len(), tx.len());
         let held = Held {
             kind,
             idle: Some((rx, tx)),
             traffic: Arc::clone(&traffic),
             by_software,
-            tells_link: !matches!(source, Source::Tap(_)) && ifindex.is_none(),
+            tells_link,
             queues,
             first: 0,
             link_up,
+            mtu,
         };
         self.open.insert(id, held);
         Ok(OpenPort { id, mac, mtu, mtu_max, link_up, ifindex, traffic })
@@ -334,29 +334,44 @@ impl Ports {
         outcome.and(stopped.map(|_| ()).map_err(silent)).and(returned)
     }
 
-    /// Looks at what no event tells: the link of devices with a DPDK driver, and what devices counted.
+    /// Looks at what no event tells: how devices are that have to be asked, and what all have counted.
     fn look(&mut self) {
         let mut stats = BTreeMap::new();
         for (id, held) in &mut self.open {
-            match &held.kind {
-                Kind::Packet(port) => stats.insert(*id, port.stats()),
-                Kind::Device(port) if !held.tells_link => stats.insert(*id, port.stats()),
-                Kind::Device(port) => {
-                    let up = port.link_up();
-                    let told = up == held.link_up
-                        || self.events.try_send(PortEvent::Link { port: *id, up }).is_err();
-                    if !told {
-                        held.link_up = up;
-                    }
-                    stats.insert(*id, port.stats())
-                }
+            if held.tells_link {
+                held.tell(*id, &self.events);
+            }
+            let counted = match &held.kind {
+                Kind::Packet(port) => port.stats(),
+                Kind::Tap(port) => port.stats(),
+                Kind::Device(port) => port.stats(),
             };
+            stats.insert(*id, counted);
         }
         *self.stats.lock() = stats;
     }
 }
 
 impl Held {
+    /// Tells how the device's link and MTU have changed. With a full channel it is told at the next look.
+    fn tell(&mut self, port: PortId, events: &mpsc::Sender<PortEvent>) {
+        let (up, mtu) = match &self.kind {
+            Kind::Device(device) => (device.link_up(), self.mtu),
+            Kind::Tap(tap) => match tap.interface() {
+                Ok(interface) => (is_running(&interface), clamp_mtu(&interface)),
+                // It is gone, which its worker notices, or the kernel is too old to tell: then it is as it was.
+                Err(_) => return,
+            },
+            Kind::Packet(_) => return,
+        };
+        if up != self.link_up && events.try_send(PortEvent::Link { port, up }).is_ok() {
+            self.link_up = up;
+        }
+        if mtu != self.mtu && events.try_send(PortEvent::Mtu { port, mtu }).is_ok() {
+            self.mtu = mtu;
+        }
+    }
+
     fn close(self, Returned { rx, tx }: Returned) -> anyhow::Result<()> {
         if (rx.len(), tx.len()) != self.queues {
             let (rx, tx) = (rx.len(), tx.len());
@@ -364,6 +379,7 @@ impl Held {
         }
         match self.kind {
             Kind::Packet(port) => port.close(rx, tx).map_err(in_words),
+            Kind::Tap(port) => port.close(rx, tx).map_err(in_words),
             Kind::Device(port) => port.close(rx, tx).map_err(in_words),
         }
     }
@@ -406,12 +422,20 @@ fn in_words<P>(error: CloseError<P>) -> anyhow::Error {
 fn describe(kind: &Kind) -> Result<(MacAddr, u16, bool, Option<u32>), OpenError> {
     let interface = match kind {
         Kind::Packet(port) => port.interface(),
+        Kind::Tap(port) => port.interface(),
         Kind::Device(port) => match port.interface() {
             Some(index) => Interface::by_index(index),
             None => return Ok((port.mac(), port.mtu()?, port.link_up(), None)),
         },
     };
     let interface = interface.map_err(OpenError::Vanished)?;
-    let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
-    Ok((interface.mac, mtu, interface.up && interface.running, Some(interface.index)))
+    Ok((interface.mac, clamp_mtu(&interface), is_running(&interface), Some(interface.index)))
+}
+
+fn is_running(interface: &Interface) -> bool {
+    interface.up && interface.running
+}
+
+fn clamp_mtu(interface: &Interface) -> u16 {
+    u16::try_from(interface.mtu).unwrap_or(u16::MAX)
 }

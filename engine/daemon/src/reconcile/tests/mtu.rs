@@ -122,3 +122,27 @@ async fn status_tells_the_mtu_that_nodes_should_have_and_which_have_another() {
     assert_eq!((first.mtu, last.mtu), (1500, 1480));
     assert!(Arc::ptr_eq(&first.icmp_limit, &last.icmp_limit));
 }
+
+#[tokio::test]
+async fn a_tap_is_as_its_port_tells_wherever_its_node_has_it() {
+    let mut bench = start(settings());
+    let mut state = site(1);
+    let device = DeviceName::new("tap-n1").unwrap();
+    let attachment = Attachment { kind: AttachmentKind::Tap, device };
+    let what = What::PutInterface(Interface { attachment, ..interface("n1/eth0", 0, 5, "tap-n1") });
+    state.apply(Change { revision: 1, what }).unwrap();
+    bench.snapshot(state).await;
+    bench.link(3, "up0", true).await;
+    bench.until("live", |bench| bench.state_of("n1/eth0") == Some(InterfaceState::Live)).await;
+    let port = PortId::new(bench.local_of(5).unwrap() as u16).unwrap();
+    bench.ports.send(PortEvent::Link(port, false)).await.unwrap();
+    bench.until("down", |bench| bench.state_of("n1/eth0") == Some(InterfaceState::Attached)).await;
+    bench.ports.send(PortEvent::Link(port, true)).await.unwrap();
+    bench.until("up", |bench| bench.state_of("n1/eth0") == Some(InterfaceState::Live)).await;
+    bench.until("known", |bench| bench.status.borrow().node_mtu == Some(1480)).await;
+    bench.ports.send(PortEvent::Mtu(port, 1480)).await.unwrap();
+    bench.until("told", |bench| bench.status.borrow().interfaces[0].mtu_note.is_empty()).await;
+    let seen = bench.fake.seen.lock();
+    let interface = seen.snapshots.last().and_then(|snapshot| snapshot.interface(Slot::ZERO)).unwrap();
+    assert_eq!(interface.mtu, 1480, "what is sent to it is cut to that");
+}
