@@ -135,7 +135,10 @@ fn uncommon(
             tos: settings.traffic_class(header.traffic_class),
             // The message is never longer than any IPv4 MTU in use.
             total_length: (ipv4::LENGTH + body.len()) as u16,
-            identification: identifications.take(1),
+            // A message may be an atomic fragment, whose identification stays (RFC 7915, 5.1.1).
+            identification: header
+                .fragment
+                .map_or_else(|| identifications.take(1), |fragment| fragment.identification as u16),
             dont_fragment: false,
             more_fragments: false,
             fragment_offset: 0,

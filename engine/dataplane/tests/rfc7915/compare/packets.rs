@@ -258,14 +258,18 @@ fn error_v4() -> impl Strategy<Value = V4> {
 /// An ICMPv6 error of Alice's about a packet of hers: its sender is Bob once it is turned round.
 fn error_v6() -> impl Strategy<Value = V6> {
     let quote = plain_v6().prop_map(|packet| packet.bytes());
-    (headers_v6(), error_header(&[1, 1, 2, 2, 3, 4, 5]), body(quote, 8), error(), chain()).prop_map(
-        |(headers, (kind, code, word), (body, units), error, chain)| {
+    let atomic = prop::option::weighted(0.2, any::<u32>());
+    (headers_v6(), error_header(&[1, 1, 2, 2, 3, 4, 5]), body(quote, 8), error(), atomic, chain()).prop_map(
+        |(headers, (kind, code, word), (body, units), error, atomic, chain)| {
             let mut message = icmp(kind, code, word, &body);
             if matches!(kind, 1 | 3) {
                 message[4] = units.unwrap_or(0);
             }
             let mut packet = V6 { next_header: 58, payload: message, ..headers }.sealed(2);
             spoil(&mut packet.payload, Some(2), error);
+            if let Some(identification) = atomic {
+                packet = packet.fragment(0, false, identification);
+            }
             chain.into_iter().fold(packet, |packet, (number, rest)| packet.behind(number, &rest))
         },
     )

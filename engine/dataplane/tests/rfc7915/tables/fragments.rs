@@ -1,5 +1,6 @@
 //! Fragments (RFC 7915, 4.1 and 5.1.1).
 
+use super::errors::{down_error, down_error_becomes, quoted_to_alice};
 use super::{Row, answer, down, down_refused, up, up_refused};
 use crate::build::*;
 
@@ -155,6 +156,11 @@ fn down_rows() -> Vec<Row> {
         let to = V4 { identification: 0x5432, ..to };
         rows.push(down(format!("5.1.1 atomic fragment of {length} bytes"), &from, &to));
     }
+    // So is the error that comes in one.
+    let (quote, told) = quoted_to_alice();
+    let from = down_error((1, 4, 0), &quote.bytes()).fragment(0, false, 0x9876_5432);
+    let to = V4 { identification: 0x5432, ..down_error_becomes((3, 3, 0), &told.bytes()) };
+    rows.push(down("5.1.1 atomic fragment of an error", &from, &to));
     // Reserved bits and the reserved byte say nothing.
     let mut from = fragment(8, true, &data(16), 7);
     from.payload[1] = 0xff;

@@ -224,8 +224,22 @@ fn fragments() -> Vec<Row> {
             rows.push(quote_down(&cut, &from.bytes()[..56], &to.bytes()[..28]));
         }
     }
-    // An echo in fragments, of which the pseudo-header knows no length.
+    // One that is all of its datagram (RFC 6946): its identification is known, its length too, and it may be cut.
     let message = |kind| icmp(kind, 0, 0x0077_0003, &data(24));
+    for (name, number, place, sent, told) in [
+        ("UDP", 17, 6, udp(&data(32)), udp(&data(32))),
+        ("TCP", 6, 16, tcp(&data(36)), tcp(&data(36))),
+        ("an echo request", 58, 2, message(128), message(8)),
+        ("UDP of 1,300 bytes", 17, 6, udp(&data(1292)), udp(&data(1292))),
+    ] {
+        let from = to_alice(number, sent).0.sealed(place).fragment(0, false, 0xabcd_7777);
+        let to = V4 { identification: 0x7777, ..to_alice(number, told).1.sealed(place) };
+        // An ICMPv4 error has 576 bytes at most.
+        let quoted = to.bytes().len().min(576 - 28);
+        let (from, to) = (&from.bytes()[..quoted + 28], &to.bytes()[..quoted]);
+        rows.push(quote_down(&format!("quoted atomic fragment of {name}"), from, to));
+    }
+    // An echo in fragments, of which the pseudo-header knows no length.
     let from = by_alice(1, message(8)).0.sealed(2).with_flags(MORE_FRAGMENTS);
     let to = by_alice(1, message(128)).1.sealed_as(2, 0).fragment(0, true, 0x7777);
     rows.push(quote_up("quoted first fragment of an echo request", &from.bytes(), &to.bytes()));
