@@ -201,6 +201,11 @@ fn engine_answers_no_faster_than_its_limit() {
     let burst = answered(&mut here, 10_000);
     assert!((1..10_000).contains(&burst), "{burst}");
     assert_eq!(answered(&mut here, 10), 0);
+    // Another interface has a limit of its own.
+    let mut packet = shape(&ANNA, &BOB, udp(b""));
+    packet.ttl = 1;
+    let anna = frames::ipv4(BOB.dummy(), ANNA.mac(), &packet);
+    assert_eq!(here.receive(ANNA.port, &anna).answers(), 1);
     here.clock.advance(Duration::from_secs(3600));
     assert_eq!(answered(&mut here, 10_000), burst);
 }

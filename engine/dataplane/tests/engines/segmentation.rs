@@ -279,6 +279,26 @@ fn packet_merged_by_the_receiving_device_gets_a_partial_checksum() {
 }
 
 #[test]
+fn packet_merged_on_the_way_in_is_cut_again_to_the_nodes_mtu() {
+    let mut there = Engine::new(LAYOUT, 1);
+    let addresses = (address(LAYOUT, &ALICE), address(LAYOUT, &BOB));
+    // The segments filled larger packets than the node takes, 40 and 32 bytes of headers each, or smaller ones.
+    for (size, cut) in [(8928, NODE_MTU - 52), (NODE_MTU - 51, NODE_MTU - 52), (1000, 1000)] {
+        let mut frame = frames::from_substrate(1, addresses, tcp(&payload(20_000)));
+        let offload = make_partial(&mut frame, Some(Segmentation { kind: TCP, size }));
+        let packet = there.packet(&frame, &[], offload);
+        let sent = there.receive_packets(UPLINK, [packet]).only();
+        // A port that takes it whole is told what the node takes; for the others it is cut before.
+        assert_eq!(sent.offload.segmentation, Some(Segmentation { kind: TCP, size: cut }));
+        let frames = there.finish(NONE, &sent, &[]).frames;
+        assert_eq!(frames.len(), 20_000_usize.div_ceil(cut.into()));
+        assert!(frames.iter().all(|frame| frame.bytes.len() <= 14 + usize::from(NODE_MTU)));
+        let carried: Vec<u8> = frames.iter().flat_map(|frame| right(&frame.bytes).0).collect();
+        assert_eq!(carried, payload(20_000));
+    }
+}
+
+#[test]
 fn what_fits_in_one_frame_is_not_cut() {
     let mut here = Engine::new(LAYOUT, 0);
     let shape = shape(&ALICE, &BOB, tcp(b"small"));
