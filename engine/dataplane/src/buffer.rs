@@ -1,4 +1,4 @@
-//! Packets in plain memory, for tests, fuzzing and benches on a machine without DPDK.
+//! Packets in plain memory, where there is no DPDK: in tests, fuzzing and benches, and for packets of a file.
 
 use crate::packet::{NoRoom, Offload, Packet, Pool};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -1,7 +1,7 @@
 //! The translator by itself: addresses from a table instead of the substrate's layout, and no stages around it.
 //!
 //! Every packet is judged alone, by the very functions that carry a worker's. What needs memory of other packets is the
-//! stages': which fragments belong together, what paths carry, how often an error is sent.
+//! stages': which fragments belong together, what paths carry. How often errors may be sent is the caller's to say.
 
 use super::answer::{Envelope, about_ipv4, about_ipv6};
 use super::icmp::Mtus;
@@ -80,20 +80,24 @@ impl Translator {
     /// goes to: the packet or its fragments on the other side, with the frame's own hardware addresses, or on its own
     /// side an ICMP error back to the sender.
     ///
+    /// `allowed` is asked before each ICMP error that is sent to a side, and each that a router on that side has sent;
+    /// without its leave there is no answer, and the router's error is dropped.
+    ///
     /// # Errors
     /// Why the packet is not carried over.
     pub fn translate<K: Pool>(
         &mut self,
         pool: &K,
         mut packet: K::Packet,
+        allowed: &mut impl FnMut(Side) -> bool,
         emit: &mut impl FnMut(Side, K::Packet),
     ) -> Result<(), DropReason> {
         contiguous(&mut packet, ethernet::LENGTH)?;
         let frame = ethernet::Header::new_checked(packet.head()).map_err(|_| DropReason::FrameTruncated)?;
-        let (from, to) = (frame.source(), frame.destination());
+        let ends = (frame.source(), frame.destination());
         match frame.ethertype() {
-            ethertype::IPV4 => self.outbound(pool, packet, (from, to), emit),
-            ethertype::IPV6 => self.inbound(pool, packet, (from, to), emit),
+            ethertype::IPV4 => self.outbound(pool, packet, ends, || allowed(Side::Ipv4), emit),
+            ethertype::IPV6 => self.inbound(pool, packet, ends, || allowed(Side::Ipv6), emit),
             _ => Err(DropReason::EthertypeUnsupported),
         }
     }
@@ -107,6 +111,7 @@ impl Translator {
         pool: &K,
         mut packet: K::Packet,
         (from, to): (MacAddr, MacAddr),
+        allowed: impl FnOnce() -> bool,
         emit: &mut impl FnMut(Side, K::Packet),
     ) -> Result<(), DropReason> {
         let Options { map, settings, .. } = &self.options;
@@ -124,7 +129,7 @@ impl Translator {
                 if let Some(told) = refusal.answer {
                     let own = self.options.own_ipv4.unwrap_or(header.destination);
                     let envelope = Envelope { frame: (to, from), ends: (own, header.source) };
-                    if let Some(packet) = about_ipv4(packet, told, envelope, || true) {
+                    if let Some(packet) = about_ipv4(packet, told, envelope, allowed) {
                         emit(Side::Ipv4, packet);
                     }
                 }
@@ -138,6 +143,7 @@ impl Translator {
         pool: &K,
         mut packet: K::Packet,
         (from, to): (MacAddr, MacAddr),
+        mut allowed: impl FnMut() -> bool,
         emit: &mut impl FnMut(Side, K::Packet),
     ) -> Result<(), DropReason> {
         let Options { map, settings, .. } = &self.options;
@@ -148,7 +154,7 @@ impl Translator {
             destination: map.ipv4(destination).ok_or(DropReason::DstUnknownNode)?,
             source: match map.ipv4(source) {
                 Some(node) => node,
-                None => self.router(&mut packet, &header, source)?,
+                None => self.router(&mut packet, &header, source, &mut allowed)?,
             },
             ..header
         };
@@ -164,7 +170,7 @@ impl Translator {
                 if let Some(told) = refusal.answer {
                     let own = self.options.own_ipv6.unwrap_or(destination);
                     let envelope = Envelope { frame: (to, from), ends: (own, source) };
-                    if let Some(packet) = about_ipv6(packet, told, envelope, || true) {
+                    if let Some(packet) = about_ipv6(packet, told, envelope, allowed) {
                         emit(Side::Ipv6, packet);
                     }
                 }
@@ -180,12 +186,16 @@ impl Translator {
         packet: &mut impl Packet,
         header: &NetworkHeader,
         source: Ipv6Addr,
+        allowed: impl FnOnce() -> bool,
     ) -> Result<Ipv4Addr, DropReason> {
         let is_error = header.protocol == protocol::ICMPV6
             && header.part().is_none()
             && message::is_v6_error(packet, header) == Ok(true);
         if !is_error {
             return Err(DropReason::SrcUnknownNode);
+        }
+        if !allowed() {
+            return Err(DropReason::IcmpRateLimited);
         }
         if let Some(address) = self.options.settings.router_source.address(source, self.options.own_ipv4) {
             return Ok(address);

@@ -22,7 +22,8 @@ fn translate(options: Options, frame: &[u8]) -> (Result<(), DropReason>, Emitted
     let (pool, mut out) = (HeapPool::default(), Vec::new());
     let mut emit =
         |side, packet: HeapPacket| out.push((side, packet.segments().flatten().copied().collect()));
-    let result = Translator::new(options).translate(&pool, pool.packet(frame).unwrap(), &mut emit);
+    let result =
+        Translator::new(options).translate(&pool, pool.packet(frame).unwrap(), &mut |_| true, &mut emit);
     assert_eq!(pool.outstanding(), 0);
     (result, out)
 }
@@ -133,17 +134,48 @@ fn sender_hears_from_the_translator_itself_or_from_where_the_packet_was_going() 
     }
 }
 
-#[test]
-fn error_of_a_router_that_is_not_in_the_table_gets_an_address() {
-    // It quotes what the server sent to the client, and so comes back to the server.
-    let router = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe);
+const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe);
+
+/// A router's error about what the server sent to the client, which so comes back to the server.
+fn routers_error() -> Vec<u8> {
     let quoted = udp6(SERVER, CLIENT, 1);
     let mut frame = Vec::new();
     PacketBuilder::ethernet2(MACS.0, MACS.1)
-        .ipv6(router.octets(), SERVER.octets(), 64)
+        .ipv6(ROUTER.octets(), SERVER.octets(), 64)
         .icmpv6(etherparse::Icmpv6Type::TimeExceeded(etherparse::icmpv6::TimeExceededCode::HopLimitExceeded))
         .write(&mut frame, &quoted[14..])
         .unwrap();
+    frame
+}
+
+#[test]
+fn errors_are_made_and_taken_from_routers_only_with_leave() {
+    let mut low = udp4([192, 0, 2, 33], [198, 51, 100, 9], 1);
+    (low[22], low[24]) = (1, low[24].wrapping_add(63));
+    for (frame, side, reason) in [
+        (low, Side::Ipv4, DropReason::TtlExceeded),
+        (udp6(CLIENT, SERVER, 1), Side::Ipv6, DropReason::HopLimitExceeded),
+        (routers_error(), Side::Ipv6, DropReason::IcmpRateLimited),
+    ] {
+        for leave in [true, false] {
+            let (pool, mut asked, mut emitted) = (HeapPool::default(), Vec::new(), 0);
+            let mut allowed = |side| {
+                asked.push(side);
+                leave
+            };
+            let packet = pool.packet(&frame).unwrap();
+            let result = Translator::new(options())
+                .translate(&pool, packet, &mut allowed, &mut |_, _| emitted += 1usize);
+            assert_eq!((asked, emitted), (vec![side], usize::from(leave)));
+            let passes = leave && reason == DropReason::IcmpRateLimited;
+            assert_eq!(result, if passes { Ok(()) } else { Err(reason) });
+        }
+    }
+}
+
+#[test]
+fn error_of_a_router_that_is_not_in_the_table_gets_an_address() {
+    let frame = routers_error();
     let own = Ipv4Addr::new(192, 0, 2, 1);
     let pool = "203.0.113.8/32".parse().unwrap();
     for (router_source, own_ipv4, source) in [
@@ -161,6 +193,6 @@ fn error_of_a_router_that_is_not_in_the_table_gets_an_address() {
         assert_eq!(out[0].1[54..62], [192, 0, 2, 33, 198, 51, 100, 9]);
     }
     // Nothing but an error has that way in.
-    let (result, _) = translate(options(), &udp6(router, SERVER, 64));
+    let (result, _) = translate(options(), &udp6(ROUTER, SERVER, 64));
     assert_eq!(result, Err(DropReason::SrcUnknownNode));
 }

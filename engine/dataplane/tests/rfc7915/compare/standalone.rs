@@ -35,10 +35,11 @@ pub(crate) fn translate(site: &Site, to_six: bool, packet: &[u8], cuts: &[usize]
 
     let (own, other) = if to_six { (Side::Ipv4, Side::Ipv6) } else { (Side::Ipv6, Side::Ipv4) };
     let (mut translated, mut answers) = (Vec::new(), Vec::new());
-    let result = Translator::new(options(site)).translate(&pool, in_pool, &mut |side, packet| {
-        let packet = bytes(&packet)[ETHERNET..].to_vec();
-        if side == other { translated.push(packet) } else { answers.push((side, packet)) }
-    });
+    let result =
+        Translator::new(options(site)).translate(&pool, in_pool, &mut |_| true, &mut |side, packet| {
+            let packet = bytes(&packet)[ETHERNET..].to_vec();
+            if side == other { translated.push(packet) } else { answers.push((side, packet)) }
+        });
     assert_eq!(pool.outstanding(), 0, "a packet leaked");
     match (result, translated.is_empty(), answers.as_slice()) {
         (Ok(()), false, []) => Ok(translated),
