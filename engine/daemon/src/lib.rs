@@ -9,4 +9,5 @@ pub mod reconcile;
 pub mod run;
 pub mod runtime;
 pub mod telemetry;
+pub mod translate;
 pub mod uplink;

@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 use overlane_engine::config::Config;
 use overlane_engine::run::Beginning;
-use std::path::PathBuf;
+use overlane_engine::translate::{self, Failure};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What a wrong configuration exits with.
@@ -40,29 +41,31 @@ struct Arguments {
 enum Command {
     /// Says what is wrong with the configuration and the site or TLS files that it names, and does nothing else.
     CheckConfig,
+    /// Translates the packets of a capture as the engine would, and reports what became of each.
+    #[command(after_help = translate::HELP)]
+    Translate(translate::Files),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let config = Config::load(&arguments.config).map_err(anyhow::Error::from);
-    let beginning = match config.and_then(Beginning::check) {
-        Ok(beginning) => beginning,
-        Err(error) => {
-            eprintln!("overlane-engine: {error:#}");
-            return ExitCode::from(EXIT_CONFIG);
+    let Arguments { config, command } = Arguments::parse();
+    let outcome = match command {
+        None => begin(&config).and_then(|beginning| beginning.run().map_err(Failure::Run)),
+        Some(Command::CheckConfig) => begin(&config).map(|_| println!("{}: no errors", config.display())),
+        Some(Command::Translate(files)) => {
+            translate::run(&config, &files).map(|summary| eprintln!("overlane-engine: {summary}"))
         }
     };
-    match arguments.command {
-        Some(Command::CheckConfig) => {
-            println!("{}: no errors", arguments.config.display());
-            ExitCode::SUCCESS
-        }
-        None => match beginning.run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("overlane-engine: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
-    }
+    let (error, status) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => (error, ExitCode::from(EXIT_CONFIG)),
+        Err(Failure::Run(error)) => (error, ExitCode::FAILURE),
+    };
+    eprintln!("overlane-engine: {error:#}");
+    status
+}
+
+/// What an engine begins with.
+fn begin(config: &Path) -> Result<Beginning, Failure> {
+    let config = Config::load(config).map_err(anyhow::Error::from);
+    config.and_then(Beginning::check).map_err(Failure::Usage)
 }

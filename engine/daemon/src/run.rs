@@ -349,7 +349,7 @@ impl Site {
 }
 
 /// Reads a site file, whose layout must be the configured one.
-fn load_site(path: &Path, host: &str, layout: Option<Layout>) -> Result<DesiredState, FileError> {
+pub(crate) fn load_site(path: &Path, host: &str, layout: Option<Layout>) -> Result<DesiredState, FileError> {
     let site = file::load(path, host)?;
     let is = site.host.as_ref().map(|host| host.value.layout);
     match (layout, is) {

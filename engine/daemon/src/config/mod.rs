@@ -7,9 +7,11 @@ mod raw;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod translator;
+
+pub use translator::{Addresses, TranslatorConfig};
 
 use crate::provisioning::model::DeviceName;
-
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use overlane_api::config::{FileError, Source};

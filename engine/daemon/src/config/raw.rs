@@ -7,9 +7,11 @@ use super::{
 };
 use crate::provisioning::model::DeviceName;
 use core::net::{Ipv6Addr, SocketAddr};
+use core::ops::Range;
 use core::time::Duration;
 use overlane_api::config::{FileError, LOG_LEVEL_LEGAL, Source, Text, Value};
 use overlane_api::resource::{DEVICE_NAME_LEGAL, is_id};
+use overlane_dataplane::address::Layout;
 use serde::Deserialize;
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
@@ -17,21 +19,22 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
-    engine: Engine,
+    // What may be left out for a translator, an engine needs.
+    pub(super) engine: Option<Engine>,
     #[serde(default)]
-    substrate: Substrate,
-    uplink: Uplink,
+    pub(super) substrate: Substrate,
+    pub(super) uplink: Option<Spanned<Uplink>>,
     #[serde(default)]
     workers: Workers,
     #[serde(default)]
-    translate: Translate,
+    pub(super) translate: Translate,
     #[serde(default)]
-    icmp: Icmp,
+    pub(super) icmp: Icmp,
     #[serde(default)]
     fragments: Fragments,
     #[serde(default)]
     path_mtu: PathMtu,
-    provisioning: Spanned<Provisioning>,
+    pub(super) provisioning: Option<Spanned<Provisioning>>,
     #[serde(default)]
     state: State,
     #[serde(default)]
@@ -42,27 +45,27 @@ pub(super) struct Raw {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Engine {
-    host: Spanned<String>,
+pub(super) struct Engine {
+    pub(super) host: Spanned<String>,
     shutdown_deadline: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Substrate {
-    layout: Text,
+pub(super) struct Substrate {
+    pub(super) layout: Text,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Uplink {
+pub(super) struct Uplink {
     name: Text,
-    kind: Spanned<String>,
+    kind: Text,
     device: Text,
     devargs: Text,
-    mtu: Value<u32>,
-    address: Text,
-    gateway: Text,
+    pub(super) mtu: Value<u32>,
+    pub(super) address: Text,
+    pub(super) gateway: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -76,7 +79,7 @@ struct Workers {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Provisioning {
+pub(super) struct Provisioning {
     service: Text,
     server_name: Text,
     ca: Text,
@@ -115,27 +118,28 @@ const MAX_WORKERS: usize = 64;
 
 pub(super) fn check(source: &Source, raw: Raw) -> Result<Config, FileError> {
     let check = Check { source };
-    let host =
-        source.text(&raw.engine.host, "a host id of 1 to 63 lower-case letters, digits and '-'", |text| {
-            is_id(text).then(|| text.to_owned())
-        })?;
+    let missing = |table: &str| source.missing(table, "must be there; conf/engine.toml shows what it has");
+    let engine = raw.engine.ok_or_else(|| missing("[engine]"))?;
+    let uplink = raw.uplink.ok_or_else(|| missing("[uplink]"))?;
+    let provisioning = raw.provisioning.ok_or_else(|| missing("[provisioning]"))?;
+    raw.translate.refuse_for_engine(source)?;
+    let host = check.host(&engine)?;
     let workers = check.workers(raw.workers)?;
     let level =
         |text: &str| (!text.trim().is_empty() && EnvFilter::try_new(text).is_ok()).then(|| text.to_owned());
     Ok(Config {
         host,
         shutdown_deadline: source
-            .duration(&raw.engine.shutdown_deadline, &(Duration::from_secs(1)..=Duration::from_secs(300)))?
+            .duration(&engine.shutdown_deadline, &(Duration::from_secs(1)..=Duration::from_secs(300)))?
             .unwrap_or(SHUTDOWN_DEADLINE),
-        layout: source
-            .optional(&raw.substrate.layout, "slot64, plain72 or plain64", |text| text.parse().ok())?,
-        uplink: check.uplink(raw.uplink)?,
+        layout: check.layout(&raw.substrate)?,
+        uplink: check.uplink(uplink)?,
         fragments: raw.fragments.check(source, &workers)?,
         workers,
         translate: raw.translate.check(source)?,
         icmp: raw.icmp.check(source)?,
         path_mtu_expiry: raw.path_mtu.check(source)?,
-        provisioning: check.provisioning(raw.provisioning)?,
+        provisioning: check.provisioning(provisioning)?,
         state_directory: raw
             .state
             .directory
@@ -159,14 +163,27 @@ pub(super) fn check(source: &Source, raw: Raw) -> Result<Config, FileError> {
     })
 }
 
-struct Check<'a> {
-    source: &'a Source,
+pub(super) struct Check<'a> {
+    pub(super) source: &'a Source,
 }
 
 impl Check<'_> {
-    fn uplink(&self, raw: Uplink) -> Result<UplinkConfig, FileError> {
-        let kind_span = raw.kind.span();
-        let kind = raw.kind.into_inner();
+    pub(super) fn host(&self, raw: &Engine) -> Result<String, FileError> {
+        self.source.text(&raw.host, "a host id of 1 to 63 lower-case letters, digits and '-'", |text| {
+            is_id(text).then(|| text.to_owned())
+        })
+    }
+
+    pub(super) fn layout(&self, raw: &Substrate) -> Result<Option<Layout>, FileError> {
+        self.source.optional(&raw.layout, "slot64, plain72 or plain64", |text| text.parse().ok())
+    }
+
+    fn uplink(&self, raw: Spanned<Uplink>) -> Result<UplinkConfig, FileError> {
+        let span = raw.span();
+        let raw = raw.into_inner();
+        let Some(kind) = raw.kind else { return Err(self.source.error(&span, "missing field 'kind'")) };
+        let kind_span = kind.span();
+        let kind = kind.into_inner();
         let device = match (kind.as_str(), raw.device, raw.devargs) {
             ("packet", Some(device), devargs) => {
                 self.source.refuse(&devargs, "has no effect with kind = \"packet\"; remove it")?;
@@ -199,43 +216,64 @@ impl Check<'_> {
                 is_id(text).then(|| text.to_owned())
             })?
             .unwrap_or_else(|| "uplink".to_owned());
-        let address = match raw.address {
-            Some(address) if address.as_ref() != "auto" => {
-                let span = address.span();
-                let legal =
-                    "auto, or an IPv6 address with the length of its on-link prefix, like fd00:0:0:ff::2/64";
-                let (address, prefix_length) = self.source.text(&address, legal, |text| {
-                    let (address, length) = text.split_once('/')?;
-                    let (address, length) = (address.parse().ok()?, length.parse::<u8>().ok()?);
-                    (is_station(address) && (1..=128).contains(&length)).then_some((address, length))
-                })?;
-                let Some(gateway) = raw.gateway else {
+        let address = match self.own_address(&raw.address)? {
+            Some((span, address, prefix_length)) => {
+                let Some(gateway) = &raw.gateway else {
                     let message = "a static address needs gateway = the router's IPv6 address";
                     return Err(self.source.error(&span, message));
                 };
-                let gateway_span = gateway.span();
-                let gateway = self.source.text(&gateway, "an IPv6 unicast address", |text| {
-                    text.parse()
-                        .ok()
-                        .filter(|address: &Ipv6Addr| is_station(*address) || address.is_unicast_link_local())
-                })?;
-                let on_link = !0u128 << (128 - u32::from(prefix_length));
-                let same_link = (address.to_bits() ^ gateway.to_bits()) & on_link == 0;
-                if gateway == address || !(same_link || gateway.is_unicast_link_local()) {
-                    let message = format!(
-                        "must be link-local or another address of the prefix of {address}/{prefix_length}, not {gateway}"
-                    );
-                    return Err(self.source.error(&gateway_span, message));
-                }
+                let gateway = self.router(gateway, address, prefix_length)?;
                 UplinkAddress::Static { address, gateway }
             }
-            _ => {
+            None => {
                 self.source.refuse(&raw.gateway, "has no effect with address = \"auto\"; remove it")?;
                 UplinkAddress::Auto
             }
         };
-        let mtu = self.source.number(&raw.mtu, " bytes", &(1280..=65_535))?.map(|mtu| mtu as u16);
+        let mtu = self.mtu(&raw.mtu)?;
         Ok(UplinkConfig { name, device, mtu, address })
+    }
+
+    /// The address on the uplink, where it stands, and the length of its on-link prefix; `None`: auto.
+    pub(super) fn own_address(
+        &self,
+        value: &Text,
+    ) -> Result<Option<(Range<usize>, Ipv6Addr, u8)>, FileError> {
+        let Some(value) = value.as_ref().filter(|value| value.as_ref() != "auto") else { return Ok(None) };
+        let legal = "auto, or an IPv6 address with the length of its on-link prefix, like fd00:0:0:ff::2/64";
+        let (address, prefix_length) = self.source.text(value, legal, |text| {
+            let (address, length) = text.split_once('/')?;
+            let (address, length) = (address.parse().ok()?, length.parse::<u8>().ok()?);
+            (is_station(address) && (1..=128).contains(&length)).then_some((address, length))
+        })?;
+        Ok(Some((value.span(), address, prefix_length)))
+    }
+
+    /// The router beside `address`.
+    pub(super) fn router(
+        &self,
+        value: &Spanned<String>,
+        address: Ipv6Addr,
+        prefix_length: u8,
+    ) -> Result<Ipv6Addr, FileError> {
+        let gateway = self.source.text(value, "an IPv6 unicast address", |text| {
+            text.parse()
+                .ok()
+                .filter(|address: &Ipv6Addr| is_station(*address) || address.is_unicast_link_local())
+        })?;
+        let on_link = !0u128 << (128 - u32::from(prefix_length));
+        let same_link = (address.to_bits() ^ gateway.to_bits()) & on_link == 0;
+        if gateway == address || !(same_link || gateway.is_unicast_link_local()) {
+            let message = format!(
+                "must be link-local or another address of the prefix of {address}/{prefix_length}, not {gateway}"
+            );
+            return Err(self.source.error(&value.span(), message));
+        }
+        Ok(gateway)
+    }
+
+    pub(super) fn mtu(&self, value: &Value<u32>) -> Result<Option<u16>, FileError> {
+        Ok(self.source.number(value, " bytes", &(1280..=65_535))?.map(|mtu| mtu as u16))
     }
 
     fn workers(&self, raw: Workers) -> Result<WorkersConfig, FileError> {
@@ -272,7 +310,7 @@ impl Check<'_> {
         Ok(WorkersConfig { cores, idle, mempool, hugepages })
     }
 
-    fn provisioning(&self, raw: Spanned<Provisioning>) -> Result<ProvisioningConfig, FileError> {
+    pub(super) fn provisioning(&self, raw: Spanned<Provisioning>) -> Result<ProvisioningConfig, FileError> {
         let span = raw.span();
         let raw = raw.into_inner();
         match (raw.file, raw.service) {

@@ -126,9 +126,25 @@ fn errors_name_file_line_field_and_legal_values() {
             "conf/engine.toml:3: [engine] host: invalid type: integer '7', expected a string",
         ),
         ("host = \"host-a\"", "", "conf/engine.toml:2: [engine]: missing field 'host'"),
+        ("kind = \"packet\"", "", "conf/engine.toml:5: [uplink]: missing field 'kind'"),
     ];
     for (from, to, message) in golden {
         assert_eq!(wrong(from, to), message);
+    }
+}
+
+#[test]
+fn tables_that_an_engine_needs_must_be_there() {
+    let (engine, rest) = GOOD.split_once("[uplink]").unwrap();
+    let (uplink, provisioning) = rest.split_once("[provisioning]").unwrap();
+    let (uplink, provisioning) = (format!("[uplink]{uplink}"), format!("[provisioning]{provisioning}"));
+    for (text, table) in [
+        (format!("{uplink}{provisioning}"), "[engine]"),
+        (format!("{engine}{provisioning}"), "[uplink]"),
+        (format!("{engine}{uplink}"), "[provisioning]"),
+    ] {
+        let message = "must be there; conf/engine.toml shows what it has";
+        assert_eq!(parse(&text).unwrap_err().to_string(), format!("conf/engine.toml: {table}: {message}"));
     }
 }
 
@@ -171,7 +187,7 @@ fn errors_in_optional_tables_name_them_too() {
         ),
         (
             "[translate]\nttl = 1",
-            "[translate] ttl: unknown field 'ttl', expected one of 'traffic_class', 'udp_without_checksum', 'lowest_ipv6_mtu', 'fragmented_icmp', 'router_source', 'tcp_mss_clamp'",
+            "[translate] ttl: unknown field 'ttl', expected one of 'traffic_class', 'udp_without_checksum', 'lowest_ipv6_mtu', 'fragmented_icmp', 'router_source', 'tcp_mss_clamp', 'node_mtu', 'gateway', 'network', 'map'",
         ),
         ("[icmp]\nrate = 0", "[icmp] rate: must be 1 to 1000000 errors per second, not 0"),
         ("[icmp]\nburst = 1000001", "[icmp] burst: must be 1 to 1000000 errors, not 1000001"),

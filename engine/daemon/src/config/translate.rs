@@ -8,6 +8,7 @@ use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::translate::{RouterSource, Settings};
 use serde::Deserialize;
+use toml::Spanned;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +19,20 @@ pub(super) struct Translate {
     fragmented_icmp: Text,
     router_source: Text,
     tcp_mss_clamp: Value<bool>,
+    // For `overlane-engine translate` only; `translator.rs` takes them.
+    pub(super) node_mtu: Value<u32>,
+    pub(super) gateway: Text,
+    pub(super) network: Text,
+    #[serde(default)]
+    pub(super) map: Vec<RawMap>,
+}
+
+/// One of `[[translate.map]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMap {
+    pub(super) ipv4: Spanned<String>,
+    pub(super) ipv6: Spanned<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,6 +98,17 @@ impl Translate {
                 .unwrap_or(default.router_source),
             clamp_tcp_mss: self.tcp_mss_clamp.as_ref().map_or(default.clamp_tcp_mss, |clamp| *clamp.as_ref()),
         })
+    }
+
+    /// Refuses what has no effect on an engine that runs: it knows all this from provisioning and its ports.
+    pub(super) fn refuse_for_engine(&self, source: &Source) -> Result<(), FileError> {
+        let message = "is for overlane-engine translate only, and has no effect on an engine that runs; keep it in a \
+                       file of its own";
+        source.refuse(&self.node_mtu, message)?;
+        for text in [&self.gateway, &self.network] {
+            source.refuse(text, message)?;
+        }
+        self.map.first().map_or(Ok(()), |map| Err(source.error(&map.ipv4.span(), message)))
     }
 
     fn lowest_ipv6_mtu(&self, source: &Source) -> Result<Option<Option<u16>>, FileError> {
