@@ -53,8 +53,10 @@ instructions: deps ## Counts the instructions of the packet path against benches
 	scripts/instructions $(if $(update),--update)
 
 .PHONY: bench
-bench: deps ## Runs the benches
+bench: deps root ## Runs the benches, then the rate harness (its options: RATE="--row 64B --json rates.json")
 	cargo bench --locked -p overlane-benches
+	cargo build --release --locked -p overlane-rate
+	scripts/as-root $(target)/release/overlane-rate $(RATE)
 
 .PHONY: clean-lab
 clean-lab: deps root ## Takes down the lab and the demo's, also what a crash left behind

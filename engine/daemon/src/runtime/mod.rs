@@ -16,6 +16,7 @@ mod idle;
 mod mailbox;
 mod outbox;
 mod ports;
+mod received;
 mod slots;
 mod stats;
 mod worker;
@@ -23,6 +24,7 @@ mod worker;
 pub use cores::Cores;
 pub use hints::PathMtuHints;
 pub use overlane_dpdk::PortStats;
+pub use received::{AsReceived, OnReceived};
 pub use stats::WorkerStats;
 
 use crate::config::{Hugepages, WorkersConfig};
@@ -279,6 +281,19 @@ impl Runtime {
     /// # Errors
     /// What is wrong with the cores, the memory or DPDK; nothing runs then.
     pub fn start(config: &RuntimeConfig, kernel: Kernel) -> anyhow::Result<(Self, MappingWriter)> {
+        Self::start_with(config, kernel, &AsReceived)
+    }
+
+    /// As [`Runtime::start`], with something that sees what workers receive before their stages do. Each worker has a
+    /// clone of it.
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn start_with(
+        config: &RuntimeConfig,
+        kernel: Kernel,
+        on_received: &impl OnReceived,
+    ) -> anyhow::Result<(Self, MappingWriter)> {
         let cores = Cores::choose(&config.workers.cores)?;
         let (eal, pool) = memory(config, &cores)?;
         let workers = cores.workers.len();
@@ -349,8 +364,9 @@ impl Runtime {
         })?;
         for (index, core) in cores.workers.iter().copied().enumerate() {
             let (ready, started) = sync_channel(1);
-            let shared = shared.clone();
-            runtime.spawn(&format!("overlane-w{index}"), move || worker::run(shared, index, core, &ready))?;
+            let (shared, on_received) = (shared.clone(), on_received.clone());
+            let run = move || worker::run(shared, on_received, index, core, &ready);
+            runtime.spawn(&format!("overlane-w{index}"), run)?;
             runtime.unplaced.push(started.recv().context("a worker ended before it began")??);
         }
         Ok((runtime, writer))

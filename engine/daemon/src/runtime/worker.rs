@@ -5,6 +5,7 @@ use super::hints::Hints;
 use super::idle::{SPIN_TURNS, Sleeper};
 use super::mailbox::{AddPort, Command, Mailbox, Returned};
 use super::outbox::Out;
+use super::received::OnReceived;
 use super::slots::SlotRing;
 use super::stats::Work;
 use crate::config::Idle;
@@ -47,8 +48,9 @@ pub(super) struct Shared {
     pub(super) seed: [u64; 2],
 }
 
-struct Worker {
+struct Worker<R> {
     shared: Shared,
+    on_received: R,
     index: usize,
     mailbox: Arc<Mailbox>,
     reader: Reader,
@@ -69,15 +71,16 @@ struct RxPort {
 
 /// Makes the calling thread worker `index` on `core`, and runs it until it is told to stop. `ready` hears whether it
 /// could begin, with its counters of what belongs to no port.
-pub(super) fn run(
+pub(super) fn run<R: OnReceived>(
     shared: Shared,
+    on_received: R,
     index: usize,
     core: usize,
     ready: &std::sync::mpsc::SyncSender<anyhow::Result<Arc<Traffic>>>,
 ) {
-    let begin = || -> anyhow::Result<(WorkerThread, Worker)> {
+    let begin = || -> anyhow::Result<(WorkerThread, Worker<R>)> {
         let registration = WorkerThread::register(&shared.eal, Some(core))?;
-        Ok((registration, Worker::new(shared, index)?))
+        Ok((registration, Worker::new(shared, on_received, index)?))
     };
     match begin() {
         Ok((registration, mut worker)) => {
@@ -93,8 +96,8 @@ pub(super) fn run(
     }
 }
 
-impl Worker {
-    fn new(shared: Shared, index: usize) -> anyhow::Result<Self> {
+impl<R: OnReceived> Worker<R> {
+    fn new(shared: Shared, on_received: R, index: usize) -> anyhow::Result<Self> {
         let mailbox = shared.mailboxes.get(index).cloned();
         let mailbox = mailbox.ok_or_else(|| anyhow::anyhow!("there is no mailbox for worker {index}"))?;
         let reader = shared.domain.register(&format!("worker {index}"))?;
@@ -112,6 +115,7 @@ impl Worker {
         let sleeper = Sleeper::new(&mailbox)?;
         Ok(Self {
             shared,
+            on_received,
             index,
             mailbox,
             reader,
@@ -169,6 +173,7 @@ impl Worker {
             let received = rx.queue.receive(&self.shared.pool, &mut burst);
             if received > 0 {
                 packets += received;
+                self.on_received.received(rx.port, &mut burst);
                 self.pipeline.receive(&self.reader, snapshot, rx.port, &mut burst, &mut self.out);
             }
         }

@@ -1,0 +1,170 @@
+//! Measures rows: makes the capture, starts both sides, and compares them.
+
+use crate::bare::Bare;
+use crate::child::{Contender, MEMORY_MIB, Setup, Task};
+use crate::engine::Engine;
+use crate::frames::{Direction, Size, frames, write_capture};
+use crate::hugepages::Hugepages;
+use crate::measure::{Comparison, Reading, Side, compare};
+use crate::rows::{Row, What};
+use crate::stamp::Stamp;
+use crate::testpmd::{self, Testpmd};
+use anyhow::{Context, bail};
+use overlane_engine::runtime::Cores;
+use std::path::Path;
+use std::time::Duration;
+
+/// Memory of a mapping, with room to grow the table, in bytes.
+const MAPPING: u64 = 96;
+/// Cores that rows with two workers need: theirs and one for everything else.
+const CORES_FOR_TWO: usize = 3;
+
+/// How long to measure.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    pub(crate) rounds: usize,
+    pub(crate) time: Duration,
+}
+
+/// A row and what came of it.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) row: Row,
+    pub(crate) outcome: Outcome,
+}
+
+/// What came of a row.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It was measured.
+    Compared(Comparison),
+    /// This machine cannot: why.
+    Skipped(String),
+}
+
+/// Where rows are measured.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    cores: Vec<usize>,
+    control: usize,
+    hugepages: Hugepages,
+    directory: tempfile::TempDir,
+}
+
+impl Side for Contender {
+    fn measure(&mut self, time: Duration) -> anyhow::Result<Reading> {
+        Contender::measure(self, time)
+    }
+}
+
+impl Side for Testpmd {
+    fn measure(&mut self, time: Duration) -> anyhow::Result<Reading> {
+        Testpmd::measure(self, time)
+    }
+}
+
+impl Bench {
+    /// Looks at the machine, and prepares memory on it.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        if !testpmd::is_installed() {
+            bail!("{} is not installed; Debian has it in dpdk-dev", testpmd::PROGRAM);
+        }
+        let shared = Cores::choose(&[])?;
+        let (cores, control) = (shared.workers, shared.control);
+        let first = *control.first().context("a core")?;
+        // Workers get the last cores, testpmd the last one.
+        let cores = cores.into_iter().chain(control.into_iter().rev()).collect();
+        // Two sides live at a time.
+        let hugepages = Hugepages::reserve(u64::from(MEMORY_MIB) * 2);
+        let directory = tempfile::Builder::new().prefix("overlane-rate-").tempdir()?;
+        Ok(Self { cores, control: first, hugepages, directory })
+    }
+
+    /// Whether packet memory is on hugepages.
+    pub(crate) fn hugepages(&self) -> bool {
+        self.hugepages.enough()
+    }
+
+    /// Measures a row. `go_on` is asked before each round.
+    pub(crate) fn measure(
+        &self,
+        row: Row,
+        effort: Effort,
+        go_on: &dyn Fn() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Measured> {
+        if let Some(reason) = self.missing(&row) {
+            return Ok(Measured { row, outcome: Outcome::Skipped(reason) });
+        }
+        let compared = self.compare(row, effort, go_on).with_context(|| format!("row {row}"))?;
+        Ok(Measured { row, outcome: Outcome::Compared(compared) })
+    }
+
+    /// What the row needs and the machine has not.
+    fn missing(&self, row: &Row) -> Option<String> {
+        if row.workers() > 1 && self.cores.len() < CORES_FOR_TWO {
+            return Some(format!(
+                "needs {CORES_FOR_TWO} cores, and this process may use {}",
+                self.cores.len()
+            ));
+        }
+        let needed = u64::from(row.mappings()) * MAPPING >> 20;
+        let free = available_mib().unwrap_or(u64::MAX);
+        (needed > free)
+            .then(|| format!("needs {needed} MiB of memory for its mappings, and {free} MiB are available"))
+    }
+
+    fn compare(
+        &self,
+        row: Row,
+        effort: Effort,
+        go_on: &dyn Fn() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Comparison> {
+        let engine = |direction, mappings| {
+            let stamp = row.is_stamped().then(|| Stamp::new(direction, mappings));
+            Task::Engine(Engine { direction, mappings, stamp })
+        };
+        let (direction, size) = match row.what {
+            What::Engine { direction, size, .. }
+            | What::Bare { direction, size }
+            | What::Stamp { direction, size }
+            | What::TwoWorkers { direction, size, .. } => (direction, size),
+        };
+        let task = match row.what {
+            What::Engine { direction, mappings, .. } | What::TwoWorkers { direction, mappings, .. } => {
+                engine(direction, mappings)
+            }
+            What::Bare { .. } => Task::Bare(Bare { stamp: None }),
+            What::Stamp { direction, .. } => {
+                Task::Bare(Bare { stamp: Some(Stamp::new(direction, u32::MAX)) })
+            }
+        };
+        // What the stamp writes is added to packets of the first node.
+        let spread = if row.is_stamped() { 1 } else { row.mappings().max(1) };
+        let capture = self.capture(direction, size, spread)?;
+        let setup = |workers: usize| Setup {
+            capture: capture.clone(),
+            hugepages: self.hugepages(),
+            cores: self.cores.iter().copied().take(workers).collect(),
+            control: self.control,
+        };
+        let mut baseline: Box<dyn Side> = match row.what {
+            What::TwoWorkers { .. } => Box::new(Contender::start(&setup(1), &task)?),
+            _ => Box::new(Testpmd::start(&setup(1))?),
+        };
+        let mut contender = Contender::start(&setup(row.workers()), &task)?;
+        compare(&mut contender, &mut *baseline, effort.rounds, effort.time, go_on)
+    }
+
+    fn capture(&self, direction: Direction, size: Size, spread: u32) -> anyhow::Result<std::path::PathBuf> {
+        let path = self.directory.path().join(format!("{direction:?}-{size}-{spread}.pcap"));
+        write_capture(&path, &frames(direction, size, spread)?)?;
+        Ok(path)
+    }
+}
+
+/// Memory that programs can still have, in MiB.
+fn available_mib() -> Option<u64> {
+    let text = std::fs::read_to_string(Path::new("/proc/meminfo")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? >> 10)
+}
