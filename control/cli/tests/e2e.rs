@@ -24,6 +24,8 @@ mod mtu;
 mod operation;
 #[path = "e2e/route.rs"]
 mod route;
+#[path = "e2e/tap.rs"]
+mod tap;
 #[path = "e2e/transport.rs"]
 mod transport;
 #[path = "e2e/uplink.rs"]
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         malformed::CASES,
         uplink::CASES,
         faults::CASES,
+        tap::CASES,
         operation::CASES,
     ]
     .concat();

@@ -2,21 +2,19 @@
 
 use crate::fixture::Case;
 use anyhow::{Context, Result, ensure};
-use overlane_api::resource::{AttachmentKind, InterfaceState, Node as NodeResource};
-use overlane_cli::client::Client;
+use overlane_api::resource::InterfaceState;
 use overlane_cli::lab::attack::{expect_drops, repeat, substrate_port};
 use overlane_cli::lab::engine;
 use overlane_cli::lab::handle::Lab;
 use overlane_cli::lab::inject::{Macs, RawPort, udp4, udp6};
 use overlane_cli::lab::netns::{Namespace, run};
-use overlane_cli::lab::plan::{GATEWAY, NODE_DEVICE, Node};
+use overlane_cli::lab::plan::{GATEWAY, NODE_DEVICE};
 use overlane_cli::lab::probe::ping;
 use overlane_cli::lab::provision;
 use overlane_cli::lab::service;
 use overlane_cli::lab::session::{DatagramStream, EchoSession};
 use overlane_cli::lab::{wait, wiring};
 use overlane_dataplane::drop::DropReason;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
@@ -26,7 +24,6 @@ pub(crate) const CASES: &[Case] = &[
     Case::Shared("a_node_that_is_not_live_neither_gets_packets_nor_sends_any", not_live),
     Case::Shared("a_stuck_node_costs_others_nothing", stuck),
     Case::Shared("a_live_connection_survives_its_node_moving_there_and_back", moved),
-    Case::Shared("a_node_on_a_tap_is_a_node_like_any_other", tap),
 ];
 
 const SOON: Duration = Duration::from_secs(10);
@@ -97,7 +94,7 @@ fn state(lab: &Lab, node: &str) -> Result<InterfaceState> {
     Ok(node.interfaces.first().context("no interface")?.state)
 }
 
-fn wait_state(lab: &Lab, node: &str, wanted: &[InterfaceState]) -> Result<()> {
+pub(crate) fn wait_state(lab: &Lab, node: &str, wanted: &[InterfaceState]) -> Result<()> {
     wait::until_ok(&format!("{node} to be {wanted:?}"), SOON, || {
         let state = state(lab, node)?;
         ensure!(wanted.contains(&state), "it is {state}");
@@ -269,59 +266,6 @@ fn moved(lab: &Lab) -> Result<()> {
     }
     for report in [near.finish()?, far.finish()?] {
         ensure!(report.longest_gap < Duration::from_secs(5), "a pause of {:?}", report.longest_gap);
-    }
-    Ok(())
-}
-
-fn tap(lab: &Lab) -> Result<()> {
-    let template = lab.node("acme-1")?;
-    let node = Node {
-        id: "extra1".to_owned(),
-        slot: 40,
-        mac: "0a:00:00:00:01:50".to_owned(),
-        ipv4: Ipv4Addr::new(10, 0, 0, 50),
-        device: "tap-extra1".to_owned(),
-        ..template
-    };
-    let host = lab.namespace(&node.host);
-    let namespace = lab.namespace(&node.id);
-    namespace.create()?;
-    let outcome = use_tap(lab, &node, &host, &namespace);
-    let deleted = provision::with_client(lab, async |client: Client| client.delete("/v1/nodes/extra1").await);
-    outcome?;
-    deleted?;
-    // The engine made it, and takes it away again, wherever it is by now.
-    wait::until_ok("the tap to go", SOON, || {
-        for place in [&host, &namespace] {
-            let devices = place.devices()?;
-            ensure!(
-                !devices.iter().any(|d| *d == node.device || d == NODE_DEVICE),
-                "{place} has {devices:?}"
-            );
-        }
-        Ok(())
-    })?;
-    namespace.delete()
-}
-
-fn use_tap(lab: &Lab, node: &Node, host: &Namespace, namespace: &Namespace) -> Result<()> {
-    let spec = provision::node_spec(node, AttachmentKind::Tap);
-    provision::with_client(lab, async |client: Client| {
-        client.put::<NodeResource>(&format!("/v1/nodes/{}", node.id), &spec).await
-    })?;
-    // Made and attached: from now on it may go where its node is.
-    wait_state(lab, &node.id, &[InterfaceState::Attached, InterfaceState::Live])?;
-    host.ip(&format!("link set {} netns {namespace}", node.device))?;
-    namespace.ip(&format!("link set {} name {NODE_DEVICE} address {} mtu 1480", node.device, node.mac))?;
-    wiring::configure_node(namespace, node)?;
-    wait_state(lab, &node.id, &[InterfaceState::Live])?;
-    for peer in ["acme-2", "acme-3"] {
-        let there = ping(namespace, lab.node(peer)?.ipv4, 3)?;
-        let back = ping(&lab.namespace(peer), node.ipv4, 3)?;
-        ensure!(there.is_complete() && back.is_complete(), "{peer}: there {there:?}, back {back:?}");
-        let session = EchoSession::start(namespace, &lab.namespace(peer), lab.node(peer)?.ipv4)?;
-        session.advance(50, SOON)?;
-        session.finish()?;
     }
     Ok(())
 }
