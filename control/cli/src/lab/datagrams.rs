@@ -3,6 +3,8 @@
 use super::netns::Namespace;
 use super::session::pattern;
 use anyhow::{Context, Result, ensure};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::UdpGsoSegment;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -60,6 +62,25 @@ impl DatagramPair {
             let sent = content(size, from.local_addr()?);
             from.send(&sent).with_context(|| format!("sending {size} bytes {way}"))?;
             receive(to, &sent).with_context(|| format!("{size} bytes {way}"))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the kernel `size` bytes at once that it is to make datagrams of `segment` bytes of, there and then back; each
+    /// has to arrive for itself, in order and as it was given. So QUIC sends, among others.
+    ///
+    /// # Errors
+    /// If one does not arrive, or differently.
+    pub fn exchange_at_once(&self, size: usize, segment: usize) -> Result<()> {
+        for (from, to, way) in [(&self.near, &self.far, "there"), (&self.far, &self.near, "back")] {
+            let sent = content(size, from.local_addr()?);
+            setsockopt(from, UdpGsoSegment, &i32::try_from(segment)?).context("have datagrams made")?;
+            let outcome = from.send(&sent);
+            setsockopt(from, UdpGsoSegment, &0)?;
+            outcome.with_context(|| format!("sending {size} bytes {way}"))?;
+            for (index, part) in sent.chunks(segment).enumerate() {
+                receive(to, part).with_context(|| format!("datagram {index} of {size} bytes {way}"))?;
+            }
         }
         Ok(())
     }

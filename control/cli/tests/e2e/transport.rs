@@ -9,7 +9,7 @@ use overlane_cli::lab::datagrams::{DatagramPair, Fragmenting, LARGEST};
 use overlane_cli::lab::handle::Lab;
 use overlane_cli::lab::loss::Loss;
 use overlane_cli::lab::netns::run;
-use overlane_cli::lab::probe::{IperfServer, Load};
+use overlane_cli::lab::probe::{IperfServer, Load, Throughput};
 use overlane_cli::lab::session::{connect, exchange};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::Shared("tcp_under_loss_recovers_by_sack_and_keeps_timestamps", sack_and_timestamps),
     Case::Shared("datagrams_of_the_internet_mix_arrive_in_order_and_unchanged", internet_mix),
     Case::Shared("datagrams_of_every_size_arrive_with_df_and_without", every_size),
+    Case::Shared("datagrams_that_a_kernel_was_given_at_once_arrive_one_by_one", at_once),
     Case::Shared("a_gigabyte_arrives_bit_for_bit", gigabyte),
     Case::Shared("offloads_make_tcp_at_least_three_times_as_fast", offloads),
 ];
@@ -113,6 +114,17 @@ fn every_size(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+fn at_once(lab: &Lab) -> Result<()> {
+    // Kernels leave cutting to their devices: what was given at once stays whole from node to node.
+    for to in ["globex-2", "globex-3"] {
+        let pair = datagrams(lab, "globex-1", to, Fragmenting::Discover)?;
+        for (size, segment) in [(20_000, 1000), (20_001, 1452), (64_000, 1200), (1200, 1200), (100, 7)] {
+            pair.exchange_at_once(size, segment).with_context(|| format!("globex-1 and {to}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// A billion bytes, and more than 32 bits can count in bits.
 const GIGABYTE: usize = 1_000_000_000;
 
@@ -125,30 +137,39 @@ fn gigabyte(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// What a transfer has to gain by offloads.
+const GAIN: f64 = 3.0;
+/// Rounds at least and at most.
+const ROUNDS: (usize, usize) = (2, 6);
+
 fn offloads(lab: &Lab) -> Result<()> {
     let (from, to) = (lab.namespace("globex-1"), lab.node("globex-3")?);
     let server = IperfServer::start(lab.state().path(), &to.id, &lab.namespace(&to.id), 5201)?;
-    let mut best = [None; 2];
-    // By turns, and the better of two: the machine may do something else meanwhile.
-    for _ in 0..2 {
+    let mut best: [Option<Throughput>; 2] = [None; 2];
+    let mut figures = String::new();
+    // By turns, and the best of several either way: the machine may do something else meanwhile, which only ever makes a
+    // transfer slower.
+    for round in 1..=ROUNDS.1 {
         for (kept, on) in best.iter_mut().zip([true, false]) {
             lab.set_offloads(on)?;
             let measured = server.load(&from, to.ipv4, Load::Tcp, 2);
             lab.set_offloads(true)?;
             let measured = measured?;
-            let better = kept.is_none_or(|k: overlane_cli::lab::probe::Throughput| {
-                measured.bits_per_second > k.bits_per_second
-            });
-            if better {
+            if kept.is_none_or(|kept| measured.bits_per_second > kept.bits_per_second) {
                 *kept = Some(measured);
             }
         }
+        let [Some(with), Some(without)] = best else { anyhow::bail!("nothing was measured") };
+        let gain = with.bits_per_second / without.bits_per_second;
+        figures = format!(
+            "{} with offloads, {} without: {gain:.1} times, by the best of {round}",
+            describe(&with),
+            describe(&without)
+        );
+        if gain >= GAIN && round >= ROUNDS.0 {
+            println!("{figures}");
+            return Ok(());
+        }
     }
-    let [Some(with), Some(without)] = best else { anyhow::bail!("nothing was measured") };
-    let ratio = with.bits_per_second / without.bits_per_second;
-    let figures =
-        format!("{} with offloads, {} without: {ratio:.1} times", describe(&with), describe(&without));
-    ensure!(ratio >= 3.0, "{figures}");
-    println!("{figures}");
-    Ok(())
+    anyhow::bail!("{figures}")
 }
