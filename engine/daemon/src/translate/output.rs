@@ -80,6 +80,8 @@ pub(super) fn place(path: &Path) -> io::Result<PathBuf> {
 mod tests {
     use super::*;
     use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::FileTypeExt;
 
     fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(directory)
@@ -127,11 +129,19 @@ mod tests {
     }
 
     #[test]
-    fn device_is_written_to_and_stays() {
-        let mut output = BufWriter::new(Output::create(Path::new("/dev/null")).unwrap());
-        output.write_all(b"nothing").unwrap();
+    fn pipe_is_written_to_and_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // To open a pipe for both never waits.
+        let mut reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut output = BufWriter::new(Output::create(&path).unwrap());
+        output.write_all(b"at once").unwrap();
         complete(output).unwrap().put().unwrap();
-        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        let mut read = [0; 7];
+        reader.read_exact(&mut read).unwrap();
+        assert_eq!((&read, names(directory.path())), (b"at once", vec!["pipe".to_owned()]));
+        assert!(path.metadata().unwrap().file_type().is_fifo());
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use super::command::{MAPS, Place, RAW, capture, names, translate};
 use super::packets::udp_packet;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::process::Command;
 
 fn good() -> Vec<u8> {
@@ -115,17 +117,36 @@ fn file_that_cannot_be_read_or_written_ends_with_1() {
     for (arguments, message) in [
         (&["--to-pcap", "no/out"][..], "no/out: cannot be written: No such file"),
         (&["--to-pcap", "."], ".: cannot be written: Is a directory"),
-        (&["--to-pcap", "/dev/full"], "/dev/full: cannot be written: No space left on device"),
-        (
-            &["--to-pcap", "out", "--report", "/dev/full"],
-            "/dev/full: cannot be written: No space left on device",
-        ),
     ] {
         let output = place.run(arguments);
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(1) && error.contains(message), "{error}");
     }
     assert!(!place.path("out").exists());
+}
+
+#[test]
+fn nothing_is_in_its_place_before_all_is_written() {
+    let place = Place::new(MAPS);
+    let packet = udp_packet(8).0;
+    fs::write(place.path("in.pcap"), capture(RAW, &vec![((1, 0), packet); 2000])).unwrap();
+    for [pipe, file] in [["--to-pcap", "--report"], ["--report", "--to-pcap"]] {
+        // More than a pipe holds, and nobody who reads on once something is there.
+        let path = place.path(&format!("pipe{pipe}"));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        let reader = std::thread::spawn(move || {
+            let readable = PollFd::new(reader.as_fd(), PollFlags::POLLIN);
+            poll(&mut [readable], PollTimeout::from(60_000u16)).unwrap()
+        });
+        let output = place.run(&[pipe, &path.display().to_string(), file, "out"]);
+        assert_eq!(reader.join().unwrap(), 1);
+        let error = String::from_utf8(output.stderr).unwrap();
+        let message = format!("overlane-engine: {}: cannot be written: Broken pipe", path.display());
+        assert!(output.status.code() == Some(1) && error.starts_with(&message), "{error}");
+        assert!(!place.path("out").exists());
+        assert_eq!(names(place.path("").as_path()).iter().filter(|name| name.contains("partial")).count(), 0);
+    }
 }
 
 #[test]
