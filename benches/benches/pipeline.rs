@@ -3,11 +3,11 @@
 //! Time is CPU time of the thread, since machines are shared. Stamping the packets anew is part of each measured round,
 //! and its own cost is the row `stamp only`.
 
+mod cpu_time;
+
 use core::hint::black_box;
-use core::time::Duration;
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use cpu_time::CpuTime;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use nix::time::{ClockId, clock_gettime};
 use overlane_benches::Result;
 use overlane_benches::bed::{ADDRESS, Bed, HEADERS_4, HEADERS_6};
 use overlane_benches::round::{four_to_six, six_to_four};
@@ -15,39 +15,6 @@ use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::pipeline::BURST;
 use overlane_dataplane::wire::checksum::Sum;
-
-/// CPU time of the measuring thread.
-struct CpuTime;
-
-impl Measurement for CpuTime {
-    type Intermediate = Duration;
-    type Value = Duration;
-
-    fn start(&self) -> Duration {
-        // The clock of the own thread cannot fail on Linux.
-        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
-    }
-
-    fn end(&self, start: Duration) -> Duration {
-        self.start().saturating_sub(start)
-    }
-
-    fn add(&self, one: &Duration, other: &Duration) -> Duration {
-        *one + *other
-    }
-
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn to_f64(&self, value: &Duration) -> f64 {
-        value.as_nanos() as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
 
 fn pipeline(criterion: &mut Criterion<CpuTime>) -> Result<()> {
     let mut group = criterion.benchmark_group("pipeline");

@@ -149,6 +149,8 @@ reasons! {
     // --- our own limits ---
     /// Provisioning has not told this host its prefix yet.
     PrefixUnknown = "prefix_unknown",
+    /// The flow table has no room for a new flow of a stateful vnet, and nothing in it can make way.
+    FlowTableFull = "flow_table_full",
     /// No headroom in the buffer for the longer header.
     NoHeadroom = "no_headroom",
     /// No free packet buffer.

@@ -1,11 +1,14 @@
 //! Tables that workers read without locks while the control thread changes them.
 //!
 //! [`qsbr`] tells when memory that was unlinked is seen by no reader any more; [`published`] is a value swapped
-//! whole; [`mapping`] is the table of mappings. This is the only module of the crate with `unsafe` code.
+//! whole; [`mapping`] is the table of mappings, [`flow`] that of flows. This is the only module of the crate with `unsafe` code.
 
+mod compare;
+pub mod flow;
 pub mod mapping;
 pub mod published;
 pub mod qsbr;
+mod region;
 mod sync;
 
 #[cfg(all(test, loom))]

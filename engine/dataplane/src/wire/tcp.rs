@@ -7,14 +7,18 @@ pub const LENGTH: usize = 20;
 /// Where the checksum lies in the header.
 pub const CHECKSUM: u16 = 16;
 
-/// Flags that translation and cutting look at.
+/// Flags that translation, cutting and the flow table look at.
 pub mod flag {
     /// No more data from the sender.
     pub const FIN: u8 = 0x01;
     /// The first segment of either direction.
     pub const SYN: u8 = 0x02;
+    /// The connection is aborted.
+    pub const RST: u8 = 0x04;
     /// Deliver without waiting for more.
     pub const PSH: u8 = 0x08;
+    /// The acknowledgment number counts.
+    pub const ACK: u8 = 0x10;
     /// Congestion window reduced (RFC 3168).
     pub const CWR: u8 = 0x80;
 }

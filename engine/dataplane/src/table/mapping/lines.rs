@@ -1,13 +1,13 @@
 //! One generation of key lines and index lines.
 
-use super::compare::Way;
+use super::compare::{KeyLine, Way};
 use super::hash::Hasher;
 use super::region::Region;
 use crate::table::sync::{Acquire, AtomicU64, Relaxed, Release};
 use core::sync::atomic::AtomicU32;
 
-/// Words of a line.
-pub(super) const WAYS: usize = 8;
+pub(super) use super::compare::WAYS;
+pub(super) use super::region::prefetch;
 
 /// How many buckets from its home a key may lie, its home included.
 pub(super) const PROBES: usize = if cfg!(loom) { 2 } else { 16 };
@@ -20,13 +20,6 @@ pub(super) const REMOVED: u64 = 1;
 pub(super) const REUSABLE: u64 = 2;
 /// The smallest word that is a key.
 const FIRST_KEY: u64 = 1 << 32;
-
-/// Eight key words, on one cache line.
-#[repr(align(64))]
-#[derive(Default)]
-pub(super) struct KeyLine {
-    pub(super) words: [AtomicU64; WAYS],
-}
 
 /// The value slots of eight keys, on half a cache line.
 #[repr(align(32))]
@@ -194,17 +187,4 @@ impl Place {
     pub(super) const fn bucket(self) -> u32 {
         self.bucket
     }
-}
-
-/// Asks for the cache line that `target` begins on.
-#[inline(always)]
-pub(super) fn prefetch<T>(target: *const T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch reads nothing and faults on nothing, whatever the address.
-    unsafe {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(target.cast());
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = target;
 }

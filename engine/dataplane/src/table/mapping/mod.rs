@@ -14,10 +14,8 @@
 //! at once, so that no new look-up finds it; its word and its value are used again only after a grace period, so
 //! that an index read after its key was matched always belongs to that key.
 
-mod compare;
 mod hash;
 mod lines;
-mod region;
 mod slots;
 mod table;
 mod writer;
@@ -29,6 +27,7 @@ pub use writer::{Memory, TableFull, Writer};
 pub(crate) use hash::Hasher;
 
 use super::qsbr::Domain;
+use super::{compare, region};
 use crate::address::Locator;
 use crate::id::{PortId, VnetId};
 use core::fmt;

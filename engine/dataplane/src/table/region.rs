@@ -98,3 +98,16 @@ impl<T> Drop for Region<T> {
         }
     }
 }
+
+/// Asks for the cache line that `target` begins on.
+#[inline(always)]
+pub(super) fn prefetch<T>(target: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch reads nothing and faults on nothing, whatever the address.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(target.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = target;
+}

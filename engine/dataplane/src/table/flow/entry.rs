@@ -1,0 +1,228 @@
+//! What is kept of a flow, on one cache line, and what a worker sees of it.
+
+use super::key::{Direction, FlowKey};
+use super::state::{Sign, State, Tick, Timeouts};
+use crate::drop::DropReason;
+use crate::id::PortId;
+use crate::table::sync::{AcqRel, Acquire, AtomicU64, Relaxed};
+use core::fmt;
+
+/// One flow, or room for one. Every field is atomic: a worker that is late may look at an entry of which nothing counts
+/// any more, but never at half a word.
+#[repr(align(64))]
+#[derive(Default)]
+pub(super) struct Entry {
+    /// The key; changes only while no worker can reach the entry.
+    key: [AtomicU64; 2],
+    /// A [`State`].
+    state: AtomicU64,
+    /// A [`Judgement`].
+    judgement: AtomicU64,
+    /// What follows it in the list of free entries; see `pool`.
+    pub(super) link: AtomicU64,
+}
+
+/// A flow to be entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewFlow {
+    /// The direction of its first packet.
+    pub direction: Direction,
+    /// What that packet shows.
+    pub sign: Sign,
+    /// The port that it came from.
+    pub opener: PortId,
+    /// The policy that judged it.
+    pub epoch: u32,
+    /// What it said.
+    pub verdict: Result<(), DropReason>,
+}
+
+/// The word: epoch, 32 bits; the opener's port, 16; its direction, 1; the verdict, 8.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Judgement(u64);
+
+impl Judgement {
+    const DOWN: u64 = 1 << 8;
+
+    fn new(new: &NewFlow) -> Self {
+        let direction = if new.direction == Direction::Down { Self::DOWN } else { 0 };
+        // A port's index is below 4096.
+        let unjudged = Self((new.opener.index() as u64) << 16 | direction);
+        unjudged.again(new.epoch, new.verdict)
+    }
+
+    /// The same flow under another policy.
+    fn again(self, epoch: u32, verdict: Result<(), DropReason>) -> Self {
+        let verdict = verdict.map_or_else(|reason| 1 + reason.index() as u64, |()| 0);
+        Self(u64::from(epoch) << 32 | self.0 & 0xffff_ff00 | verdict)
+    }
+
+    const fn epoch(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline]
+    fn verdict(self) -> Result<(), DropReason> {
+        match self.0 as u8 {
+            0 => Ok(()),
+            refused => Err(refusal(refused)),
+        }
+    }
+}
+
+// A reason and "none" fit 8 bits.
+const _: () = assert!(DropReason::COUNT < 255);
+
+#[cold]
+fn refusal(code: u8) -> DropReason {
+    // `again` wrote it, so there is such a reason.
+    DropReason::ALL.get(usize::from(code) - 1).copied().unwrap_or(DropReason::FlowTableFull)
+}
+
+impl Entry {
+    /// Makes the entry that of a flow; it is published by whoever links it.
+    pub(super) fn write(&self, key: FlowKey, new: &NewFlow, now: Tick) {
+        for (to, word) in self.key.iter().zip(key.words()) {
+            to.store(word, Relaxed);
+        }
+        self.state.store(State::first(new.direction, new.sign, now).0, Relaxed);
+        self.judgement.store(Judgement::new(new).0, Relaxed);
+    }
+
+    #[inline(always)]
+    pub(super) fn key(&self) -> FlowKey {
+        let [one, two] = &self.key;
+        FlowKey::from_words([one.load(Relaxed), two.load(Relaxed)])
+    }
+
+    #[inline]
+    pub(super) fn state(&self) -> State {
+        State(self.state.load(Relaxed))
+    }
+}
+
+/// A flow that was found, or entered. It may be unlinked at any time, which changes nothing for who holds it: its entry is
+/// used for no other flow before the reader has quiesced.
+#[derive(Clone, Copy)]
+pub struct Flow<'r> {
+    pub(super) entry: &'r Entry,
+}
+
+/// What a packet means for the flow that was found for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observed {
+    /// It is one of the flow's, and has been noted.
+    Ours,
+    /// The flow has ended, by its packets or by its timeout, and this begins another: remove the old one.
+    Successor,
+}
+
+impl Flow<'_> {
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> FlowKey {
+        self.entry.key()
+    }
+
+    /// Notes a packet. For most packets of a busy flow this only reads.
+    #[inline]
+    pub fn observe(&self, direction: Direction, sign: Sign, now: Tick, timeouts: &Timeouts) -> Observed {
+        let protocol = self.entry.key().protocol();
+        let mut old = self.entry.state();
+        loop {
+            if old.is_succeeded_by(protocol, sign, now, timeouts) {
+                return Observed::Successor;
+            }
+            let new = old.after(direction, sign, now);
+            if new == old {
+                return Observed::Ours;
+            }
+            // Fails only because another worker has noted a packet of the flow.
+            match self.entry.state.compare_exchange_weak(old.0, new.0, Relaxed, Relaxed) {
+                Ok(_) => return Observed::Ours,
+                Err(other) => old = State(other),
+            }
+        }
+    }
+
+    /// What the policy `epoch` says of the flow; `None` if the flow was judged by another.
+    #[inline]
+    #[must_use]
+    pub fn judged(&self, epoch: u32) -> Option<Result<(), DropReason>> {
+        let judgement = Judgement(self.entry.judgement.load(Acquire));
+        (judgement.epoch() == epoch).then(|| judgement.verdict())
+    }
+
+    /// Keeps what the policy `epoch` says, unless the flow has been judged by a newer one.
+    pub fn judge(&self, epoch: u32, verdict: Result<(), DropReason>) {
+        let mut old = Judgement(self.entry.judgement.load(Relaxed));
+        // Epochs wrap around: newer is what is less than half the way ahead.
+        while epoch.wrapping_sub(old.epoch()).cast_signed() > 0 {
+            let new = old.again(epoch, verdict);
+            match self.entry.judgement.compare_exchange_weak(old.0, new.0, AcqRel, Relaxed) {
+                Ok(_) => return,
+                Err(other) => old = Judgement(other),
+            }
+        }
+    }
+
+    /// Which way the first packet went.
+    #[must_use]
+    pub fn opened(&self) -> Direction {
+        let down = self.entry.judgement.load(Relaxed) & Judgement::DOWN != 0;
+        if down { Direction::Down } else { Direction::Up }
+    }
+
+    /// The port that the first packet came from; what a limit per interface counts by.
+    #[must_use]
+    pub fn opener(&self) -> Option<PortId> {
+        PortId::new((self.entry.judgement.load(Relaxed) >> 16) as u16).ok()
+    }
+}
+
+impl fmt::Debug for Flow<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow").field("key", &self.key()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn entry(opener: PortId) -> Entry {
+        let entry = Entry::default();
+        let new = NewFlow {
+            direction: Direction::Down,
+            sign: Sign::DATAGRAM,
+            opener,
+            epoch: u32::MAX,
+            verdict: Ok(()),
+        };
+        entry.write(FlowKey::from_words([1 << 40, 0]), &new, Tick(5));
+        entry
+    }
+
+    #[test]
+    fn a_judgement_holds_for_its_epoch_and_gives_way_to_newer_ones_only() {
+        let entry = entry(PortId::new(4095).unwrap());
+        let flow = Flow { entry: &entry };
+        assert_eq!((flow.judged(u32::MAX), flow.judged(0)), (Some(Ok(())), None));
+        flow.judge(0, Err(DropReason::VnetMismatch));
+        assert_eq!((flow.judged(u32::MAX), flow.judged(0)), (None, Some(Err(DropReason::VnetMismatch))));
+        flow.judge(u32::MAX, Ok(()));
+        flow.judge(0, Ok(()));
+        assert_eq!(flow.judged(0), Some(Err(DropReason::VnetMismatch)));
+        assert_eq!((flow.opened(), flow.opener()), (Direction::Down, PortId::new(4095).ok()));
+    }
+
+    #[test]
+    fn every_verdict_is_kept_as_it_is() {
+        let entry = entry(PortId::new(4095).unwrap());
+        let flow = Flow { entry: &entry };
+        for (epoch, reason) in (0..).zip(DropReason::ALL) {
+            flow.judge(epoch, Err(*reason));
+            assert_eq!(flow.judged(epoch), Some(Err(*reason)));
+        }
+    }
+}
