@@ -88,7 +88,9 @@ impl HostPrefix {
     #[inline]
     #[must_use]
     pub const fn contains(self, address: Ipv6Addr) -> bool {
-        address.to_bits() >> (128 - self.length as u32) == self.bits >> (128 - self.length as u32)
+        let different = address.to_bits() ^ self.bits;
+        // The lengths that there are, without a shift of 128 bits by a number that is not known beforehand.
+        (different >> 64) as u64 == 0 && (self.length == 64 || (different as u64) >> 56 == 0)
     }
 
     /// Parses `fd00:0:0:a::/64`; the length must be the layout's.
@@ -180,13 +182,24 @@ impl Layout {
     #[inline]
     pub fn decode(self, address: Ipv6Addr) -> Result<SubstrateAddress, AddressError> {
         let prefix = HostPrefix::of(self, address)?;
+        self.decode_behind(prefix, address)
+    }
+
+    /// Takes an address apart that lies in a prefix which is known to be legal.
+    ///
+    /// # Errors
+    /// As for [`Self::decode`], of the fields behind the prefix.
+    #[inline(always)]
+    pub(crate) fn decode_behind(
+        self,
+        prefix: HostPrefix,
+        address: Ipv6Addr,
+    ) -> Result<SubstrateAddress, AddressError> {
         let bits = address.to_bits();
         let ipv4 = Ipv4Addr::from_bits(bits as u32);
-        let vnet_bits = match self {
-            Self::Slot64 | Self::Plain72 => (bits >> 32) as u32 & VnetId::MAX.get(),
-            Self::Plain64 => (bits >> 32) as u32,
+        let Ok(vnet) = VnetId::new(self.vnet_bits(address)) else {
+            return refuse("vnet id", "1 to 16777215");
         };
-        let Ok(vnet) = VnetId::new(vnet_bits) else { return refuse("vnet id", "1 to 16777215") };
         let (slot, delivery) = if self.has_slots() {
             let octet = (bits >> 56) as u8;
             let delivery = match octet & (LOCAL_BIT | GROUP_BIT) {
@@ -201,6 +214,27 @@ impl Layout {
             (Slot::ZERO, Delivery::by_ipv4(ipv4))
         };
         Ok(SubstrateAddress { prefix, slot, delivery, vnet, ipv4 })
+    }
+
+    /// The slot and the vnet in an owner's address, in the layout with slots; `None` in any other.
+    #[inline(always)]
+    pub(crate) fn owner_in_slot(address: Ipv6Addr) -> Option<(Slot, VnetId)> {
+        let bits = (address.to_bits() >> 32) as u32;
+        let (octet, vnet) = ((bits >> 24) as u8, bits & VnetId::MAX.get());
+        if octet & (LOCAL_BIT | GROUP_BIT) != 0 {
+            return None;
+        }
+        Some((Slot::new(octet >> 2).ok()?, VnetId::new(vnet).ok()?))
+    }
+
+    /// The bits of an address where the vnet id lies.
+    #[inline(always)]
+    pub(crate) const fn vnet_bits(self, address: Ipv6Addr) -> u32 {
+        let bits = (address.to_bits() >> 32) as u32;
+        match self {
+            Self::Slot64 | Self::Plain72 => bits & VnetId::MAX.get(),
+            Self::Plain64 => bits,
+        }
     }
 
     /// Puts an address together.
@@ -281,26 +315,21 @@ impl Locator {
         self.sum.get()
     }
 
-    /// The 96 bits as a number.
-    #[inline]
-    const fn bits(&self) -> u128 {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.octets;
-        let (high, low) = (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([i, j, k, l]));
-        (high as u128) << 32 | low as u128
-    }
-
     /// Whether it is what `address` begins with.
     #[inline]
     #[must_use]
-    pub const fn leads(&self, address: Ipv6Addr) -> bool {
-        self.bits() == address.to_bits() >> 32
+    pub fn leads(&self, address: Ipv6Addr) -> bool {
+        let [octets @ .., _, _, _, _] = address.octets();
+        octets == self.octets
     }
 
     /// The substrate address of an IPv4 address that lives here.
     #[inline]
     #[must_use]
     pub const fn address(&self, ipv4: Ipv4Addr) -> Ipv6Addr {
-        Ipv6Addr::from_bits(self.bits() << 32 | ipv4.to_bits() as u128)
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.octets;
+        let [m, n, o, p] = ipv4.octets();
+        Ipv6Addr::from_octets([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
     }
 
     /// The host's prefix.
@@ -309,6 +338,15 @@ impl Locator {
         let length = layout.prefix_length();
         let bits = self.address(Ipv4Addr::UNSPECIFIED).to_bits() & (u128::MAX << (128 - u32::from(length)));
         HostPrefix { bits, length }
+    }
+
+    /// Whether both are on the same host.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn shares_prefix(&self, other: &Self, layout: Layout) -> bool {
+        let ([one @ .., one_more, _, _, _], [two @ .., two_more, _, _, _]) = (&self.octets, &other.octets);
+        // The lengths that there are.
+        one == two && (layout.prefix_length() == 64 || one_more == two_more)
     }
 
     /// The slot; 0 in layouts without slots.
@@ -352,6 +390,14 @@ mod tests {
             if let Ok(fields) = layout.decode(address) {
                 prop_assert_eq!(layout.encode(&fields), Ok(address));
             }
+        }
+
+        #[test]
+        fn owner_in_a_slot_is_what_the_codec_says(bits: u128) {
+            let address = Ipv6Addr::from_bits(bits);
+            let fields = Layout::Slot64.decode_behind(HostPrefix { bits: 1 << 64, length: 64 }, address);
+            let owner = fields.ok().filter(|fields| fields.delivery == Delivery::Owner);
+            prop_assert_eq!(Layout::owner_in_slot(address), owner.map(|owner| (owner.slot, owner.vnet)));
         }
 
         #[test]

@@ -4,6 +4,7 @@ use crate::drop::DropReason;
 use crate::header::{Fragment, NetworkHeader, contiguous};
 use crate::offload;
 use crate::packet::Packet;
+use crate::plain::Plain;
 use crate::wire::checksum::Sum;
 use crate::wire::{ethernet, fragment, protocol};
 use core::net::Ipv6Addr;
@@ -17,12 +18,17 @@ const FIXED: usize = 8;
 
 /// Reads what follows the fixed IPv6 header of a frame, whose source and destination are `ends`: `header` moves behind the
 /// extension headers, and the packet's [`Offload`](crate::packet::Offload) is brought in agreement with it.
-#[inline(always)]
 pub(crate) fn read(
     packet: &mut impl Packet,
     header: NetworkHeader,
     (source, destination): (Ipv6Addr, Ipv6Addr),
 ) -> Result<NetworkHeader, DropReason> {
+    let NetworkHeader { protocol, transport, payload, ttl, .. } = header;
+    if ttl > 1
+        && let Some(plain) = Plain::read(packet, protocol, transport, payload)
+    {
+        return Ok(NetworkHeader { plain: Some(plain), ..header });
+    }
     let header = skip(packet, header)?;
     let addresses = || Sum::ZERO.add_bytes(&source.octets()).add_bytes(&destination.octets());
     let transport_length = offload::settle(packet, header, addresses)?;

@@ -7,6 +7,7 @@
 use crate::drop::DropReason;
 use crate::offload;
 use crate::packet::Packet;
+use crate::plain::Plain;
 use crate::wire::{WireError, checksum::Sum, ethernet, ipv4, ipv6};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -36,6 +37,9 @@ pub(crate) struct NetworkHeader {
     pub(crate) payload: u16,
     /// Bytes of the transport header, of a packet that is to be cut; else 0.
     pub(crate) transport_length: u8,
+    /// What is known besides of a plain packet, which may be carried along the straight line. Without it becomes of the
+    /// packet what would become of it with it, in more steps.
+    pub(crate) plain: Option<Plain>,
 }
 
 /// Which part of a datagram a packet is.
@@ -80,8 +84,8 @@ fn pull_up(packet: &mut impl Packet, bytes: usize) -> Result<(), DropReason> {
 }
 
 /// Cuts what is behind `length` off, or says that the frame is shorter.
-#[inline]
-fn cut_padding(packet: &mut impl Packet, length: usize) -> Result<(), DropReason> {
+#[inline(always)]
+pub(crate) fn cut_padding(packet: &mut impl Packet, length: usize) -> Result<(), DropReason> {
     let received = packet.len();
     if received < length {
         return Err(DropReason::FrameTruncated);
@@ -92,8 +96,28 @@ fn cut_padding(packet: &mut impl Packet, length: usize) -> Result<(), DropReason
     Ok(())
 }
 
-/// Reads the IPv4 header of a frame.
+/// What a fixed IPv6 header says, with its addresses.
 #[inline(always)]
+pub(crate) fn ipv6_fields(header: ipv6::Header<'_>) -> (NetworkHeader, Ipv6Addr, Ipv6Addr) {
+    let (source, destination) = (header.source(), header.destination());
+    let read = NetworkHeader {
+        source: Ipv4Addr::from_bits(source.to_bits() as u32),
+        destination: Ipv4Addr::from_bits(destination.to_bits() as u32),
+        protocol: header.next_header(),
+        ttl: header.hop_limit(),
+        traffic_class: header.traffic_class(),
+        dont_fragment: true,
+        live_route: 0,
+        fragment: None,
+        transport: ethernet::LENGTH + ipv6::LENGTH,
+        payload: header.payload_length(),
+        transport_length: 0,
+        plain: None,
+    };
+    (read, source, destination)
+}
+
+/// Reads the IPv4 header of a frame, whatever it is.
 pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropReason> {
     contiguous(packet, ethernet::LENGTH + ipv4::LENGTH)?;
     let options = match packet.head().get(ethernet::LENGTH) {
@@ -130,6 +154,7 @@ pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropR
         // The view has checked that this cannot be negative, and a header is at most 60 bytes.
         payload: total_length.saturating_sub(header.length() as u16),
         transport_length: 0,
+        plain: None,
     };
     let (source, destination) = (read.source.octets(), read.destination.octets());
     cut_padding(packet, ethernet::LENGTH + usize::from(total_length))?;
@@ -143,7 +168,6 @@ pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropR
 ///
 /// The virtual addresses are the last four octets of the substrate addresses in every layout; what is in front of them is
 /// for the caller to judge.
-#[inline(always)]
 pub(crate) fn read_ipv6(packet: &mut impl Packet) -> Result<(NetworkHeader, Ipv6Addr, Ipv6Addr), DropReason> {
     contiguous(packet, ethernet::LENGTH + ipv6::LENGTH)?;
     let header = packet.head().get(ethernet::LENGTH..).unwrap_or(&[]);
@@ -151,20 +175,7 @@ pub(crate) fn read_ipv6(packet: &mut impl Packet) -> Result<(NetworkHeader, Ipv6
         WireError::Truncated => DropReason::FrameTruncated,
         WireError::Malformed => DropReason::Ipv6Malformed,
     })?;
-    let (source, destination) = (header.source(), header.destination());
-    let read = NetworkHeader {
-        source: Ipv4Addr::from_bits(source.to_bits() as u32),
-        destination: Ipv4Addr::from_bits(destination.to_bits() as u32),
-        protocol: header.next_header(),
-        ttl: header.hop_limit(),
-        traffic_class: header.traffic_class(),
-        dont_fragment: true,
-        live_route: 0,
-        fragment: None,
-        transport: ethernet::LENGTH + ipv6::LENGTH,
-        payload: header.payload_length(),
-        transport_length: 0,
-    };
+    let (read, source, destination) = ipv6_fields(header);
     cut_padding(packet, read.transport + usize::from(read.payload))?;
     Ok((read, source, destination))
 }

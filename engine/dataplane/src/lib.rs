@@ -19,6 +19,7 @@ pub mod packet;
 pub mod path_mtu;
 mod pieces;
 pub mod pipeline;
+mod plain;
 mod refusal;
 pub mod segment;
 pub mod snapshot;

@@ -20,15 +20,23 @@ impl MacAddr {
     ///
     /// The low nibble of octet 0 is 2: locally administered, unicast, in the AAI quadrant of IEEE 802c. Twelve bits
     /// hash the vnet, the last four octets are the IPv4 address.
+    #[inline]
     #[must_use]
     pub const fn dummy(vnet: VnetId, ipv4: Ipv4Addr) -> Self {
+        let ([hash, more], [a, b, c, d]) = (Self::dummy_hash(vnet), ipv4.octets());
+        Self([hash, more, a, b, c, d])
+    }
+
+    /// The first two octets of the dummy MACs of a vnet.
+    #[inline]
+    pub(crate) const fn dummy_hash(vnet: VnetId) -> [u8; 2] {
         // Fibonacci hashing: the top 12 bits of a multiplication by 2^32 / golden ratio.
         let hash = vnet.get().wrapping_mul(0x9e37_79b9) >> 20;
-        let [a, b, c, d] = ipv4.octets();
-        Self([((hash >> 4) & 0xf0) as u8 | 0x02, hash as u8, a, b, c, d])
+        [((hash >> 4) & 0xf0) as u8 | 0x02, hash as u8]
     }
 
     /// The IPv4 address in this MAC, if it is a dummy MAC of `vnet`.
+    #[inline]
     #[must_use]
     pub fn dummy_ipv4(self, vnet: VnetId) -> Option<Ipv4Addr> {
         let [_, _, a, b, c, d] = self.0;
@@ -37,6 +45,7 @@ impl MacAddr {
     }
 
     /// Whether the group bit is set: multicast or broadcast.
+    #[inline]
     #[must_use]
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 != 0

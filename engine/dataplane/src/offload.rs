@@ -153,6 +153,7 @@ mod tests {
             transport: 34,
             payload,
             transport_length,
+            plain: None,
         }
     }
 

@@ -9,10 +9,10 @@ use crate::packet::{Clock, Packet, Pool};
 use crate::snapshot::{HostSnapshot, Interface, PortRole, Uplink};
 use crate::stage::fragments::{Fragments, Lost};
 use crate::stage::{
-    Burst, FromNode, FromUplink, arp, authorise, classify_node, classify_uplink, deliver, destination,
-    fragments, look_up, next_hop, source_check, verify_source,
+    Burst, FromNode, FromUplink, Inbound, Outbound, arp, authorise, classify_node, classify_uplink, deliver,
+    fragments, next_hop, verify_source,
 };
-use crate::table::mapping::{MappingKey, MappingTable};
+use crate::table::mapping::MappingTable;
 use crate::table::qsbr::Reader;
 use crate::translate::Identifications;
 use arrayvec::ArrayVec;
@@ -26,6 +26,14 @@ pub trait Outbox<P> {
     /// The packet is to leave by `port`, and `port` may be gone. What the port's queue cannot do itself is still to be
     /// done, by [`segment::finish`](crate::segment::finish).
     fn transmit(&mut self, port: PortId, packet: P);
+
+    /// The packets are to leave by `port`, in their order, as by [`Self::transmit`]. Those that are left in `packets` are
+    /// dropped.
+    fn transmit_burst(&mut self, port: PortId, packets: &mut ArrayVec<P, BURST>) {
+        for packet in packets.drain(..) {
+            self.transmit(port, packet);
+        }
+    }
 
     /// The packet, received on the uplink `port`, is for the engine itself (neighbour discovery, ICMPv6, anything to
     /// the engine's own addresses).
@@ -145,23 +153,20 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
     ) {
         let (worker, table, clock) = (self.worker, &self.table, &self.clock);
         let traffic = interface.traffic.get(worker).unwrap_or(&self.unplaced);
-        let node = FromNode { snapshot, table, reader, clock, interface, worker, traffic };
+        let view = &table.view(reader);
+        let node = FromNode { snapshot, view, table, reader, clock, interface, worker, traffic };
         let (mut arps, mut burst) = (ArrayVec::new_const(), Burst::new());
 
         classify_node::run(&node, received, &mut arps, &mut burst);
-        arp::run(&node, &mut arps, out);
-        source_check::run(&node, &mut burst);
-        next_hop::run(&node, &mut burst);
+        if !arps.is_empty() {
+            arp::run(&node, &mut arps, out);
+        }
         let vnet = interface.vnet.id;
-        look_up::run(
-            table,
-            reader,
-            &mut burst,
-            |item| MappingKey::new(vnet, item.header.destination),
-            |item, mapping| item.mapping = mapping,
-        );
-        next_hop::reachable(&node, &mut burst);
-        authorise::outbound(&node, &mut burst);
+        burst.each_found(&node, view, |_, item: &mut Outbound<'_>, mapping| {
+            item.mapping = mapping;
+            next_hop::reachable(&node, item.header.destination, mapping)?;
+            authorise::verdict(vnet, vnet)
+        });
         fragments::run(&node, &mut self.fragments, &mut burst);
         deliver::outbound(&node, &self.pool, &mut self.fragments, &mut burst, out);
     }
@@ -177,15 +182,21 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         let (worker, table, clock) = (self.worker, &self.table, &self.clock);
         let traffic = uplink.traffic.get(worker).unwrap_or(&self.unplaced);
         let prefix = snapshot.prefix;
-        let uplink = FromUplink { snapshot, table, reader, clock, uplink, prefix, worker, traffic };
+        let view = &table.view(reader);
+        let uplink = FromUplink { snapshot, view, table, reader, clock, uplink, prefix, worker, traffic };
         let mut burst = Burst::new();
 
         classify_uplink::run(&uplink, received, &mut burst, out);
-        destination::run(&uplink, &mut burst);
-        verify_source::run(&uplink, &mut burst, out);
-        authorise::inbound(&uplink, &mut burst);
+        if !snapshot.layout.has_slots() {
+            classify_uplink::receivers_by_mapping(&uplink, &mut burst);
+        }
+        burst.each_found(&uplink, view, |packet, item: &mut Inbound<'_>, mapping| {
+            item.mapping = mapping;
+            verify_source::check(&uplink, packet, item, out)?;
+            authorise::verdict(item.source_vnet, item.destination_vnet)
+        });
         fragments::run(&uplink, &mut self.fragments, &mut burst);
-        let (fragments, identifications) = (&mut self.fragments, &mut self.identifications);
+        let (fragments, identifications) = (&mut self.fragments, &self.identifications);
         deliver::inbound(&uplink, &self.pool, fragments, &mut burst, identifications, out);
     }
 }

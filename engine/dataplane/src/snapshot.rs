@@ -158,6 +158,29 @@ impl HostSnapshot {
     }
 }
 
+impl Interface {
+    /// Whether `address` is one of its own.
+    #[inline(always)]
+    #[must_use]
+    pub fn owns(&self, address: Ipv4Addr) -> bool {
+        match &self.addresses[..] {
+            [only] => *only == address,
+            all => all.contains(&address),
+        }
+    }
+}
+
+impl Subnet {
+    /// Whether `address` lies in it.
+    #[inline(always)]
+    #[must_use]
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        let different = address.to_bits() ^ self.net.addr().to_bits();
+        // In 64 bits a shift by 32, of the network of all addresses, is none too far.
+        u64::from(different) >> (32 - u32::from(self.net.prefix_len())) == 0
+    }
+}
+
 impl Uplink {
     /// Whether packets can leave by it: link up and next hop resolved.
     #[must_use]
@@ -168,9 +191,10 @@ impl Uplink {
 
 impl Vnet {
     /// The subnet that `address` lies in.
+    #[inline]
     #[must_use]
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
-        self.subnets.iter().find(|subnet| subnet.net.contains(&address))
+        self.subnets.iter().find(|subnet| subnet.contains(address))
     }
 
     /// Whether `address` is a gateway's.

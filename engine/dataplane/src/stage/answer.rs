@@ -15,11 +15,12 @@ use crate::translate::answer::{Envelope, about_ipv4, about_ipv6};
 #[inline(never)]
 pub(crate) fn to_node<P: Packet>(
     node: &FromNode<'_>,
-    item: Outbound<'_, P>,
+    packet: P,
+    item: &Outbound<'_>,
     answer: Answer,
     out: &mut impl Outbox<P>,
 ) {
-    let Outbound { packet, header, .. } = item;
+    let header = &item.header;
     let interface = node.interface;
     let gateway = interface.vnet.subnet_of(header.source).and_then(|subnet: &Subnet| subnet.gateway);
     let source = gateway.unwrap_or(header.destination);
@@ -39,11 +40,12 @@ pub(crate) fn to_node<P: Packet>(
 #[inline(never)]
 pub(crate) fn to_substrate<P: Packet>(
     uplink: &FromUplink<'_>,
-    item: Inbound<'_, P>,
+    packet: P,
+    item: &Inbound<'_>,
     answer: Answer,
     out: &mut impl Outbox<P>,
 ) {
-    let Inbound { packet, source: destination, substrate_destination, .. } = item;
+    let Inbound { source: destination, substrate_destination, .. } = *item;
     let port = uplink.uplink;
     let Some(next_hop) = port.next_hop else { return };
     let own = port.addresses.iter().find(|address| !address.is_unicast_link_local());

@@ -1,51 +1,61 @@
-//! From an uplink: which interface of this host is the packet for?
+//! From an uplink: which interface of this host is the packet for? The one that owns the embedded (vnet, IPv4): by its
+//! slot, or in layouts without slots by its mapping.
 
-use super::{Burst, FromUplink, Inbound, look_up};
-use crate::address::Delivery;
+use super::{FromUplink, Inbound};
+use crate::address::{Delivery, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::snapshot::{Interface, PortRole};
-use crate::table::mapping::MappingKey;
+use crate::table::mapping::Mapping;
 
-/// Finds the interface that owns the embedded (vnet, IPv4): by its slot, or in layouts without slots by its mapping.
-#[inline]
-pub(crate) fn run<'a, P>(uplink: &FromUplink<'a>, burst: &mut Burst<Inbound<'a, P>>) {
-    let by_slot = uplink.snapshot.layout.has_slots();
-    if !by_slot {
-        let key = |item: &Inbound<'a, P>| MappingKey::new(item.destination_vnet, item.header.destination);
-        look_up::run(uplink.table, uplink.reader, burst, key, |item, mapping| item.mapping = mapping);
-    }
-    burst.each(uplink, |item| {
-        let receiver = if by_slot { in_slot(uplink, item) } else { by_mapping(uplink, item) };
-        let Some(interface) = receiver.filter(|_| item.delivery == Delivery::Owner) else {
-            item.vnet = uplink.snapshot.vnet(item.destination_vnet).map(AsRef::as_ref);
-            return Err(refusal(uplink, item));
-        };
-        item.vnet = Some(&interface.vnet);
-        item.receiver = Some(interface);
-        Ok(())
-    });
+/// Finds the interface in the slot that the packet is for.
+pub(crate) fn in_slot<'a>(
+    uplink: &FromUplink<'a>,
+    item: &mut Inbound<'a>,
+    destination: SubstrateAddress,
+) -> Result<(), DropReason> {
+    let interface = uplink.snapshot.interface(destination.slot).map(AsRef::as_ref);
+    accept(uplink, item, destination.delivery, interface)
 }
 
-fn owns<P>(interface: &Interface, item: &Inbound<'_, P>) -> bool {
-    interface.vnet.id == item.destination_vnet && interface.addresses.contains(&item.header.destination)
+/// Finds the interface that the mapping of the packet's destination is on.
+pub(crate) fn by_mapping<'a>(
+    uplink: &FromUplink<'a>,
+    item: &mut Inbound<'a>,
+    mapping: Option<&Mapping>,
+) -> Result<(), DropReason> {
+    let interface = match mapping.and_then(|mapping| mapping.local) {
+        Some(port) => match uplink.snapshot.role(port) {
+            PortRole::Node(interface) => Some(interface.as_ref()),
+            _ => None,
+        },
+        None => None,
+    };
+    let destination = uplink.snapshot.layout.decode(item.substrate_destination);
+    let delivery = destination.map_err(|_| DropReason::DstAddressInvalid)?.delivery;
+    accept(uplink, item, delivery, interface)
 }
 
-#[inline]
-fn in_slot<'a, P>(uplink: &FromUplink<'a>, item: &Inbound<'a, P>) -> Option<&'a Interface> {
-    let interface = uplink.snapshot.interface(item.slot)?;
-    owns(interface, item).then_some(interface)
+fn accept<'a>(
+    uplink: &FromUplink<'a>,
+    item: &mut Inbound<'a>,
+    delivery: Delivery,
+    interface: Option<&'a Interface>,
+) -> Result<(), DropReason> {
+    let owner = delivery == Delivery::Owner;
+    let Some(interface) = interface.filter(|interface| owner && owns(interface, item)) else {
+        return Err(refusal(uplink, item, delivery));
+    };
+    item.receiver = Some(interface);
+    Ok(())
 }
 
-fn by_mapping<'a, P>(uplink: &FromUplink<'a>, item: &Inbound<'a, P>) -> Option<&'a Interface> {
-    match uplink.snapshot.role(item.mapping?.local?) {
-        PortRole::Node(interface) if owns(interface, item) => Some(interface),
-        _ => None,
-    }
+fn owns(interface: &Interface, item: &Inbound<'_>) -> bool {
+    interface.vnet.id == item.destination_vnet && interface.owns(item.header.destination)
 }
 
 /// Why no interface takes it.
-fn refusal<P>(uplink: &FromUplink<'_>, item: &Inbound<'_, P>) -> DropReason {
-    if item.delivery != Delivery::Owner {
+fn refusal(uplink: &FromUplink<'_>, item: &Inbound<'_>, delivery: Delivery) -> DropReason {
+    if delivery != Delivery::Owner {
         return DropReason::DstFormUnsupported;
     }
     let mut interfaces = uplink.snapshot.slots.iter().flatten();

@@ -3,7 +3,7 @@
 //! They are never put together. One that comes before the first waits, as it was received, and is carried through all
 //! stages once more when the first has passed.
 
-use super::{Burst, Carrier, FromNode, FromUplink, Inbound, Outbound, Place};
+use super::{Burst, FromNode, FromUplink, Inbound, Known, Outbound, Place};
 use crate::counters::Drops;
 use crate::drop::DropReason;
 use crate::fragment::{FragmentLimits, FragmentTable, Key, Part, Verdict};
@@ -88,8 +88,8 @@ pub(crate) trait Source<I> {
     fn lost(&self) -> Lost<'_>;
 }
 
-impl<P> Source<Outbound<'_, P>> for FromNode<'_> {
-    fn origin(&self, item: &Outbound<'_, P>) -> (NetworkHeader, PortId, VnetId) {
+impl Source<Outbound<'_>> for FromNode<'_> {
+    fn origin(&self, item: &Outbound<'_>) -> (NetworkHeader, PortId, VnetId) {
         (item.header, self.interface.port, self.interface.vnet.id)
     }
 
@@ -102,8 +102,8 @@ impl<P> Source<Outbound<'_, P>> for FromNode<'_> {
     }
 }
 
-impl<P> Source<Inbound<'_, P>> for FromUplink<'_> {
-    fn origin(&self, item: &Inbound<'_, P>) -> (NetworkHeader, PortId, VnetId) {
+impl Source<Inbound<'_>> for FromUplink<'_> {
+    fn origin(&self, item: &Inbound<'_>) -> (NetworkHeader, PortId, VnetId) {
         (item.header, self.uplink.port, item.source_vnet)
     }
 
@@ -118,43 +118,43 @@ impl<P> Source<Inbound<'_, P>> for FromUplink<'_> {
 
 /// Judges the fragments in a burst; what is none goes on.
 #[inline]
-pub(crate) fn run<'a, I: Carrier, S: Source<I> + Place<'a, I>>(
+pub(crate) fn run<'a, P, I: Known, S: Source<I> + Place<'a, I>>(
     source: &S,
-    fragments: &mut Fragments<I::Packet>,
-    burst: &mut Burst<I>,
+    fragments: &mut Fragments<P>,
+    burst: &mut Burst<P, I>,
 ) {
-    if burst.items().iter().any(I::is_part) {
+    if burst.has_parts() {
         judge(source, fragments, burst);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn judge<'a, I: Carrier, S: Source<I> + Place<'a, I>>(
+fn judge<'a, P, I: Known, S: Source<I> + Place<'a, I>>(
     source: &S,
-    fragments: &mut Fragments<I::Packet>,
-    burst: &mut Burst<I>,
+    fragments: &mut Fragments<P>,
+    burst: &mut Burst<P, I>,
 ) {
     let (now, places) = (source.clock().now(), source.lost());
     let Fragments { table, released } = fragments;
-    for item in core::mem::replace(burst, Burst::new()) {
+    for (packet, item) in core::mem::replace(burst, Burst::new()) {
         let (header, port, vnet) = source.origin(&item);
         let Some(key) = key(&header, port, vnet) else {
-            burst.push(item);
+            burst.push_any(packet, item);
             continue;
         };
         let drops = source.drops(&item);
         let mut lost = |key: &Key, reason, packet| places.count(key, reason, packet);
         let verdict = part(&header).and_then(|part| table.judge(now, &key, part, &mut lost));
         match verdict {
-            Ok(Verdict::Pass) => burst.push(item),
+            Ok(Verdict::Pass) => burst.push_any(packet, item),
             Ok(Verdict::PassAndRelease) => {
-                burst.push(item);
+                burst.push_any(packet, item);
                 // There are no more datagrams than packets in a burst.
                 let _ = released.try_push(key);
             }
             Ok(Verdict::Hold) => {
-                if let Err((reason, packet)) = table.hold(&key, item.into_packet()) {
+                if let Err((reason, packet)) = table.hold(&key, packet) {
                     drop(packet);
                     drops.count(reason);
                 }
@@ -167,9 +167,9 @@ fn judge<'a, I: Carrier, S: Source<I> + Place<'a, I>>(
 /// A packet was refused after it was judged: if it was the first of its datagram, so is the rest.
 #[cold]
 #[inline(never)]
-pub(crate) fn refused<I: Carrier, S: Source<I>>(
+pub(crate) fn refused<P, I, S: Source<I>>(
     source: &S,
-    fragments: &mut Fragments<I::Packet>,
+    fragments: &mut Fragments<P>,
     item: &I,
     reason: DropReason,
 ) {

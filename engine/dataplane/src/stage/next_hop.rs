@@ -1,35 +1,41 @@
 //! From a node: the frame's destination MAC names the next hop, which must be one for the packet's destination.
 
-use super::{Burst, FromNode, Outbound};
+use super::FromNode;
 use crate::drop::DropReason;
+use crate::mac::MacAddr;
+use crate::table::mapping::Mapping;
+use core::net::Ipv4Addr;
 
-/// Refuses MACs that engines never gave out, and next hops that provisioning does not make routers.
-#[inline]
-pub(crate) fn run<P>(node: &FromNode<'_>, burst: &mut Burst<Outbound<'_, P>>) {
+/// Refuses MACs that engines never gave out, and next hops that provisioning does not make routers. Says whether the
+/// packet is sent to a gateway.
+pub(crate) fn check(node: &FromNode<'_>, mac: MacAddr, destination: Ipv4Addr) -> Result<bool, DropReason> {
     let vnet = &node.interface.vnet;
-    burst.each(node, |item| {
-        let (mac, destination) = (item.frame_destination, item.header.destination);
-        if mac.is_group() || destination.is_multicast() || destination.is_broadcast() {
-            return Err(DropReason::GroupNoMembers);
-        }
-        let next_hop = mac.dummy_ipv4(vnet.id).ok_or(DropReason::UnknownDstMac)?;
-        if next_hop != destination {
-            if !vnet.is_gateway(next_hop) {
-                return Err(DropReason::NextHopNotRouter);
-            }
-            item.routed = true;
-        }
-        Ok(())
-    });
+    if mac.is_group() || destination.is_multicast() || destination.is_broadcast() {
+        return Err(DropReason::GroupNoMembers);
+    }
+    let next_hop = mac.dummy_ipv4(vnet.id).ok_or(DropReason::UnknownDstMac)?;
+    if next_hop == destination {
+        return Ok(false);
+    }
+    if vnet.is_gateway(next_hop) { Ok(true) } else { Err(DropReason::NextHopNotRouter) }
 }
 
 /// Refuses destinations that the look-up did not find alive.
-#[inline]
-pub(crate) fn reachable<P>(node: &FromNode<'_>, burst: &mut Burst<Outbound<'_, P>>) {
-    burst.each(node, |item| match item.mapping {
+#[inline(always)]
+pub(crate) fn reachable(
+    node: &FromNode<'_>,
+    destination: Ipv4Addr,
+    mapping: Option<&Mapping>,
+) -> Result<(), DropReason> {
+    match mapping {
         Some(mapping) if mapping.live => Ok(()),
         Some(_) => Err(DropReason::DstNotLive),
-        None if node.interface.vnet.is_gateway(item.header.destination) => Err(DropReason::GatewayItself),
-        None => Err(DropReason::NoMapping),
-    });
+        None => Err(missing(node, destination)),
+    }
+}
+
+#[cold]
+fn missing(node: &FromNode<'_>, destination: Ipv4Addr) -> DropReason {
+    let gateway = node.interface.vnet.is_gateway(destination);
+    if gateway { DropReason::GatewayItself } else { DropReason::NoMapping }
 }

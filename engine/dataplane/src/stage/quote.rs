@@ -61,9 +61,10 @@ pub(crate) struct Quoted {
 /// destination a live node of the same vnet where it lives. Anything else that node cannot have sent.
 pub(crate) fn check<P: Packet>(
     uplink: &FromUplink<'_>,
-    item: &mut FromSubstrate<'_, P>,
+    packet: &mut P,
+    item: &FromSubstrate<'_>,
 ) -> Result<Quoted, DropReason> {
-    let (source, destination) = quoted_ends(&mut item.packet, &item.header)?;
+    let (source, destination) = quoted_ends(packet, &item.header)?;
     if source != item.substrate_destination {
         return Err(DropReason::IcmpQuoteForeign);
     }

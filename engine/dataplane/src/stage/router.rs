@@ -13,17 +13,17 @@ use crate::wire::{icmp, protocol};
 
 /// Whether the packet is an ICMPv6 error, in one piece.
 #[inline]
-pub(crate) fn is_error<P: Packet>(item: &mut Inbound<'_, P>) -> bool {
-    item.header.protocol == protocol::ICMPV6 && has_error(item)
+pub(crate) fn is_error(packet: &mut impl Packet, item: &Inbound<'_>) -> bool {
+    item.header.protocol == protocol::ICMPV6 && has_error(packet, item)
 }
 
 #[cold]
-fn has_error<P: Packet>(item: &mut Inbound<'_, P>) -> bool {
+fn has_error(packet: &mut impl Packet, item: &Inbound<'_>) -> bool {
     let start = item.header.transport;
     item.header.part().is_none()
         && usize::from(item.header.payload) >= icmp::LENGTH
-        && contiguous(&mut item.packet, start + icmp::LENGTH).is_ok()
-        && item.packet.head().get(start).is_some_and(|kind| icmp::v6::is_error(*kind))
+        && contiguous(packet, start + icmp::LENGTH).is_ok()
+        && packet.head().get(start).is_some_and(|kind| icmp::v6::is_error(*kind))
 }
 
 /// Lets an error through whose quoted packet is in order; one of a router gets its virtual source.
@@ -31,7 +31,8 @@ fn has_error<P: Packet>(item: &mut Inbound<'_, P>) -> bool {
 #[inline(never)]
 pub(crate) fn accept<P: Packet>(
     uplink: &FromUplink<'_>,
-    item: &mut Inbound<'_, P>,
+    packet: &mut P,
+    item: &mut Inbound<'_>,
     out: &mut impl Outbox<P>,
 ) -> Result<(), DropReason> {
     let from_router = item.not_a_node.is_some();
@@ -39,11 +40,11 @@ pub(crate) fn accept<P: Packet>(
     if from_router && !limit.is_some_and(|limit| limit.take(uplink.clock.now())) {
         return Err(DropReason::IcmpRateLimited);
     }
-    let quoted = quote::check(uplink, item)?;
+    let quoted = quote::check(uplink, packet, item)?;
     if !from_router {
         return Ok(());
     }
-    if let Some(mtu) = told_mtu(item) {
+    if let Some(mtu) = told_mtu(packet, item) {
         out.path_mtu(quoted.host, mtu);
     }
     let receiver = item.receiver.ok_or(DropReason::DstUnknownNode)?;
@@ -57,8 +58,8 @@ pub(crate) fn accept<P: Packet>(
 }
 
 /// The MTU in a Packet Too Big, whatever its code (RFC 4443, 3.2), never below what every link carries.
-fn told_mtu<P: Packet>(item: &Inbound<'_, P>) -> Option<u16> {
-    let message = item.packet.head().get(item.header.transport..)?.first_chunk::<{ icmp::LENGTH }>()?;
+fn told_mtu(packet: &impl Packet, item: &Inbound<'_>) -> Option<u16> {
+    let message = packet.head().get(item.header.transport..)?.first_chunk::<{ icmp::LENGTH }>()?;
     let [kind, _, _, _, mtu @ ..] = *message;
     let told = kind == icmp::v6::PACKET_TOO_BIG;
     told.then(|| u16::try_from(u32::from_be_bytes(mtu)).unwrap_or(u16::MAX).max(Settings::MIN_IPV6_MTU))

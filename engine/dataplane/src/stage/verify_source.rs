@@ -2,7 +2,7 @@
 //!
 //! This compares addresses. It presumes that the substrate lets no host send from another's prefix (BCP 38).
 
-use super::{Burst, FromUplink, Inbound, look_up, router};
+use super::{FromUplink, Inbound, router};
 use crate::address::{Delivery, Locator, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::packet::Packet;
@@ -10,32 +10,58 @@ use crate::pipeline::Outbox;
 use crate::table::mapping::{Mapping, MappingKey};
 use core::net::Ipv6Addr;
 
-/// Takes the source apart, looks its (vnet, IPv4) up, and compares prefix and slot with what was found.
-#[inline]
-pub(crate) fn run<'a, P: Packet>(
-    uplink: &FromUplink<'a>,
-    burst: &mut Burst<Inbound<'a, P>>,
+/// Takes the source apart, and asks for what provisioning says of its (vnet, IPv4), unless it can be none.
+///
+/// On the straight line a source in the destination's vnet is looked up without being taken apart: if it is where its
+/// mapping says, it is legal, since that mapping's locator is; if not, [`check`] takes it apart.
+pub(crate) fn ask(
+    uplink: &FromUplink<'_>,
+    packet: &mut impl Packet,
+    item: &mut Inbound<'_>,
+) -> Result<(), DropReason> {
+    if let Err(reason) = legal(uplink, item) {
+        maybe_router(packet, item, reason)?;
+    }
+    item.asked = uplink.view.ask(MappingKey::new(item.source_vnet, item.header.source));
+    Ok(())
+}
+
+/// Compares prefix and slot of the source with what was found.
+#[inline(always)]
+pub(crate) fn check<P: Packet>(
+    uplink: &FromUplink<'_>,
+    packet: &mut P,
+    item: &mut Inbound<'_>,
     out: &mut impl Outbox<P>,
-) {
-    burst.each(uplink, |item| match legal(uplink, item) {
-        Ok(()) => Ok(()),
-        Err(reason) => maybe_router(item, reason),
-    });
-    let key = |item: &Inbound<'a, P>| MappingKey::new(item.source_vnet, item.header.source);
-    look_up::run(uplink.table, uplink.reader, burst, key, |item, mapping| item.mapping = mapping);
-    burst.each(uplink, |item| {
-        if item.not_a_node.is_none()
-            && let Err(reason) = lives(uplink, item)
+) -> Result<(), DropReason> {
+    match item.mapping {
+        Some(mapping)
+            if mapping.live && item.header.plain.is_some() && mapping.locator.leads(item.source) =>
         {
-            maybe_router(item, reason)?;
+            Ok(())
         }
-        if router::is_error(item) { router::accept(uplink, item, out) } else { Ok(()) }
-    });
+        _ => check_in_full(uplink, packet, item, out),
+    }
+}
+
+/// What is not plain, and so may be an error, or is not simply where its mapping says.
+#[inline(never)]
+fn check_in_full<P: Packet>(
+    uplink: &FromUplink<'_>,
+    packet: &mut P,
+    item: &mut Inbound<'_>,
+    out: &mut impl Outbox<P>,
+) -> Result<(), DropReason> {
+    if item.not_a_node.is_none()
+        && let Err(reason) = legal(uplink, item).and_then(|()| lives(uplink, item))
+    {
+        maybe_router(packet, item, reason)?;
+    }
+    if router::is_error(packet, item) { router::accept(uplink, packet, item, out) } else { Ok(()) }
 }
 
 /// Whether the source's (vnet, IPv4) is provisioned to be where the packet came from.
-#[inline]
-fn lives<P>(uplink: &FromUplink<'_>, item: &Inbound<'_, P>) -> Result<(), DropReason> {
+fn lives(uplink: &FromUplink<'_>, item: &Inbound<'_>) -> Result<(), DropReason> {
     let mapping = item.mapping.ok_or(DropReason::SrcUnknownNode)?;
     if !lives_at(mapping, item.source) {
         return Err(mismatch(uplink, mapping, item.source));
@@ -45,8 +71,12 @@ fn lives<P>(uplink: &FromUplink<'_>, item: &Inbound<'_, P>) -> Result<(), DropRe
 
 /// A source that is no node's is refused, unless the packet may be a router's, which is seen to later.
 #[cold]
-fn maybe_router<P: Packet>(item: &mut Inbound<'_, P>, reason: DropReason) -> Result<(), DropReason> {
-    if reason == DropReason::SrcOwnPrefix || !router::is_error(item) {
+fn maybe_router(
+    packet: &mut impl Packet,
+    item: &mut Inbound<'_>,
+    reason: DropReason,
+) -> Result<(), DropReason> {
+    if reason == DropReason::SrcOwnPrefix || !router::is_error(packet, item) {
         return Err(reason);
     }
     item.not_a_node = Some(reason);
@@ -54,8 +84,7 @@ fn maybe_router<P: Packet>(item: &mut Inbound<'_, P>, reason: DropReason) -> Res
 }
 
 /// Refuses sources that no owner on another host can have.
-#[inline]
-fn legal<P>(uplink: &FromUplink<'_>, item: &mut Inbound<'_, P>) -> Result<(), DropReason> {
+fn legal(uplink: &FromUplink<'_>, item: &mut Inbound<'_>) -> Result<(), DropReason> {
     let decoded = uplink.snapshot.layout.decode(item.source);
     let SubstrateAddress { prefix, delivery, vnet, .. } =
         decoded.map_err(|_| DropReason::SrcAddressInvalid)?;

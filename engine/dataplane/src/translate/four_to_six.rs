@@ -1,13 +1,14 @@
 //! IPv4 to IPv6 (RFC 7915, section 4).
 
 use super::icmp::{self, Correspondence, Mtus};
-use super::transport::{Direction, cross};
-use super::{Crossing, Settings, message, replace_front, settle};
+use super::transport::{Direction, cross, cross_plain};
+use super::{Crossing, Settings, message, replace_front, settle, settle_plain};
 use crate::drop::DropReason;
 use crate::header::{Fragment, NetworkHeader};
 use crate::mac::MacAddr;
 use crate::offload;
 use crate::packet::Packet;
+use crate::plain::TRANSPORT_4;
 use crate::refusal::{Answer, Refusal};
 use crate::wire::checksum::Change;
 use crate::wire::{ethernet, fragment, ipv4, ipv6, protocol, tcp};
@@ -22,8 +23,8 @@ const GROWTH: u16 = (ipv6::LENGTH - ipv4::LENGTH) as u16;
 /// The way out of this host: an uplink's address, its next hop, and the largest IPv6 packet that the path carries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WayOut {
-    pub(crate) source: MacAddr,
-    pub(crate) next_hop: MacAddr,
+    /// The Ethernet header.
+    frame: ethernet::Prepared,
     pub(crate) mtu: u16,
     /// The largest that a packet becomes which may be cut; not above `mtu`.
     pub(crate) cut_mtu: u16,
@@ -36,7 +37,8 @@ impl WayOut {
     pub(crate) fn new(source: MacAddr, next_hop: MacAddr, mtus: Mtus, settings: &Settings) -> Self {
         let mtu = mtus.six;
         let cut_mtu = settings.lowest_ipv6_mtu.map_or(mtu, |lowest| lowest.min(mtu));
-        Self { source, next_hop, mtu, cut_mtu, node_mtu: mtus.four }
+        let frame = ethernet::Prepared::new(next_hop, source, ethernet::ethertype::IPV6);
+        Self { frame, mtu, cut_mtu, node_mtu: mtus.four }
     }
 
     /// The largest IPv6 packet that one with this header becomes.
@@ -54,9 +56,34 @@ pub(crate) struct Ends {
     pub(crate) change: Change,
 }
 
+/// Replaces the frame's Ethernet and IPv4 headers if the packet is a plain one that fits the way as it is; `false`, and it is
+/// as it was, if it is for [`four_to_six`], which does the same to plain ones.
+#[inline(always)]
+pub(crate) fn plain_four_to_six(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    ends: &Ends,
+    way: &WayOut,
+    settings: &Settings,
+) -> bool {
+    let Some(plain) = header.plain else { return false };
+    let fits = ipv6::LENGTH + usize::from(header.payload) <= usize::from(way.mtu_for(header));
+    if !fits || packet.prepend(HEADERS - TRANSPORT_4).is_err() {
+        return false;
+    }
+    let Some((front, transport)) = packet.head_mut().split_first_chunk_mut() else {
+        // It cannot be: the headers that were there and the new bytes are as many.
+        let _ = packet.trim_front(HEADERS - TRANSPORT_4);
+        return false;
+    };
+    emit(front, header, ends, way, settings, header.payload, header.protocol);
+    cross_plain(transport, header.protocol, plain, ends.change);
+    settle_plain(packet, HEADERS, plain);
+    true
+}
+
 /// Replaces the frame's Ethernet and IPv4 headers; IPv4 options are left behind (RFC 7915, 4.1). A packet that is refused
 /// with an answer is as it was.
-#[inline]
 pub(crate) fn four_to_six(
     packet: &mut impl Packet,
     header: &NetworkHeader,
@@ -199,7 +226,7 @@ fn identification(packet: &impl Packet) -> u32 {
 }
 
 /// Writes Ethernet and IPv6 headers.
-#[inline]
+#[inline(always)]
 fn emit(
     front: &mut [u8; HEADERS],
     header: &NetworkHeader,
@@ -218,7 +245,7 @@ fn emit(
         destination: ends.destination,
     };
     if let Some((frame, rest)) = front.split_first_chunk_mut() {
-        ethernet::emit(frame, way.next_hop, way.source, ethernet::ethertype::IPV6);
+        way.frame.emit(frame);
         if let Some(rest) = rest.first_chunk_mut() {
             fields.emit(rest);
         }

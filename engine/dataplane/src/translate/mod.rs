@@ -14,16 +14,17 @@ mod six_to_four;
 mod standalone;
 mod transport;
 
-pub(crate) use four_to_six::{Ends, WayOut, four_to_six};
+pub(crate) use four_to_six::{Ends, WayOut, four_to_six, plain_four_to_six};
 pub use map::{AddressMap, MapError};
 pub(crate) use message::{quoted_ends, replace};
 pub use settings::{RouterSource, Settings};
-pub(crate) use six_to_four::{FormerEnds, Identifications, LastHop, six_to_four};
+pub(crate) use six_to_four::{FormerEnds, Identifications, LastHop, plain_six_to_four, six_to_four};
 pub use standalone::{Options, Side, Translator};
 
 use crate::drop::DropReason;
 use crate::header::contiguous;
 use crate::packet::{Checksum, Offload, Packet, Segmentation};
+use crate::plain::Plain;
 
 /// What has become of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,14 @@ fn settle(packet: &mut impl Packet, transport: usize, segmentation: Option<Segme
         checksum => checksum,
     };
     packet.set_offload(Offload { checksum, segmentation });
+}
+
+/// [`settle`] of a packet that is not to be cut: there is something to be done only if a checksum is left to a device.
+#[inline(always)]
+fn settle_plain(packet: &mut impl Packet, transport: usize, plain: Plain) {
+    if plain.partial {
+        settle(packet, transport, None);
+    }
 }
 
 /// Replaces the first `old` bytes of the packet by `NEW` bytes in headroom, to be written.

@@ -1,16 +1,17 @@
 //! IPv6 to IPv4 (RFC 7915, section 5).
 
 use super::icmp::{self, Correspondence, Mtus};
-use super::transport::{Direction, cross};
-use super::{Crossing, Settings, message, replace_front, settle};
+use super::transport::{Direction, cross, cross_plain};
+use super::{Crossing, Settings, message, replace_front, settle, settle_plain};
 use crate::drop::DropReason;
 use crate::header::{Fragment, NetworkHeader};
-use crate::mac::MacAddr;
 use crate::offload;
 use crate::packet::{Packet, Segmentation};
+use crate::plain::TRANSPORT_6;
 use crate::refusal::{Answer, Refusal};
 use crate::wire::checksum::Change;
 use crate::wire::{ethernet, ipv4, ipv6, protocol, tcp};
+use core::cell::Cell;
 use core::net::Ipv6Addr;
 
 const HEADERS: usize = ethernet::LENGTH + ipv4::LENGTH;
@@ -24,27 +25,25 @@ const DONT_FRAGMENT_ABOVE: usize = 1260;
 
 /// Gives IPv4 packets their identification (RFC 7915, 5.1). One per worker.
 #[derive(Debug)]
-pub(crate) struct Identifications(u16);
+pub(crate) struct Identifications(Cell<u16>);
 
 impl Identifications {
     /// Workers start far apart, as they serve the same nodes.
     pub(crate) const fn new(worker: usize) -> Self {
-        Self((worker as u16).wrapping_mul(0x4e35))
+        Self(Cell::new((worker as u16).wrapping_mul(0x4e35)))
     }
 
     /// The first of `count` identifications in a row: a packet that is to be cut needs one for each segment.
-    const fn take(&mut self, count: u16) -> u16 {
-        let first = self.0;
-        self.0 = first.wrapping_add(count);
-        first
+    fn take(&self, count: u16) -> u16 {
+        self.0.replace(self.0.get().wrapping_add(count))
     }
 }
 
 /// The two ends of a link: how the frame is to be addressed, and the largest IPv4 packet the receiver takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LastHop {
-    pub(crate) source: MacAddr,
-    pub(crate) destination: MacAddr,
+    /// The Ethernet header.
+    pub(crate) frame: ethernet::Prepared,
     pub(crate) mtu: u16,
     /// The largest IPv6 packet that the way back to the sender carries. Asked for by the MSS clamp alone: a SYN offers
     /// what is to come back.
@@ -62,9 +61,45 @@ pub(crate) struct FormerEnds {
     pub(crate) change: Change,
 }
 
+/// Replaces the frame's Ethernet and IPv6 headers if the packet is a plain one that fits the node's link as it is; `false`, and
+/// it is as it was, if it is for [`six_to_four`], which does the same to plain ones.
+#[inline(always)]
+pub(crate) fn plain_six_to_four(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    change: Change,
+    hop: &LastHop,
+    settings: &Settings,
+    identifications: &Identifications,
+) -> bool {
+    let Some(plain) = header.plain else { return false };
+    let size = ipv4::LENGTH + usize::from(header.payload);
+    // What is not larger than an MTU has 16 bits, as an MTU has. That the frame has what is cut off cannot fail, nor that
+    // there is room for the headers in the rest; and without it no translation would come to anything else.
+    if size > usize::from(hop.mtu) || packet.trim_front(TRANSPORT_6 - HEADERS).is_err() {
+        return false;
+    }
+    let Some((front, transport)) = packet.head_mut().split_first_chunk_mut() else { return false };
+    let fields = ipv4::Fields {
+        tos: settings.traffic_class(header.traffic_class),
+        total_length: size as u16,
+        identification: identifications.take(1),
+        dont_fragment: size > DONT_FRAGMENT_ABOVE,
+        more_fragments: false,
+        fragment_offset: 0,
+        ttl: header.ttl - 1,
+        protocol: header.protocol,
+        source: header.source,
+        destination: header.destination,
+    };
+    emit(front, hop, &fields);
+    cross_plain(transport, header.protocol, plain, change);
+    settle_plain(packet, HEADERS, plain);
+    true
+}
+
 /// Replaces the frame's Ethernet and IPv6 headers, extension headers included. A packet that is refused with an answer is
 /// as it was.
-#[inline]
 pub(crate) fn six_to_four(
     packet: &mut impl Packet,
     header: &NetworkHeader,
@@ -72,7 +107,7 @@ pub(crate) fn six_to_four(
     hop: &LastHop,
     settings: &Settings,
     addresses: &impl Correspondence,
-    identifications: &mut Identifications,
+    identifications: &Identifications,
 ) -> Result<Crossing, Refusal> {
     if header.live_route != 0 {
         let problem = Answer::ParameterProblem { pointer: header.live_route };
@@ -117,7 +152,7 @@ fn uncommon(
     hop: &LastHop,
     settings: &Settings,
     addresses: &impl Correspondence,
-    identifications: &mut Identifications,
+    identifications: &Identifications,
 ) -> Result<Crossing, Refusal> {
     if header.part().is_none() && header.protocol == protocol::ICMPV6 && message::is_v6_error(packet, header)?
     {
@@ -171,7 +206,7 @@ fn too_big(
     ends: &FormerEnds,
     hop: &LastHop,
     settings: &Settings,
-    identifications: &mut Identifications,
+    identifications: &Identifications,
 ) -> Result<Crossing, Refusal> {
     let small = ipv4::LENGTH + usize::from(header.payload) <= DONT_FRAGMENT_ABOVE;
     if !small || packet.offload().segmentation.is_some() {
@@ -188,7 +223,7 @@ fn carry(
     ends: &FormerEnds,
     hop: &LastHop,
     settings: &Settings,
-    identifications: &mut Identifications,
+    identifications: &Identifications,
 ) -> Result<(), DropReason> {
     let number = cross_transport(packet, header, ends, hop, settings)?;
     settle(packet, HEADERS, None);
@@ -234,10 +269,10 @@ fn told_too_big(hop: &LastHop) -> Refusal {
 }
 
 /// Writes Ethernet and IPv4 headers.
-#[inline]
+#[inline(always)]
 fn emit(front: &mut [u8; HEADERS], hop: &LastHop, fields: &ipv4::Fields) {
     if let Some((frame, rest)) = front.split_first_chunk_mut() {
-        ethernet::emit(frame, hop.destination, hop.source, ethernet::ethertype::IPV4);
+        hop.frame.emit(frame);
         if let Some(rest) = rest.first_chunk_mut() {
             fields.emit(rest);
         }

@@ -7,7 +7,7 @@ use super::answer::{Envelope, about_ipv4, about_ipv6};
 use super::icmp::Mtus;
 use super::{
     AddressMap, Crossing, Ends, FormerEnds, Identifications, LastHop, Settings, WayOut, four_to_six, message,
-    quoted_ends, six_to_four,
+    plain_four_to_six, plain_six_to_four, quoted_ends, six_to_four,
 };
 use crate::drop::DropReason;
 use crate::extension;
@@ -15,6 +15,7 @@ use crate::fragment::{self, Part};
 use crate::header::{NetworkHeader, contiguous, read_ipv4, read_ipv6};
 use crate::mac::MacAddr;
 use crate::packet::{Packet, Pool};
+use crate::plain;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, ethertype};
 use crate::wire::protocol;
@@ -115,7 +116,10 @@ impl Translator {
         emit: &mut impl FnMut(Side, K::Packet),
     ) -> Result<(), DropReason> {
         let Options { map, settings, .. } = &self.options;
-        let header = read_ipv4(&mut packet)?;
+        let header = match plain::read_ipv4(&mut packet) {
+            Some(header) => header,
+            None => read_ipv4(&mut packet)?,
+        };
         check_part(&header)?;
         let source = map.ipv6(header.source).ok_or(DropReason::SrcUnknownNode)?;
         let destination = map.ipv6(header.destination).ok_or(DropReason::NoMapping)?;
@@ -123,6 +127,10 @@ impl Translator {
         let change = sum(&[&source.octets(), &destination.octets()]).remove(former.fold());
         let ends = Ends { source, destination, change };
         let way = WayOut::new(from, to, self.mtus(), settings);
+        if plain_four_to_six(&mut packet, &header, &ends, &way, settings) {
+            emit(Side::Ipv6, packet);
+            return Ok(());
+        }
         match four_to_six(&mut packet, &header, &ends, &way, settings, map) {
             Ok(crossing) => leave(pool, packet, crossing, |packet| emit(Side::Ipv6, packet)),
             Err(refusal) => {
@@ -147,8 +155,13 @@ impl Translator {
         emit: &mut impl FnMut(Side, K::Packet),
     ) -> Result<(), DropReason> {
         let Options { map, settings, .. } = &self.options;
-        let (header, source, destination) = read_ipv6(&mut packet)?;
-        let header = extension::read(&mut packet, header, (source, destination))?;
+        let (header, source, destination) = match plain::read_ipv6(&mut packet) {
+            Some(read) => read,
+            None => {
+                let (header, source, destination) = read_ipv6(&mut packet)?;
+                (extension::read(&mut packet, header, (source, destination))?, source, destination)
+            }
+        };
         check_part(&header)?;
         let header = NetworkHeader {
             destination: map.ipv4(destination).ok_or(DropReason::DstUnknownNode)?,
@@ -162,8 +175,13 @@ impl Translator {
         let change = new.remove(sum(&[&source.octets(), &destination.octets()]).fold());
         let ends = FormerEnds { source, destination, change };
         let Mtus { four: mtu, six } = self.mtus();
-        let hop = LastHop { source: from, destination: to, mtu, way_back: six, uplink_mtu: six };
-        let identifications = &mut self.identifications;
+        let frame = ethernet::Prepared::new(to, from, ethertype::IPV4);
+        let hop = LastHop { frame, mtu, way_back: six, uplink_mtu: six };
+        let identifications = &self.identifications;
+        if plain_six_to_four(&mut packet, &header, change, &hop, settings, identifications) {
+            emit(Side::Ipv4, packet);
+            return Ok(());
+        }
         match six_to_four(&mut packet, &header, &ends, &hop, settings, map, identifications) {
             Ok(crossing) => leave(pool, packet, crossing, |packet| emit(Side::Ipv4, packet)),
             Err(refusal) => {

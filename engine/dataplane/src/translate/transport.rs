@@ -5,6 +5,7 @@ use crate::drop::DropReason;
 use crate::header::{Fragment, NetworkHeader, contiguous};
 use crate::offload::{checksum_place, write_word};
 use crate::packet::{Checksum, Packet};
+use crate::plain::Plain;
 use crate::wire::checksum::{self, Change, Sum};
 use crate::wire::{icmp, protocol, tcp, udp};
 
@@ -61,6 +62,20 @@ pub(super) fn cross(
             Ok(protocol::UDP)
         }
         _ => cross_other(packet, header, direction, addresses),
+    }
+}
+
+/// Carries the transport header of a plain packet over, as [`cross`] would: its new checksum goes into `transport`, where
+/// it lies now.
+#[inline(always)]
+pub(super) fn cross_plain(transport: &mut [u8], number: u8, plain: Plain, addresses: Change) {
+    let new = updated(plain.checksum, number, plain.partial, addresses, Change::ZERO);
+    if number == protocol::TCP {
+        if let Some(header) = transport.first_chunk_mut() {
+            tcp::set_checksum(header, new);
+        }
+    } else if let Some(header) = transport.first_chunk_mut() {
+        udp::set_checksum(header, new);
     }
 }
 
@@ -181,18 +196,18 @@ pub(super) fn update(
     let field = packet.head_mut().get_mut(place..).and_then(|bytes| bytes.first_chunk_mut::<2>());
     let field = field.ok_or(DropReason::SegmentsUnsupported)?;
     let old = u16::from_be_bytes(*field);
-    let new = if partial {
-        checksum::updated_sum(old, pseudo)
-    } else {
-        let new = checksum::updated(old, pseudo.add(covered.fold()));
-        if matches!(header.protocol, protocol::UDP | protocol::UDP_LITE) {
-            checksum::nonzero(new)
-        } else {
-            new
-        }
-    };
-    *field = new.to_be_bytes();
+    *field = updated(old, header.protocol, partial, pseudo, covered).to_be_bytes();
     Ok(())
+}
+
+/// What a checksum becomes; see [`update`].
+#[inline(always)]
+fn updated(old: u16, number: u8, partial: bool, pseudo: Change, covered: Change) -> u16 {
+    if partial {
+        return checksum::updated_sum(old, pseudo);
+    }
+    let new = checksum::updated(old, pseudo.add(covered.fold()));
+    if matches!(number, protocol::UDP | protocol::UDP_LITE) { checksum::nonzero(new) } else { new }
 }
 
 /// Gives a UDP packet that has no checksum one, since IPv6 needs it (RFC 7915, 4.5). IPv6 cannot have sent any.

@@ -6,6 +6,9 @@ use core::net::Ipv6Addr;
 /// Bytes of the fixed header.
 pub const LENGTH: usize = 40;
 
+/// Where the addresses begin.
+const ADDRESSES: usize = 8;
+
 /// A view of an IPv6 fixed header.
 #[derive(Debug, Clone, Copy)]
 pub struct Header<'a>(&'a [u8; LENGTH]);
@@ -87,23 +90,17 @@ pub struct Fields {
 
 impl Fields {
     /// Writes the header.
-    #[inline]
+    #[inline(always)]
     pub fn emit(&self, header: &mut [u8; LENGTH]) {
         let fixed = 0x6000_0000 | u32::from(self.traffic_class) << 20;
         let rest = u32::from(self.payload_length) << 16
             | u32::from(self.next_header) << 8
             | u32::from(self.hop_limit);
-        let (source, destination) = (self.source.to_bits(), self.destination.to_bits());
-        let words = [
-            u64::from(fixed) << 32 | u64::from(rest),
-            (source >> 64) as u64,
-            source as u64,
-            (destination >> 64) as u64,
-            destination as u64,
-        ];
-        for (place, word) in header.as_chunks_mut().0.iter_mut().zip(words) {
-            *place = word.to_be_bytes();
-        }
+        let (words, addresses) = header.split_at_mut(ADDRESSES);
+        let (source, destination) = addresses.split_at_mut(size_of::<Ipv6Addr>());
+        words.copy_from_slice(&(u64::from(fixed) << 32 | u64::from(rest)).to_be_bytes());
+        source.copy_from_slice(&self.source.octets());
+        destination.copy_from_slice(&self.destination.octets());
     }
 }
 

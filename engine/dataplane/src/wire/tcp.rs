@@ -58,6 +58,13 @@ impl<'a> Header<'a> {
         u32::from_be_bytes([self.0[4], self.0[5], self.0[6], self.0[7]])
     }
 
+    /// The checksum field.
+    #[inline]
+    #[must_use]
+    pub const fn checksum(&self) -> u16 {
+        u16::from_be_bytes([self.0[16], self.0[17]])
+    }
+
     /// The eight flags from CWR to FIN.
     #[inline]
     #[must_use]
@@ -74,4 +81,10 @@ pub const fn set_sequence(header: &mut [u8; LENGTH], sequence: u32) {
 /// Sets the eight flags from CWR to FIN.
 pub const fn set_flags(header: &mut [u8; LENGTH], flags: u8) {
     header[13] = flags;
+}
+
+/// Sets the checksum field.
+#[inline]
+pub const fn set_checksum(header: &mut [u8; LENGTH], checksum: u16) {
+    [header[16], header[17]] = checksum.to_be_bytes();
 }

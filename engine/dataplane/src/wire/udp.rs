@@ -48,3 +48,9 @@ impl<'a> Header<'a> {
 pub const fn set_length(header: &mut [u8; LENGTH], length: u16) {
     [header[4], header[5]] = length.to_be_bytes();
 }
+
+/// Sets the checksum field.
+#[inline]
+pub const fn set_checksum(header: &mut [u8; LENGTH], checksum: u16) {
+    [header[6], header[7]] = checksum.to_be_bytes();
+}

@@ -17,4 +17,5 @@ mod oracle;
 mod properties;
 mod refusals;
 mod segmentation;
+mod straight_line;
 mod world;

@@ -21,7 +21,7 @@ mod table;
 mod writer;
 
 pub use compare::Compare;
-pub use table::Table;
+pub use table::{Query, Table, View};
 pub use writer::{Memory, TableFull, Writer};
 
 pub(crate) use hash::Hasher;
@@ -90,6 +90,9 @@ const _: () = assert!(size_of::<Mapping>() == 32);
 
 /// The mapping table, for readers.
 pub type MappingTable = Table<Mapping>;
+
+/// The mapping table, for a burst.
+pub type MappingView<'r> = View<'r, Mapping>;
 
 /// The mapping table, for its writer.
 pub type MappingWriter = Writer<Mapping>;

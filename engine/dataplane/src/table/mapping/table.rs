@@ -6,6 +6,7 @@ use super::lines::Lines;
 use super::slots::Slots;
 use crate::table::qsbr::{Domain, Reader};
 use crate::table::sync::{Acquire, AtomicPtr, Mutex, Relaxed};
+use arrayvec::ArrayVec;
 use core::fmt;
 use std::sync::Arc;
 
@@ -85,44 +86,123 @@ impl<V: Copy + Send + Sync + 'static> Table<V> {
     /// If the reader is registered with another domain: it would not keep the values alive.
     #[inline]
     pub fn lookup_burst<'r>(&'r self, reader: &'r Reader, keys: &[MappingKey], found: &mut [Option<&'r V>]) {
-        assert!(reader.protects(&self.shared.domain), "a reader of another reclamation domain");
+        let view = self.view(reader);
         for (keys, found) in keys.chunks(BURST).zip(found.chunks_mut(BURST)) {
-            match self.compare {
-                Compare::Scalar => {
-                    // SAFETY: needs no special instructions; the reader is online, of this domain, and borrowed.
-                    unsafe { self.shared.burst::<Scalar>(keys, found) }
-                }
-                #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-                Compare::Avx2 => {
-                    // SAFETY: `detect` or `with_compare` saw the instructions; the reader as above.
-                    unsafe { self.shared.burst_avx2(keys, found) }
-                }
-                #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-                Compare::Avx512 => {
-                    // SAFETY: `detect` or `with_compare` saw the instructions; the reader as above.
-                    unsafe { self.shared.burst_avx512(keys, found) }
-                }
-                #[cfg(not(all(target_arch = "x86_64", not(any(miri, loom)))))]
-                Compare::Avx2 | Compare::Avx512 => {
-                    // SAFETY: as for `Scalar`.
-                    unsafe { self.shared.burst::<Scalar>(keys, found) }
-                }
+            let queries: ArrayVec<Query, BURST> = keys.iter().map(|key| view.ask(*key)).collect();
+            view.answer(&queries, found, |query| *query);
+        }
+    }
+
+    /// The table now, for look-ups in two steps.
+    ///
+    /// # Panics
+    /// If the reader is registered with another domain: it would not keep the values alive.
+    #[inline]
+    #[must_use]
+    pub fn view<'r>(&'r self, reader: &'r Reader) -> View<'r, V> {
+        assert!(reader.protects(&self.shared.domain), "a reader of another reclamation domain");
+        // SAFETY: the reader is online, of this domain, and borrowed.
+        View { shared: &self.shared, lines: unsafe { self.shared.lines() }, compare: self.compare }
+    }
+}
+
+/// The table as it is for a burst: first memory is asked for each key, as soon as it is known, then the values are
+/// taken, so that the way from memory is gone once for all of them.
+#[derive(Clone, Copy)]
+pub struct View<'r, V> {
+    shared: &'r Shared<V>,
+    lines: &'r Lines,
+    compare: Compare,
+}
+
+/// A look-up that memory has been asked for; for the view that made it.
+#[derive(Debug, Clone, Copy)]
+pub struct Query {
+    word: u64,
+    home: u32,
+}
+
+impl<'r, V: Copy> View<'r, V> {
+    /// Asks memory for a key.
+    #[inline(always)]
+    #[must_use]
+    pub fn ask(&self, key: MappingKey) -> Query {
+        let home = self.lines.home(key.word());
+        self.lines.prefetch(home);
+        Query { word: key.word(), home }
+    }
+
+    /// The values: `found[i]` becomes that of the query in `asked[i]`, as many as the shorter of the two has. Memory is
+    /// asked for the values only.
+    #[inline]
+    pub fn answer<I>(&self, asked: &[I], found: &mut [Option<&'r V>], query: impl Fn(&I) -> Query) {
+        match self.compare {
+            Compare::Scalar => {
+                // SAFETY: needs no special instructions.
+                unsafe { self.find::<Scalar, I>(asked, found, query) }
+            }
+            #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+            Compare::Avx2 => {
+                // SAFETY: `detect` or `with_compare` saw the instructions.
+                unsafe { self.find_avx2(asked, found, query) }
+            }
+            #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+            Compare::Avx512 => {
+                // SAFETY: `detect` or `with_compare` saw the instructions.
+                unsafe { self.find_avx512(asked, found, query) }
+            }
+            #[cfg(not(all(target_arch = "x86_64", not(any(miri, loom)))))]
+            Compare::Avx2 | Compare::Avx512 => {
+                // SAFETY: as for `Scalar`.
+                unsafe { self.find::<Scalar, I>(asked, found, query) }
             }
         }
     }
 
-    /// Asks for the lines of keys that are looked up soon, for example in the next burst. A hint, nothing more.
-    ///
-    /// # Panics
-    /// If the reader is registered with another domain.
-    #[inline]
-    pub fn prefetch_burst(&self, reader: &Reader, keys: &[MappingKey]) {
-        assert!(reader.protects(&self.shared.domain), "a reader of another reclamation domain");
-        // SAFETY: the reader is online, of this domain, and borrowed.
-        let lines = unsafe { self.shared.lines() };
-        for key in keys {
-            lines.prefetch(lines.home(key.word()));
+    /// # Safety
+    /// The processor has the instructions of `W`.
+    #[inline(always)]
+    unsafe fn find<W: Way, I>(&self, asked: &[I], found: &mut [Option<&'r V>], query: impl Fn(&I) -> Query) {
+        for (item, found) in asked.iter().zip(found) {
+            let query = query(item);
+            // Another view's lines may have more homes.
+            if query.home >= self.lines.homes() {
+                *found = None;
+                continue;
+            }
+            // SAFETY: the processor has the instructions. An index that is found was stored after its slot was written,
+            // and the slot is not used again before the reader, which this view borrows for 'r, has quiesced.
+            *found = unsafe {
+                self.lines.find::<W>(query.home, query.word).map(|(_, slot)| {
+                    self.shared.slots.prefetch(slot);
+                    self.shared.slots.get(slot)
+                })
+            };
         }
+    }
+
+    /// # Safety
+    /// As for `find`.
+    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+    #[target_feature(enable = "avx2")]
+    unsafe fn find_avx2<I>(&self, asked: &[I], found: &mut [Option<&'r V>], query: impl Fn(&I) -> Query) {
+        // SAFETY: the caller's promise.
+        unsafe { self.find::<super::compare::Avx2, I>(asked, found, query) };
+    }
+
+    /// # Safety
+    /// As for `find`.
+    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn find_avx512<I>(&self, asked: &[I], found: &mut [Option<&'r V>], query: impl Fn(&I) -> Query) {
+        // SAFETY: the caller's promise.
+        unsafe { self.find::<super::compare::Avx512, I>(asked, found, query) };
+    }
+}
+
+impl<V> fmt::Debug for View<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("compare", &self.compare).finish_non_exhaustive()
     }
 }
 
@@ -136,49 +216,6 @@ impl<V: Copy> Shared<V> {
     pub(super) unsafe fn lines<'r>(&self) -> &'r Lines {
         // SAFETY: never null, from `Box::into_raw`, and alive by the caller's promise.
         unsafe { &*self.lines.load(Acquire) }
-    }
-
-    /// Looks up to [`BURST`] keys up.
-    ///
-    /// # Safety
-    /// As for `lines`; and the processor has the instructions of `W`.
-    #[inline(always)]
-    unsafe fn burst<'r, W: Way>(&'r self, keys: &[MappingKey], found: &mut [Option<&'r V>]) {
-        // SAFETY: the caller's promise.
-        let lines = unsafe { self.lines() };
-        let mut homes = [0; BURST];
-        for (key, home) in keys.iter().zip(&mut homes) {
-            *home = lines.home(key.word());
-            lines.prefetch(*home);
-        }
-        for ((key, home), found) in keys.iter().zip(homes).zip(found) {
-            // SAFETY: the processor has the instructions. An index that is found was stored after its slot was
-            // written, and the slot is not used again before the reader, which is borrowed for 'r, has quiesced.
-            *found = unsafe {
-                lines.find::<W>(home, key.word()).map(|(_, slot)| {
-                    self.slots.prefetch(slot);
-                    self.slots.get(slot)
-                })
-            };
-        }
-    }
-
-    /// # Safety
-    /// As for `burst`.
-    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-    #[target_feature(enable = "avx2")]
-    unsafe fn burst_avx2<'r>(&'r self, keys: &[MappingKey], found: &mut [Option<&'r V>]) {
-        // SAFETY: the caller's promise.
-        unsafe { self.burst::<super::compare::Avx2>(keys, found) };
-    }
-
-    /// # Safety
-    /// As for `burst`.
-    #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn burst_avx512<'r>(&'r self, keys: &[MappingKey], found: &mut [Option<&'r V>]) {
-        // SAFETY: the caller's promise.
-        unsafe { self.burst::<super::compare::Avx512>(keys, found) };
     }
 }
 
