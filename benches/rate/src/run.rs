@@ -107,7 +107,7 @@ impl Bench {
                 self.cores.len()
             ));
         }
-        let needed = u64::from(row.mappings()) * MAPPING >> 20;
+        let needed = (u64::from(row.mappings()) * MAPPING) >> 20;
         let free = available_mib().unwrap_or(u64::MAX);
         (needed > free)
             .then(|| format!("needs {needed} MiB of memory for its mappings, and {free} MiB are available"))

@@ -167,7 +167,9 @@ impl Port {
         drop(devices);
         let Started { mac, mtu_max, offloads, segments, interface } = started?;
         let capabilities = capabilities(offloads);
-        let untold = ["net_af_xdp", "net_af_packet", "net_pcap"].iter().any(|driver| devargs.is_of(driver));
+        // What a capture file holds was sent by nobody here.
+        let untold = ["net_af_xdp", "net_af_packet", "net_pcap"].iter().any(|driver| devargs.is_of(driver))
+            && devargs.value("rx_pcap").is_none();
         let device = Arc::new(device);
         let rx = (0..options.rx_queues)
             .map(|queue| RxQueue::new(RxKind::Ethdev(EthdevRx::new(Arc::clone(&device), queue, untold))))

@@ -64,21 +64,46 @@ impl Mbuf {
         }
     }
 
+    #[inline]
     pub(crate) fn as_ptr(&self) -> *mut sys::rte_mbuf {
         self.0.as_ptr()
     }
 
+    #[inline]
     fn raw(&self) -> &sys::rte_mbuf {
         // SAFETY: valid as long as `self`, and only changed through `&mut self`.
         unsafe { self.0.as_ref() }
     }
 
+    #[inline]
     fn raw_mut(&mut self) -> &mut sys::rte_mbuf {
         // SAFETY: valid as long as `self`, which is exclusively borrowed.
         unsafe { self.0.as_mut() }
     }
 
+    /// One segment, nothing left undone and nothing known of its checksum or of how to cut it that a device must hear:
+    /// it can be sent as it is.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let raw = self.raw();
+        let partial = raw.ol_flags & sys::OVERLANE_RX_L4_MASK == sys::OVERLANE_RX_L4_NONE;
+        raw.nb_segs == 1 && raw.ol_flags & sys::OVERLANE_RX_LRO == 0 && !partial
+    }
+
+    /// Asks for the first line of the first segment's bytes, where the headers are.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint, which touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(data(self.raw()).cast()) };
+        }
+    }
+
     /// The number of segments.
+    #[inline]
     #[must_use]
     pub fn segment_count(&self) -> usize {
         usize::from(self.raw().nb_segs)
@@ -154,6 +179,40 @@ impl Mbuf {
         Ok(())
     }
 
+    /// Brings `missing` bytes, so that there are `bytes`, from further segments to the end of the first.
+    #[cold]
+    fn pull_up_from_others(&mut self, bytes: usize, missing: usize) -> Result<(), NoRoom> {
+        if bytes > self.len() {
+            return Err(NoRoom);
+        }
+        if missing > tailroom(self.raw()) {
+            self.move_head(bytes)?;
+        }
+        let first = self.0.as_ptr();
+        let mut left = missing;
+        while left > 0 {
+            // SAFETY: `first` is ours. The packet is at least `bytes` long, so there are further segments with the
+            // bytes still missing; `here` bytes lie in `next` and fit the first segment's tailroom, seen to above.
+            unsafe {
+                let next = (*first).next;
+                let here = left.min(usize::from((*next).data_len));
+                let end = data(&*first).add(usize::from((*first).data_len));
+                ptr::copy_nonoverlapping(data(&*next), end, here);
+                (*first).data_len += here as u16;
+                (*next).data_off += here as u16;
+                (*next).data_len -= here as u16;
+                if (*next).data_len == 0 {
+                    (*first).next = (*next).next;
+                    (*first).nb_segs -= 1;
+                    (*next).next = ptr::null_mut();
+                    sys::overlane_mbuf_free_segment(next);
+                }
+                left -= here;
+            }
+        }
+        Ok(())
+    }
+
     /// Moves the first segment's bytes to the beginning of its room, where `bytes` bytes would fit.
     fn move_head(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let raw = self.raw_mut();
@@ -218,25 +277,30 @@ impl Mbuf {
         raw.pkt_len = length as u32;
     }
 
+    #[inline]
     pub(crate) fn flags(&self) -> u64 {
         self.raw().ol_flags
     }
 
+    #[inline]
     pub(crate) fn set_flags(&mut self, flags: u64) {
         self.raw_mut().ol_flags = flags;
     }
 
+    #[inline]
     pub(crate) fn tx_offload(&self) -> u64 {
         // SAFETY: every bit pattern is a value; the mbuf was initialised when it was allocated.
         unsafe { self.raw().__bindgen_anon_3.tx_offload }
     }
 
+    #[inline]
     pub(crate) fn set_tx_offload(&mut self, value: u64) {
         self.raw_mut().__bindgen_anon_3.tx_offload = value;
     }
 }
 
 /// Where the segment's data begin.
+#[inline]
 fn data(segment: &sys::rte_mbuf) -> *mut u8 {
     // SAFETY: the offset of a valid segment lies within its buffer.
     unsafe { segment.buf_addr.cast::<u8>().add(usize::from(segment.data_off)) }
@@ -247,10 +311,12 @@ fn tailroom(segment: &sys::rte_mbuf) -> usize {
 }
 
 impl Packet for Mbuf {
+    #[inline]
     fn len(&self) -> usize {
         self.raw().pkt_len as usize
     }
 
+    #[inline]
     fn head(&self) -> &[u8] {
         let raw = self.raw();
         // SAFETY: the data lie within the buffer, which is ours; whoever set the length wrote them, or left what
@@ -258,6 +324,7 @@ impl Packet for Mbuf {
         unsafe { slice::from_raw_parts(data(raw), usize::from(raw.data_len)) }
     }
 
+    #[inline]
     fn head_mut(&mut self) -> &mut [u8] {
         let raw = self.raw();
         // SAFETY: as in `head`; the borrow of `self` is exclusive.
@@ -274,43 +341,15 @@ impl Packet for Mbuf {
         })
     }
 
+    #[inline]
     fn pull_up(&mut self, bytes: usize) -> Result<(), NoRoom> {
-        let first = self.raw();
-        let Some(missing) = bytes.checked_sub(usize::from(first.data_len)).filter(|&missing| missing > 0)
-        else {
-            return Ok(());
-        };
-        if bytes > self.len() {
-            return Err(NoRoom);
+        match bytes.checked_sub(usize::from(self.raw().data_len)) {
+            None | Some(0) => Ok(()),
+            Some(missing) => self.pull_up_from_others(bytes, missing),
         }
-        if missing > tailroom(first) {
-            self.move_head(bytes)?;
-        }
-        let first = self.0.as_ptr();
-        let mut left = missing;
-        while left > 0 {
-            // SAFETY: `first` is ours. The packet is at least `bytes` long, so there are further segments with the
-            // bytes still missing; `here` bytes lie in `next` and fit the first segment's tailroom, seen to above.
-            unsafe {
-                let next = (*first).next;
-                let here = left.min(usize::from((*next).data_len));
-                let end = data(&*first).add(usize::from((*first).data_len));
-                ptr::copy_nonoverlapping(data(&*next), end, here);
-                (*first).data_len += here as u16;
-                (*next).data_off += here as u16;
-                (*next).data_len -= here as u16;
-                if (*next).data_len == 0 {
-                    (*first).next = (*next).next;
-                    (*first).nb_segs -= 1;
-                    (*next).next = ptr::null_mut();
-                    sys::overlane_mbuf_free_segment(next);
-                }
-                left -= here;
-            }
-        }
-        Ok(())
     }
 
+    #[inline]
     fn prepend(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let raw = self.raw_mut();
         if bytes > usize::from(raw.data_off) {
@@ -322,6 +361,7 @@ impl Packet for Mbuf {
         Ok(())
     }
 
+    #[inline]
     fn trim_front(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let raw = self.raw_mut();
         if bytes > usize::from(raw.data_len) {
@@ -378,6 +418,7 @@ impl Packet for Mbuf {
         Ok(())
     }
 
+    #[inline]
     fn offload(&self) -> Offload {
         let flags = self.raw().ol_flags & OFFLOAD_FLAGS;
         if flags == 0 {
@@ -402,6 +443,7 @@ impl Packet for Mbuf {
         }
     }
 
+    #[inline]
     fn set_offload(&mut self, offload: Offload) {
         let mut packed = 0_u64;
         let mut flags = 0;
@@ -436,6 +478,7 @@ const KIND_TCP_ECN: u64 = 1;
 const KIND_UDP: u64 = 2;
 
 impl Drop for Mbuf {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: ours, and gone afterwards.
         unsafe { sys::overlane_mbuf_free(self.0.as_ptr()) };

@@ -95,6 +95,7 @@ impl RxQueue {
     /// Appends received packets to `burst` as far as there is room, and says how many. Never waits.
     ///
     /// Buffers come from `pool`, but those of a device with a DPDK driver from the pool that it was attached with.
+    #[inline]
     pub fn receive(&mut self, pool: &Mempool, burst: &mut ArrayVec<Mbuf, BURST>) -> usize {
         match &mut self.kind {
             RxKind::Ethdev(queue) => queue.receive(burst),
@@ -150,6 +151,7 @@ impl TxQueue {
     /// Packets that the device cannot send at all, or that it lost, are taken as well and counted in its
     /// [`PortStats`]; so `before - after` may be more than the result. What stays did not fit now: it may be tried
     /// again, on this queue, or dropped.
+    #[inline]
     pub fn send(&mut self, packets: &mut ArrayVec<Mbuf, BURST>) -> usize {
         match &mut self.kind {
             TxKind::Ethdev(queue) => queue.send(packets),

@@ -48,8 +48,11 @@ impl EthdevRx {
             burst.set_len(before + usize::from(count));
             usize::from(count)
         };
-        for packet in burst.iter_mut().skip(before) {
-            normalise(packet, self.untold);
+        let received = burst.get_mut(before..).unwrap_or_default();
+        // The stages begin with the headers; a device has left them in a cache further out, if in any.
+        received.iter().for_each(Mbuf::prefetch);
+        if self.untold || !received.iter().all(Mbuf::is_plain) {
+            received.iter_mut().for_each(|packet| normalise(packet, self.untold));
         }
         count
     }
@@ -129,6 +132,15 @@ impl EthdevTx {
     }
 
     pub(crate) fn send(&mut self, packets: &mut ArrayVec<Mbuf, BURST>) -> usize {
+        if packets.iter().all(Mbuf::is_plain) {
+            return self.hand_over(packets);
+        }
+        self.send_prepared(packets)
+    }
+
+    /// Sends packets of which some have several segments, or want something done.
+    #[cold]
+    fn send_prepared(&mut self, packets: &mut ArrayVec<Mbuf, BURST>) -> usize {
         let before = packets.len();
         let mut originals = Originals::new();
         let mut index = 0;
@@ -141,6 +153,21 @@ impl EthdevTx {
             self.let_driver_check(packets, &mut originals);
         }
         let refused = before - packets.len();
+        if refused > 0 {
+            self.device.counters.tx_refused.fetch_add(refused as u64, Ordering::Relaxed);
+        }
+        let taken = self.hand_over(packets);
+        for original in originals {
+            if let Some(packet) = original.index.checked_sub(taken).and_then(|index| packets.get_mut(index)) {
+                original.restore(packet);
+            }
+        }
+        taken
+    }
+
+    /// Gives the driver packets that are as it expects them; says how many it took from the front.
+    #[inline]
+    fn hand_over(&mut self, packets: &mut ArrayVec<Mbuf, BURST>) -> usize {
         // SAFETY: the device is started, as we hold it, and this is the queue's only value. The packets are in the
         // vector; the driver owns the first `taken` of them from then on, and they leave the vector.
         let taken = unsafe {
@@ -150,14 +177,6 @@ impl EthdevTx {
             forget_front(packets, taken);
             taken
         };
-        for original in originals {
-            if let Some(packet) = original.index.checked_sub(taken).and_then(|index| packets.get_mut(index)) {
-                original.restore(packet);
-            }
-        }
-        if refused > 0 {
-            self.device.counters.tx_refused.fetch_add(refused as u64, Ordering::Relaxed);
-        }
         if !packets.is_empty() {
             self.device.counters.tx_full.fetch_add(1, Ordering::Relaxed);
         }

@@ -190,8 +190,12 @@ fn every_offload_reads_back_as_set(bench: &Bench) {
             let offload = Offload { checksum, segmentation };
             packet.set_offload(offload);
             assert_eq!(packet.offload(), offload);
+            let undone = segmentation.is_some() || matches!(checksum, Checksum::Partial { .. });
+            assert_eq!(packet.is_plain(), !undone, "{offload:?}");
         }
     }
+    let pool = bench.pool(127);
+    assert!(!pool.packet(&bytes(3_000)).unwrap().is_plain(), "it has two segments");
 }
 
 fn a_copy_is_deep(bench: &Bench) {
