@@ -613,3 +613,23 @@ async fn entries_serve_up_to_stale_max_and_then_no_longer() {
     bench.until("serving", |bench| !bench.status.borrow().provisioning.expired).await;
     assert_eq!(bench.fake.seen.lock().mappings.len(), 2);
 }
+
+#[tokio::test]
+async fn each_interface_has_a_limit_of_icmp_errors_of_its_own() {
+    let mut bench = start(settings());
+    let mut state = site(1);
+    let what = What::PutInterface(interface("n2/eth0", 1, 7, "veth-n2"));
+    state.apply(Change { revision: 1, what }).unwrap();
+    bench.snapshot(state).await;
+    bench.link(4, "veth-n1", true).await;
+    bench.link(5, "veth-n2", true).await;
+    let both = |bench: &Bench| {
+        let seen = bench.fake.seen.lock();
+        let snapshot = seen.snapshots.last()?;
+        let limit = |slot| Some(snapshot.interface(Slot::new(slot).ok()?)?.icmp_limit.clone());
+        Some((limit(0)?, limit(1)?))
+    };
+    bench.until("attached", |bench| both(bench).is_some()).await;
+    let (first, second) = both(&bench).unwrap();
+    assert!(!Arc::ptr_eq(&first, &second));
+}
