@@ -126,14 +126,47 @@ impl Out {
 }
 
 impl Outbox<Mbuf> for Out {
+    /// The straight line: the queue is this worker's, it has room, and the packet is to leave as it is.
+    #[inline]
     fn transmit(&mut self, port: PortId, packet: Mbuf) {
+        if let Some(Some(TxPort { exit: Exit::Queue { packets, .. }, pending, .. })) =
+            self.ports.get_mut(port.index())
+            && packet.is_plain()
+            && !packets.is_full()
+        {
+            // Not by whether something is gathered: nothing may have come of the packets before.
+            if !std::mem::replace(pending, true) {
+                self.pending.push(port);
+            }
+            packets.push(packet);
+            return;
+        }
+        self.transmit_otherwise(port, packet);
+    }
+
+    fn punt(&mut self, port: PortId, packet: Mbuf) {
+        match self.punts.put(port, packet.segments()) {
+            Ok(()) => self.punted = true,
+            Err(Refused::Full) => self.count(port, DropReason::PuntQueueFull),
+            Err(Refused::TooLong) => self.count(port, DropReason::PacketTooBig),
+        }
+    }
+
+    fn path_mtu(&mut self, host: HostPrefix, mtu: u16) {
+        self.hinted |= self.hints.put(host, mtu);
+    }
+}
+
+impl Out {
+    /// Any packet, to any port.
+    #[inline(never)]
+    fn transmit_otherwise(&mut self, port: PortId, packet: Mbuf) {
         let Some(place) = self.ports.get_mut(port.index()).and_then(Option::as_mut) else {
             self.count(port, DropReason::PortGone);
             return;
         };
         match &place.exit {
             Exit::Queue { capabilities, .. } => {
-                // Not by whether something is gathered: nothing may come of this packet, nor of the next.
                 if !std::mem::replace(&mut place.pending, true) {
                     self.pending.push(port);
                 }
@@ -157,18 +190,6 @@ impl Outbox<Mbuf> for Out {
                 }
             }
         }
-    }
-
-    fn punt(&mut self, port: PortId, packet: Mbuf) {
-        match self.punts.put(port, packet.segments()) {
-            Ok(()) => self.punted = true,
-            Err(Refused::Full) => self.count(port, DropReason::PuntQueueFull),
-            Err(Refused::TooLong) => self.count(port, DropReason::PacketTooBig),
-        }
-    }
-
-    fn path_mtu(&mut self, host: HostPrefix, mtu: u16) {
-        self.hinted |= self.hints.put(host, mtu);
     }
 }
 
@@ -196,12 +217,14 @@ impl TxPort {
         // The device refuses a packet, or loses it, so rarely that its share of the bytes need not be exact.
         traffic.tx_packets.add(sent as u64);
         traffic.tx_bytes.add(taken_bytes * sent as u64 / taken.max(1) as u64);
-        let reason = match queue.state() {
-            QueueState::Running => DropReason::TxRefused,
-            QueueState::Gone => DropReason::PortGone,
-        };
-        for _ in sent..taken {
-            traffic.drops.count(reason);
+        if sent < taken {
+            let reason = match queue.state() {
+                QueueState::Running => DropReason::TxRefused,
+                QueueState::Gone => DropReason::PortGone,
+            };
+            for _ in sent..taken {
+                traffic.drops.count(reason);
+            }
         }
     }
 
