@@ -114,6 +114,9 @@ impl Vitals for RuntimeVitals {
             empty_turns: stats.empty_turns,
             sleeps: stats.sleeps,
             packets: stats.packets,
+            cycles: stats.cycles,
+            cycles_per_packet: stats.cycles.for_each(stats.packets),
+            cycles_per_turn: stats.cycles.for_each(stats.turns.saturating_sub(stats.empty_turns)).turns,
             busy: stats.busy,
             total: stats.total,
         };

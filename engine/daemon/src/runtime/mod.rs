@@ -25,7 +25,7 @@ pub use cores::Cores;
 pub use hints::PathMtuHints;
 pub use overlane_dpdk::PortStats;
 pub use received::{AsReceived, OnReceived};
-pub use stats::WorkerStats;
+pub use stats::{BusyCycles, WorkerStats};
 
 use crate::config::{Hugepages, WorkersConfig};
 use crate::kernel::{Kernel, KernelError, TenantIsolation};

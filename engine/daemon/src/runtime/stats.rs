@@ -14,8 +14,25 @@ pub(super) struct Work {
     pub(super) packets: Counter,
     /// Cycles of turns in which there was something to do.
     pub(super) busy_cycles: Counter,
+    /// Of these, those spent on receiving, on the stages, and on sending.
+    pub(super) receive_cycles: Counter,
+    pub(super) stage_cycles: Counter,
+    pub(super) send_cycles: Counter,
     /// Cycles of all turns, and between them.
     pub(super) cycles: Counter,
+}
+
+/// Cycles of the time-stamp counter, in turns that were not empty.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct BusyCycles {
+    /// Receiving: what drivers do, and bringing their packets into our form.
+    pub receive: u64,
+    /// The stages, from classification to translation and gathering by port.
+    pub stages: u64,
+    /// Sending: what was gathered, and what other threads left.
+    pub send: u64,
+    /// The whole turns. What is left of them is the loop itself, and queues that had nothing.
+    pub turns: u64,
 }
 
 /// What a worker has done since it started.
@@ -31,10 +48,26 @@ pub struct WorkerStats {
     pub sleeps: u64,
     /// Packets received, injected or handed over by other workers.
     pub packets: u64,
+    /// Cycles of turns that were not empty.
+    pub cycles: BusyCycles,
     /// Time spent on turns that were not empty.
     pub busy: Duration,
     /// Time that it has run, sleeping included.
     pub total: Duration,
+}
+
+impl BusyCycles {
+    /// The share of each of `count` packets, or turns: whole cycles, 0 of none.
+    #[must_use]
+    pub fn for_each(&self, count: u64) -> Self {
+        let share = |cycles: u64| cycles.checked_div(count).unwrap_or(0);
+        Self {
+            receive: share(self.receive),
+            stages: share(self.stages),
+            send: share(self.send),
+            turns: share(self.turns),
+        }
+    }
 }
 
 impl WorkerStats {
@@ -52,8 +85,26 @@ pub(super) fn read(work: &PerWorker<Work>, cores: &[usize], clock: &TscClock) ->
         empty_turns: work.empty_turns.get(),
         sleeps: work.sleeps.get(),
         packets: work.packets.get(),
+        cycles: BusyCycles {
+            receive: work.receive_cycles.get(),
+            stages: work.stage_cycles.get(),
+            send: work.send_cycles.get(),
+            turns: work.busy_cycles.get(),
+        },
         busy: clock.span(work.busy_cycles.get()),
         total: clock.span(work.cycles.get()),
     };
     work.iter().zip(cores).map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cycles_are_shared_out_among_packets_and_none_among_no_packets() {
+        let cycles = BusyCycles { receive: 10, stages: 41, send: 8, turns: 64 };
+        assert_eq!(cycles.for_each(4), BusyCycles { receive: 2, stages: 10, send: 2, turns: 16 });
+        assert_eq!(cycles.for_each(0), BusyCycles::default());
+    }
 }

@@ -62,6 +62,21 @@ struct Worker<R> {
     turns: u64,
 }
 
+/// Cycles of one turn.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    receive: u64,
+    stages: u64,
+    send: u64,
+}
+
+/// Cycles since `then`, which is now.
+#[inline]
+fn lap(clock: &TscClock, then: &mut u64) -> u64 {
+    let now = clock.cycles();
+    now.saturating_sub(std::mem::replace(then, now))
+}
+
 struct RxPort {
     port: PortId,
     queue: RxQueue,
@@ -134,7 +149,7 @@ impl<R: OnReceived> Worker<R> {
             if !self.commands() {
                 return;
             }
-            let packets = self.turn();
+            let (packets, spent) = self.turn(before);
             self.turns += 1;
             if packets > 0 {
                 self.empty_turns = 0;
@@ -147,12 +162,12 @@ impl<R: OnReceived> Worker<R> {
                 self.look_for_gone_devices();
             }
             let now = self.shared.clock.cycles();
-            self.account(packets, now.saturating_sub(before));
+            self.account(packets, spent, now.saturating_sub(before));
             before = now;
         }
     }
 
-    fn account(&self, packets: usize, cycles: u64) {
+    fn account(&self, packets: usize, spent: Spent, cycles: u64) {
         let Some(work) = self.shared.work.get(self.index) else { return };
         work.turns.add(1);
         work.cycles.add(cycles);
@@ -161,12 +176,16 @@ impl<R: OnReceived> Worker<R> {
         } else {
             work.packets.add(packets as u64);
             work.busy_cycles.add(cycles);
+            work.receive_cycles.add(spent.receive);
+            work.stage_cycles.add(spent.stages);
+            work.send_cycles.add(spent.send);
         }
     }
 
-    /// Carries a burst of every queue, and what others left, to the end; gives how many packets there were.
-    fn turn(&mut self) -> usize {
-        let mut packets = 0;
+    /// Carries a burst of every queue, and what others left, to the end; gives how many packets there were, and what
+    /// was spent on them. `began`: the counter at the turn's beginning.
+    fn turn(&mut self, began: u64) -> (usize, Spent) {
+        let (mut packets, mut spent, mut then) = (0, Spent::default(), began);
         let mut burst = ArrayVec::<Mbuf, BURST>::new();
         let snapshot = self.shared.snapshot.load(&self.reader);
         for rx in self.rx.iter_mut().filter(|rx| !rx.gone) {
@@ -174,32 +193,49 @@ impl<R: OnReceived> Worker<R> {
             if received > 0 {
                 packets += received;
                 self.on_received.received(rx.port, &mut burst);
+                spent.receive += lap(&self.shared.clock, &mut then);
                 self.pipeline.receive(&self.reader, snapshot, rx.port, &mut burst, &mut self.out);
+                spent.stages += lap(&self.shared.clock, &mut then);
             }
-        }
-        for _ in 0..MAIL_BURST {
-            let Some((port, packet)) = self.mailbox.handoff.pop() else { break };
-            packets += 1;
-            self.out.transmit(port, packet);
-        }
-        for _ in 0..MAIL_BURST {
-            let (pool, out) = (&self.shared.pool, &mut self.out);
-            let sent = self.mailbox.inject.take(|port, bytes| {
-                // Without a buffer it is lost; whoever injects has timers of its own.
-                if let Some(packet) = pool.packet(bytes) {
-                    out.transmit(port, packet);
-                }
-            });
-            if sent.is_none() {
-                break;
-            }
-            packets += 1;
         }
         self.pipeline.expire(snapshot);
+        // Queues that had nothing, up to here.
+        lap(&self.shared.clock, &mut then);
+        packets += self.mail();
         if self.out.flush() {
             self.shared.punted.notify_one();
         }
+        spent.send = lap(&self.shared.clock, &mut then);
         self.reader.quiesce();
+        (packets, spent)
+    }
+
+    /// Sends what other threads left, as much as fits a turn; gives how many packets there were.
+    fn mail(&mut self) -> usize {
+        let mut packets = 0;
+        // To look costs less than to take nothing, which is a full fence.
+        if !self.mailbox.handoff.is_empty() {
+            for _ in 0..MAIL_BURST {
+                let Some((port, packet)) = self.mailbox.handoff.pop() else { break };
+                packets += 1;
+                self.out.transmit(port, packet);
+            }
+        }
+        if !self.mailbox.inject.is_empty() {
+            for _ in 0..MAIL_BURST {
+                let (pool, out) = (&self.shared.pool, &mut self.out);
+                let sent = self.mailbox.inject.take(|port, bytes| {
+                    // Without a buffer it is lost; whoever injects has timers of its own.
+                    if let Some(packet) = pool.packet(bytes) {
+                        out.transmit(port, packet);
+                    }
+                });
+                if sent.is_none() {
+                    break;
+                }
+                packets += 1;
+            }
+        }
         packets
     }
 
@@ -234,7 +270,14 @@ impl<R: OnReceived> Worker<R> {
     }
 
     /// Does as the port thread says; `false` when the worker is to end.
+    #[inline]
     fn commands(&mut self) -> bool {
+        // To look costs less than to take nothing, which is a full fence.
+        self.mailbox.commands.is_empty() || self.obey()
+    }
+
+    #[cold]
+    fn obey(&mut self) -> bool {
         while let Some(command) = self.mailbox.commands.pop() {
             match command {
                 Command::Add(add) => self.add(add),

@@ -173,6 +173,28 @@ impl Moment {
             each(|worker| worker.sleeps),
         )?;
         counters(encoder, "worker_packets", "Packets that a worker took in", each(|worker| worker.packets))?;
+        let cycles = workers.iter().enumerate().flat_map(|(index, worker)| {
+            let cycles = worker.cycles;
+            let known = cycles.receive + cycles.stages + cycles.send;
+            let parts = [
+                ("receive", cycles.receive),
+                ("stages", cycles.stages),
+                ("send", cycles.send),
+                ("other", cycles.turns.saturating_sub(known)),
+            ];
+            parts.map(|(part, cycles)| {
+                let mut labels = labels(index, worker.core);
+                labels.push(("part", part.to_owned()));
+                (labels, cycles)
+            })
+        });
+        counters(
+            encoder,
+            "worker_cycles",
+            "Cycles of the time-stamp counter in turns that were not empty, by what a worker did; over worker_packets \
+             they are a packet's",
+            cycles,
+        )?;
         let seconds = |value: fn(&super::WorkerVitals) -> core::time::Duration| {
             workers.iter().enumerate().map(move |(index, worker)| {
                 (labels(index, worker.core), ConstCounter::new(value(worker).as_secs_f64()))

@@ -7,6 +7,7 @@ mod tests;
 
 use crate::reconcile::counted::Totals;
 use crate::reconcile::status::Status;
+use crate::runtime::BusyCycles;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -45,6 +46,12 @@ pub struct WorkerVitals {
     pub sleeps: u64,
     /// Packets that it took in.
     pub packets: u64,
+    /// Cycles of the time-stamp counter, in turns that were not empty.
+    pub cycles: BusyCycles,
+    /// The same for each packet, whole cycles.
+    pub cycles_per_packet: BusyCycles,
+    /// The whole cycles of a turn that was not empty.
+    pub cycles_per_turn: u64,
     /// Time spent on turns that were not empty.
     pub busy: Duration,
     /// Time that it has run.
