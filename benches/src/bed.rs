@@ -14,6 +14,7 @@ use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::packet::Clock;
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
+use overlane_dataplane::table::flow::{FlowLimits, FlowTable};
 use overlane_dataplane::table::mapping::{Mapping, MappingKey, mapping_table};
 use overlane_dataplane::table::qsbr::{Domain, Reader};
 use overlane_dataplane::wire::{ethernet, ipv4, ipv6, protocol};
@@ -86,7 +87,8 @@ impl Bed {
     pub fn new(mappings: u32) -> Result<Self> {
         let id = VnetId::new(7)?;
         let subnet = Subnet { net: "10.0.0.0/8".parse()?, gateway: None };
-        let vnet = Arc::new(Vnet { id, subnets: vec![subnet], uplink_drops: Arc::new(PerWorker::new(1)) });
+        let uplink_drops = Arc::new(PerWorker::new(1));
+        let vnet = Arc::new(Vnet { id, subnets: vec![subnet], stateful: false, uplink_drops });
         let (node, uplink) = (PortId::new(0)?, PortId::new(1)?);
         let interface = Arc::new(Interface {
             name: "node".to_owned(),
@@ -130,7 +132,9 @@ impl Bed {
             )?;
         }
         let pool = HeapPool::new(HeapOptions::default());
-        let pipeline = Pipeline::new(0, table, pool.clone(), StillClock, FragmentLimits::default(), [5, 6]);
+        let flows = FlowTable::new(&domain, &FlowLimits::default(), 1, [7, 8]);
+        let fragments = FragmentLimits::default();
+        let pipeline = Pipeline::new(0, table, flows, pool.clone(), StillClock, fragments, [5, 6]);
         Ok(Self { pipeline, snapshot, reader, pool, vnet: id, mappings })
     }
 

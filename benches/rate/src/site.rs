@@ -75,7 +75,7 @@ pub(crate) fn fill(writer: &mut MappingWriter, mappings: u32) -> anyhow::Result<
 pub(crate) fn snapshot(node: &OpenPort, uplink: &OpenPort, workers: usize) -> anyhow::Result<HostSnapshot> {
     let subnet = Subnet { net: SUBNET.parse()?, gateway: None };
     let uplink_drops = Arc::new(PerWorker::new(workers));
-    let vnet = Arc::new(Vnet { id: vnet()?, subnets: vec![subnet], uplink_drops });
+    let vnet = Arc::new(Vnet { id: vnet()?, subnets: vec![subnet], stateful: false, uplink_drops });
     let interface = Arc::new(Interface {
         name: "node".to_owned(),
         port: node.id,

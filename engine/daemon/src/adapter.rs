@@ -5,7 +5,7 @@ use crate::provisioning::model::{Mapping, Target};
 use crate::reconcile::counted::Totals;
 use crate::reconcile::traits::{self, Dataplane, Link, LinkEvent, OpenPort, PortEvent};
 use crate::runtime::{self, Runtime};
-use crate::telemetry::{Vitals, WorkerVitals};
+use crate::telemetry::{Evicted, FlowVitals, Vitals, WorkerVitals};
 use core::net::Ipv6Addr;
 use overlane_dataplane::address::{HostPrefix, Locator};
 use overlane_dataplane::id::PortId;
@@ -126,6 +126,23 @@ impl Vitals for RuntimeVitals {
     fn buffers(&self) -> (u32, u32) {
         let buffers = self.0.upgrade().map(|runtime| runtime.buffers());
         buffers.map_or((0, 0), |buffers| (buffers.total, buffers.in_use))
+    }
+
+    fn flows(&self) -> FlowVitals {
+        let Some(runtime) = self.0.upgrade() else { return FlowVitals::default() };
+        let (totals, (capacity, memory)) = (runtime.flows().totals(), runtime.flow_room());
+        let [closing, half_open, established] = totals.evicted;
+        FlowVitals {
+            capacity,
+            memory,
+            live: totals.live(),
+            inserted: totals.inserted,
+            expired: totals.expired,
+            replaced: totals.replaced,
+            evicted: Evicted { closing, half_open, established },
+            refused: totals.refused,
+            collided: totals.collided,
+        }
     }
 
     fn stalled(&self) -> Option<String> {

@@ -91,6 +91,7 @@ impl Beginning {
                 workers: start.config.workers.clone(),
                 expected_mappings: known.map_or(0, |state| state.mappings.len()).max(MAPPINGS),
                 fragments: start.config.fragments,
+                flows: start.config.flows,
                 seed: [random(), random()],
                 devargs: match &start.config.uplink.device {
                     UplinkDevice::Devargs(devargs) => vec![devargs.clone()],

@@ -22,10 +22,11 @@ fn main() {
         Trial::test("unusable_tls_files_exit_with_2_and_one_line", unusable_tls),
         Trial::test("check_config_finds_nothing_in_the_samples", samples),
     ];
-    let real: [(&str, Scenario); 5] = [
+    let real: [(&str, Scenario); 6] = [
         ("nodes_reach_each_other_within_a_host_and_across_hosts", reach),
         ("recreated_interface_is_attached_again_without_disturbing_others", recreated),
         ("site_file_is_read_again_on_sighup_and_a_bad_one_changes_nothing", reload),
+        ("network_made_stateful_goes_by_flows_and_metrics_tell_them", flows),
         ("narrow_path_is_learned_and_shown_and_what_may_be_cut_fits_it", narrow),
         ("sigterm_ends_the_engine_in_order_and_its_metrics_told_every_drop", ends),
     ];
@@ -140,6 +141,29 @@ fn reload(site: &mut Site) {
     site.signal(0, SIGHUP);
     site.wait_for(0, "/metrics", "overlane_interfaces{state=\"live\"} 2\n");
     site.reaches(0, 7);
+}
+
+fn flows(site: &mut Site) {
+    site.reaches(0, 7);
+    site.wait_for(0, "/metrics", "overlane_flows_inserted_total 0\n");
+    let file = site.file("site.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("vnet = 7\n", "vnet = 7\nstateful = true\n")).unwrap();
+    for host in 0..2 {
+        site.signal(host, nix::sys::signal::Signal::SIGHUP);
+        site.wait_for(host, "/metrics", "overlane_revision 2\n");
+    }
+    // A ping has one identifier; a stream goes both ways, in large packets too.
+    site.reaches(0, 6);
+    site.streams(0, 1, 1 << 20);
+    for host in 0..2 {
+        site.wait_for(host, "/metrics", "overlane_flows_inserted_total 2\n");
+        site.wait_for(host, "/status", "\"flows\":{");
+    }
+    // Within a host as well, and the other host hears nothing of it.
+    site.reaches(0, 7);
+    site.wait_for(0, "/metrics", "overlane_flows_inserted_total 3\n");
+    site.wait_for(1, "/metrics", "overlane_flows_inserted_total 2\n");
 }
 
 fn narrow(site: &mut Site) {

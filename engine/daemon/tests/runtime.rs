@@ -19,6 +19,7 @@ use overlane_dataplane::id::{PortId, Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
+use overlane_dataplane::table::flow::FlowLimits;
 use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter};
 use overlane_engine::config::{Hugepages, Idle, WorkersConfig};
 use overlane_engine::kernel::Kernel;
@@ -116,6 +117,7 @@ impl World {
             },
             expected_mappings: 1024,
             fragments: FragmentLimits::default(),
+            flows: FlowLimits::default(),
             seed: [1, 2],
             devargs: Vec::new(),
         };
@@ -123,6 +125,7 @@ impl World {
         let vnet = Arc::new(Vnet {
             id: VnetId::new(7).unwrap(),
             subnets: vec![Subnet { net: "10.0.0.0/24".parse().unwrap(), gateway: None }],
+            stateful: false,
             uplink_drops: Arc::new(PerWorker::new(2)),
         });
         let prefix = HostPrefix::parse(Layout::Slot64, "fd00:0:0:a::/64").unwrap();

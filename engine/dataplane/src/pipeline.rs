@@ -7,11 +7,13 @@ use crate::fragment::FragmentLimits;
 use crate::id::PortId;
 use crate::packet::{Clock, Packet, Pool};
 use crate::snapshot::{HostSnapshot, Interface, PortRole, Uplink};
+use crate::stage::flow::Flows;
 use crate::stage::fragments::{Fragments, Lost};
 use crate::stage::{
     Burst, FromNode, FromUplink, Inbound, Outbound, arp, authorise, classify_node, classify_uplink, deliver,
-    fragments, next_hop, verify_source,
+    flow, fragments, next_hop, verify_source,
 };
+use crate::table::flow::FlowTable;
 use crate::table::mapping::MappingTable;
 use crate::table::qsbr::Reader;
 use crate::translate::Identifications;
@@ -54,16 +56,21 @@ pub struct Pipeline<K: Pool, C> {
     clock: C,
     identifications: Identifications,
     fragments: Fragments<K::Packet>,
+    flows: Flows,
     unplaced: Arc<Traffic>,
 }
 
 impl<K: Pool, C: Clock> Pipeline<K, C> {
     /// The pipeline of worker `worker` (its index in every [`crate::counters::PerWorker`]). `seed` is secret and random,
     /// so that nobody can aim fragments at one place of the table.
+    ///
+    /// # Panics
+    /// If the flow table was made for fewer workers.
     #[must_use]
     pub fn new(
         worker: usize,
         table: MappingTable,
+        flows: FlowTable,
         pool: K,
         clock: C,
         fragments: FragmentLimits,
@@ -76,6 +83,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
             clock,
             identifications: Identifications::new(worker),
             fragments: Fragments::new(fragments, seed),
+            flows: Flows::new(flows, worker),
             unplaced: Arc::default(),
         }
     }
@@ -143,6 +151,14 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         self.fragments.is_holding()
     }
 
+    /// Ages flows, and takes back what no worker can see any more: once a turn. Where nothing is stateful it costs nothing.
+    #[inline]
+    pub fn age_flows(&mut self, reader: &Reader, snapshot: &HostSnapshot) {
+        if snapshot.stateful || self.flows.is_waiting() {
+            self.flows.turn(reader, self.clock.now());
+        }
+    }
+
     fn node_burst(
         &mut self,
         reader: &Reader,
@@ -168,6 +184,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
             authorise::verdict(vnet, vnet)
         });
         fragments::run(&node, &mut self.fragments, &mut burst);
+        flow::outbound(&node, &mut self.flows, &mut self.fragments, &mut burst);
         deliver::outbound(&node, &self.pool, &mut self.fragments, &mut burst, out);
     }
 
@@ -196,6 +213,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
             authorise::verdict(item.source_vnet, item.destination_vnet)
         });
         fragments::run(&uplink, &mut self.fragments, &mut burst);
+        flow::inbound(&uplink, &mut self.flows, &mut self.fragments, &mut burst);
         let (fragments, identifications) = (&mut self.fragments, &self.identifications);
         deliver::inbound(&uplink, &self.pool, fragments, &mut burst, identifications, out);
     }

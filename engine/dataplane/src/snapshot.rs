@@ -32,6 +32,11 @@ pub struct HostSnapshot {
     pub uplinks: Vec<Arc<Uplink>>,
     /// How translation decides where the standards leave a choice.
     pub translate: translate::Settings,
+    /// Whether any of the virtual networks is stateful.
+    pub stateful: bool,
+    /// Number of what decides who may talk to whom, counted up (and around) with each change: flows that were judged by
+    /// another are judged again.
+    pub policy_epoch: u32,
     /// What is known of paths through the substrate.
     pub path_mtus: Arc<PathMtus>,
 }
@@ -78,6 +83,8 @@ pub struct Vnet {
     pub id: VnetId,
     /// Its subnets; they do not overlap.
     pub subnets: Vec<Subnet>,
+    /// Whether its packets go by flows.
+    pub stateful: bool,
     /// Packets of this vnet that came in by an uplink and were dropped.
     pub uplink_drops: Arc<PerWorker<Drops>>,
 }
@@ -126,6 +133,8 @@ impl HostSnapshot {
             vnets: Vec::new(),
             uplinks: Vec::new(),
             translate: translate::Settings::default(),
+            stateful: false,
+            policy_epoch: 0,
             path_mtus: Arc::default(),
         }
     }

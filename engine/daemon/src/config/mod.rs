@@ -3,6 +3,7 @@
 //! What the file says is read into raw types with the place of every value, then checked into [`Config`], whose
 //! values are all legal. Everything that is accepted has an effect.
 
+mod flows;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use overlane_api::config::{FileError, Source};
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::limit::IcmpLimit;
+use overlane_dataplane::table::flow::FlowLimits;
 use overlane_dataplane::translate::Settings;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub icmp: IcmpLimit,
     /// How much of fragmented traffic each worker remembers.
     pub fragments: FragmentLimits,
+    /// How many flows of stateful vnets are known, and for how long.
+    pub flows: FlowLimits,
     /// How long a path MTU that the substrate has told lasts.
     pub path_mtu_expiry: Duration,
     /// Where the desired state comes from.

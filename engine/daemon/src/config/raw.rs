@@ -1,5 +1,6 @@
 //! The configuration as it is written, and its checks.
 
+use super::flows::Flows;
 use super::translate::{Fragments, Icmp, PathMtu, Translate};
 use super::{
     Config, Hugepages, Idle, ProvisioningConfig, ServiceConfig, UplinkAddress, UplinkConfig, UplinkDevice,
@@ -32,6 +33,8 @@ pub(super) struct Raw {
     pub(super) icmp: Icmp,
     #[serde(default)]
     fragments: Fragments,
+    #[serde(default)]
+    flows: Flows,
     #[serde(default)]
     path_mtu: PathMtu,
     pub(super) provisioning: Option<Spanned<Provisioning>>,
@@ -135,6 +138,7 @@ pub(super) fn check(source: &Source, raw: Raw) -> Result<Config, FileError> {
         layout: check.layout(&raw.substrate)?,
         uplink: check.uplink(uplink)?,
         fragments: raw.fragments.check(source, &workers)?,
+        flows: raw.flows.check(source)?,
         workers,
         translate: raw.translate.check(source)?,
         icmp: raw.icmp.check(source)?,

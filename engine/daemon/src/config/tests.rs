@@ -1,4 +1,5 @@
 use super::*;
+use overlane_dataplane::table::flow::Timeouts;
 use overlane_dataplane::translate::RouterSource;
 
 const GOOD: &str = r#"
@@ -38,6 +39,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!(config.uplink.name, "uplink");
     assert_eq!((config.translate, config.icmp), (Settings::default(), IcmpLimit::default()));
     assert_eq!(config.fragments, FragmentLimits::default());
+    assert_eq!(config.flows, FlowLimits::default());
     assert_eq!(config.path_mtu_expiry, Duration::from_secs(600));
     let ProvisioningConfig::Service(service) = config.provisioning else { panic!("service") };
     assert_eq!(service.server_name, "control.example");
@@ -200,6 +202,11 @@ fn errors_in_optional_tables_name_them_too() {
             "[fragments]\ntimeout = \"2m\"",
             "[fragments] timeout: must be a time from 10ms to 1m, a number with ms, s, m, h or d behind it, not \"2m\"",
         ),
+        ("[flows]\ncapacity = 1023", "[flows] capacity: must be 1024 to 67108864 flows, not 1023"),
+        (
+            "[flows]\nudp = \"25h\"",
+            "[flows] udp: must be a time from 1s to 1d, a number with ms, s, m, h or d behind it, not \"25h\"",
+        ),
         (
             "[path_mtu]\nexpiry = \"299s\"",
             "[path_mtu] expiry: must be a time from 5m to 1d, a number with ms, s, m, h or d behind it, not \"299s\"",
@@ -264,6 +271,23 @@ fn fragments_that_wait_leave_packet_buffers_to_others() {
 }
 
 #[test]
+fn each_flow_setting_is_taken_as_it_is_given() {
+    let with = |text: &str| parse(&format!("{GOOD}\n[flows]\n{text}")).unwrap().flows;
+    let text = "capacity = 5000\ntcp_half_open = \"1s\"\ntcp_established = \"2m\"\ntcp_closing = \"3s\"\n\
+                udp = \"4s\"\nicmp = \"5s\"\nother = \"1d\"";
+    let timeouts = Timeouts {
+        tcp_half_open: 64,
+        tcp_established: 120 * 64,
+        tcp_closing: 3 * 64,
+        udp: 4 * 64,
+        icmp: 5 * 64,
+        other: 86_400 * 64,
+    };
+    assert_eq!(with(text), FlowLimits::new(5000, timeouts).unwrap());
+    assert_eq!(with("udp = \"2m\""), FlowLimits::default());
+}
+
+#[test]
 fn routers_have_addresses_that_can_be_a_source() {
     let pool = |text: &str| parse(&format!("{GOOD}\n[translate]\nrouter_source = \"{text}\"")).is_ok();
     for good in ["10.0.0.0/8", "192.0.0.8/32", "100.64.0.0/10", "223.255.255.0/24"] {
@@ -303,7 +327,7 @@ fn defaults_that_the_sample_shows_for_translation_are_the_defaults() {
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
         .collect();
-    assert_eq!(shown.iter().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 12);
+    assert_eq!(shown.iter().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 19);
     let (shown, default) = (parse(&format!("{GOOD}\n{}\n", shown.join("\n"))).unwrap(), parse(GOOD).unwrap());
     assert_eq!(shown, default);
 }

@@ -48,6 +48,8 @@ struct RawNetwork {
     id: Spanned<String>,
     vnet: Spanned<u32>,
     #[serde(default)]
+    stateful: bool,
+    #[serde(default)]
     subnets: Vec<RawSubnet>,
 }
 
@@ -215,7 +217,7 @@ impl<'a> Site<'a> {
                     return self.refuse(&raw.cidr.span(), format!("subnets must be {legal}, not {given}"));
                 }
             }
-            let vnet = Arc::new(Vnet { id, name: name.clone(), subnets });
+            let vnet = Arc::new(Vnet { id, name: name.clone(), subnets, stateful: raw.stateful });
             if self.networks.insert(name.clone(), vnet).is_some() {
                 return self.refuse(&raw.id.span(), format!("network {name} is there already"));
             }

@@ -22,6 +22,9 @@ fn a_host_takes_its_interfaces_and_the_mappings_of_their_networks() {
     let locator = state.mappings[&target].value.locator;
     assert_eq!(locator.address(target.ipv4).to_string(), "fd00::b:0:7:a00:7");
 
+    let stateful = |id| state.vnets[&VnetId::new(id).unwrap()].value.stateful;
+    assert_eq!((stateful(7), stateful(8)), (false, true));
+
     // host-b has no interface in blue, so blue's mappings are not its business.
     let state = site(SAMPLE, "host-b").unwrap();
     assert_eq!((state.interfaces.len(), state.vnets.len(), state.mappings.len()), (1, 1, 3));

@@ -58,6 +58,8 @@ pub struct Vnet {
     pub name: String,
     /// Its subnets; they do not overlap.
     pub subnets: Vec<Subnet>,
+    /// Whether its packets go by flows. Only a site file says so; the service does not yet.
+    pub stateful: bool,
 }
 
 /// An interface of this host.

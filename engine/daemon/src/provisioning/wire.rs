@@ -135,7 +135,7 @@ fn vnet(put: sync::Vnet) -> Result<Vnet, WireError> {
     }
     let subnets: Vec<Subnet> = put.subnets.iter().map(subnet).collect::<Result<_, _>>()?;
     check_subnets(&subnets).map_err(|(legal, given)| wrong("put_vnet.subnets", legal, given))?;
-    Ok(Vnet { id, name, subnets })
+    Ok(Vnet { id, name, subnets, stateful: false })
 }
 
 fn subnet(subnet: &sync::Subnet) -> Result<Subnet, WireError> {

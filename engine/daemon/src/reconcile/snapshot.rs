@@ -17,6 +17,9 @@ pub(super) struct Builder {
     workers: usize,
     icmp: IcmpLimit,
     vnets: HashMap<VnetId, Arc<Vnet>>,
+    /// Those that are stateful, in order, and how often that has changed.
+    stateful: Vec<VnetId>,
+    policy_epoch: u32,
     interfaces: HashMap<Arc<str>, Arc<Interface>>,
 }
 
@@ -25,7 +28,14 @@ pub(super) type Local = HashMap<Target, (Locator, PortId)>;
 
 impl Builder {
     pub(super) fn new(workers: usize, icmp: IcmpLimit) -> Self {
-        Self { workers, icmp, vnets: HashMap::new(), interfaces: HashMap::new() }
+        Self {
+            workers,
+            icmp,
+            vnets: HashMap::new(),
+            stateful: Vec::new(),
+            policy_epoch: 0,
+            interfaces: HashMap::new(),
+        }
     }
 
     /// The snapshot of now.
@@ -40,18 +50,22 @@ impl Builder {
         snapshot.prefix = host.map(|host| host.prefix);
         self.vnets.retain(|id, _| state.vnets.contains_key(id));
         for (id, kept) in &state.vnets {
-            let same = self.vnets.get(id).filter(|vnet| vnet.subnets == kept.value.subnets);
+            let wanted = &kept.value;
+            let same = |vnet: &&Arc<Vnet>| vnet.subnets == wanted.subnets && vnet.stateful == wanted.stateful;
+            let same = self.vnets.get(id).filter(same);
             if same.is_none() {
                 let uplink_drops = match self.vnets.get(id) {
                     Some(old) => old.uplink_drops.clone(),
                     None => Arc::new(PerWorker::<Drops>::new(self.workers)),
                 };
-                let vnet = Vnet { id: *id, subnets: kept.value.subnets.clone(), uplink_drops };
+                let (subnets, stateful) = (wanted.subnets.clone(), wanted.stateful);
+                let vnet = Vnet { id: *id, subnets, stateful, uplink_drops };
                 self.vnets.insert(*id, Arc::new(vnet));
             }
         }
         snapshot.vnets = self.vnets.values().cloned().collect();
         snapshot.vnets.sort_unstable_by_key(|vnet| vnet.id);
+        self.judge_anew(&mut snapshot);
         let mut interfaces = HashMap::with_capacity(self.interfaces.len());
         for ready in attachments.ready() {
             let wanted = ready.interface;
@@ -94,6 +108,18 @@ impl Builder {
             snapshot.uplinks.push(uplink);
         }
         snapshot
+    }
+
+    /// Tells the snapshot by which policy flows are to be judged: another one, when other vnets are stateful than before.
+    fn judge_anew(&mut self, snapshot: &mut HostSnapshot) {
+        let stateful = snapshot.vnets.iter().filter(|vnet| vnet.stateful).map(|vnet| vnet.id);
+        let stateful: Vec<VnetId> = stateful.collect();
+        if stateful != self.stateful {
+            self.policy_epoch = self.policy_epoch.wrapping_add(1);
+        }
+        snapshot.stateful = !stateful.is_empty();
+        snapshot.policy_epoch = self.policy_epoch;
+        self.stateful = stateful;
     }
 
     /// Where the addresses of attached interfaces live.

@@ -293,7 +293,7 @@ fn site(number: u64) -> DesiredState {
     let subnet = Subnet { net: "10.0.0.0/24".parse().unwrap(), gateway: None };
     for what in [
         What::PutHost(host()),
-        What::PutVnet(Vnet { id: vnet_id(), name: "red".into(), subnets: vec![subnet] }),
+        What::PutVnet(Vnet { id: vnet_id(), name: "red".into(), subnets: vec![subnet], stateful: false }),
         What::PutInterface(interface("n1/eth0", 0, 5, "veth-n1")),
         What::PutMapping(target(5), here(0)),
         What::PutMapping(target(6), elsewhere(0)),
@@ -480,6 +480,33 @@ async fn objects_that_did_not_change_are_the_same_objects() {
     let last = seen.snapshots.last().unwrap();
     assert!(Arc::ptr_eq(first, last.interface(Slot::ZERO).unwrap()));
     assert!(last.interface(Slot::new(1).unwrap()).is_some());
+}
+
+#[tokio::test]
+async fn flows_are_judged_anew_when_another_vnet_is_stateful() {
+    let mut bench = start(settings());
+    bench.link(4, "veth-n1", true).await;
+    let vnet = |id, subnets: &str, stateful| {
+        let subnets = vec![Subnet { net: subnets.parse().unwrap(), gateway: None }];
+        What::PutVnet(Vnet { id: VnetId::new(id).unwrap(), name: "red".into(), subnets, stateful })
+    };
+    let own = vnet_id().get();
+    bench.snapshot(site(1)).await;
+    bench.until("live", |bench| bench.state_of("n1/eth0") == Some(InterfaceState::Live)).await;
+    let mut seen = Vec::new();
+    // Another subnet is no other policy.
+    let steps =
+        [vnet(own, "10.0.0.0/24", true), vnet(own, "10.0.0.0/23", true), vnet(own, "10.0.0.0/23", false)];
+    for (number, step) in (2..).zip(steps) {
+        bench.delta(number, vec![step]).await;
+        bench.applied(number).await;
+        let snapshots = &bench.fake.seen.lock().snapshots;
+        let snapshot = snapshots.last().unwrap();
+        let vnet = &snapshot.interface(Slot::ZERO).unwrap().vnet;
+        assert_eq!(vnet.stateful, snapshot.stateful);
+        seen.push((snapshot.stateful, snapshot.policy_epoch));
+    }
+    assert_eq!(seen, [(true, 1), (true, 1), (false, 2)]);
 }
 
 /// A solicited neighbour advertisement of the gateway.

@@ -38,6 +38,7 @@ use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::HostSnapshot;
+use overlane_dataplane::table::flow::{FlowLimits, FlowTable};
 use overlane_dataplane::table::mapping::{MappingWriter, mapping_table};
 use overlane_dataplane::table::published::Published;
 use overlane_dataplane::table::qsbr::{Domain, LimboFull};
@@ -85,7 +86,9 @@ pub struct RuntimeConfig {
     pub expected_mappings: usize,
     /// How many datagrams in fragments each worker follows.
     pub fragments: FragmentLimits,
-    /// Secret and random: places of mappings and of datagrams in tables depend on it.
+    /// How many flows workers know, and for how long.
+    pub flows: FlowLimits,
+    /// Secret and random: places of mappings, flows and datagrams in tables depend on it.
     pub seed: [u64; 2],
     /// Devices that will be opened as [`PortSpec::DevargsUplink`]: DPDK has to know of PCI functions beforehand.
     pub devargs: Vec<String>,
@@ -253,6 +256,8 @@ pub struct Runtime {
     clock: TscClock,
     cores: Cores,
     domain: Arc<Domain>,
+    flows: FlowTable,
+    flow_limits: FlowLimits,
     snapshot: Arc<Published<HostSnapshot>>,
     mailboxes: Arc<[Arc<Mailbox>]>,
     punts: Arc<SlotRing>,
@@ -299,6 +304,7 @@ impl Runtime {
         let workers = cores.workers.len();
         let domain = Domain::new(workers + OTHER_READERS, LIMBO);
         let (writer, table) = mapping_table(&domain, config.expected_mappings, config.seed);
+        let flows = FlowTable::new(&domain, &config.flows, workers, config.seed);
         let snapshot = Arc::new(Published::new(&domain, HostSnapshot::empty(config.layout)));
         let mailboxes: Arc<[_]> =
             (0..workers).map(|_| Mailbox::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?.into();
@@ -309,6 +315,7 @@ impl Runtime {
             clock: TscClock::new(&eal),
             domain: Arc::clone(&domain),
             table,
+            flows: flows.clone(),
             snapshot: Arc::clone(&snapshot),
             mailboxes: Arc::clone(&mailboxes),
             punts: Arc::new(SlotRing::new(PUNTS)),
@@ -341,6 +348,8 @@ impl Runtime {
             clock: shared.clock.clone(),
             cores: cores.clone(),
             domain,
+            flows,
+            flow_limits: config.flows,
             snapshot,
             mailboxes,
             punts: Arc::clone(&shared.punts),
@@ -512,6 +521,19 @@ impl Runtime {
     #[must_use]
     pub fn buffers(&self) -> Buffers {
         Buffers { total: self.pool.size(), in_use: self.pool.in_use() }
+    }
+
+    /// The flow table.
+    #[must_use]
+    pub const fn flows(&self) -> &FlowTable {
+        &self.flows
+    }
+
+    /// How many flows the table has room for at least, and the bytes that it takes.
+    #[must_use]
+    pub fn flow_room(&self) -> (usize, usize) {
+        let limits = &self.flow_limits;
+        (limits.capacity(), limits.memory(self.cores.workers.len()))
     }
 
     /// The reclamation domain of tables and snapshots.

@@ -15,6 +15,7 @@ use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::pipeline::{Outbox, Pipeline};
 use overlane_dataplane::snapshot::HostSnapshot;
+use overlane_dataplane::table::flow::FlowTable;
 use overlane_dataplane::table::mapping::MappingTable;
 use overlane_dataplane::table::published::Published;
 use overlane_dataplane::table::qsbr::{Domain, Reader};
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) clock: TscClock,
     pub(super) domain: Arc<Domain>,
     pub(super) table: MappingTable,
+    pub(super) flows: FlowTable,
     pub(super) snapshot: Arc<Published<HostSnapshot>>,
     pub(super) mailboxes: Arc<[Arc<Mailbox>]>,
     pub(super) punts: Arc<SlotRing>,
@@ -119,6 +121,7 @@ impl<R: OnReceived> Worker<R> {
         let pipeline = Pipeline::new(
             index,
             shared.table.clone(),
+            shared.flows.clone(),
             shared.pool.clone(),
             shared.clock.clone(),
             shared.fragments,
@@ -199,6 +202,7 @@ impl<R: OnReceived> Worker<R> {
             }
         }
         self.pipeline.expire(snapshot);
+        self.pipeline.age_flows(&self.reader, snapshot);
         // Queues that had nothing, up to here.
         lap(&self.shared.clock, &mut then);
         packets += self.mail();

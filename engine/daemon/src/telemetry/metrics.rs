@@ -2,12 +2,13 @@
 //!
 //! Drops that have not happened have no line: there are some fifty reasons for each port, and an absent counter is 0.
 
-use super::Vitals;
+use super::{FlowVitals, Vitals};
 use crate::provisioning::InterfaceState;
 use crate::reconcile::counted::Totals;
 use crate::reconcile::status::Status;
 use core::fmt;
 use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::table::flow::Progress;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
@@ -76,6 +77,7 @@ impl Collector for Moment {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.ports(&mut encoder)?;
         self.workers(&mut encoder)?;
+        self.flows(&mut encoder)?;
         self.state(&mut encoder)
     }
 }
@@ -217,6 +219,34 @@ impl Moment {
         let (size, in_use) = self.vitals.buffers();
         gauge(encoder, "mempool_size", "Packet buffers", size.into())?;
         gauge(encoder, "mempool_free", "Packet buffers that are free", size.saturating_sub(in_use).into())
+    }
+
+    fn flows(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let FlowVitals { capacity, memory, live, inserted, expired, replaced, evicted, refused, collided } =
+            self.vitals.flows();
+        gauge(encoder, "flows", "Flows of stateful vnets that are known", live)?;
+        gauge(encoder, "flow_capacity", "Flows that there is room for", capacity as u64)?;
+        gauge(encoder, "flow_memory_bytes", "Memory of the flow table", memory as u64)?;
+        let mut count = |name: &str, help: &str, value: u64| {
+            let value = ConstCounter::new(value);
+            value.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+        };
+        count("flows_inserted", "Flows entered", inserted)?;
+        count("flows_expired", "Flows taken out after their timeout", expired)?;
+        count("flows_replaced", "Flows taken out because another with the same key began", replaced)?;
+        count("flows_refused", "Flows that found no room", refused)?;
+        count(
+            "flows_collided",
+            "Entries taken back because two workers entered the same flow at once",
+            collided,
+        )?;
+        let evicted = [
+            (Progress::Closing, evicted.closing),
+            (Progress::HalfOpen, evicted.half_open),
+            (Progress::Established, evicted.established),
+        ];
+        let evicted = evicted.map(|(state, count)| (vec![("state", state.name().to_owned())], count));
+        counters(encoder, "flows_evicted", "Flows taken out to make room, by how far they had come", evicted)
     }
 
     fn state(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

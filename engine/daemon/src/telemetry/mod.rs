@@ -27,6 +27,8 @@ pub trait Vitals: Debug + Send + Sync + 'static {
     fn workers(&self) -> Vec<WorkerVitals>;
     /// How many packet buffers there are, and are in use.
     fn buffers(&self) -> (u32, u32);
+    /// What the flow table holds and has done.
+    fn flows(&self) -> FlowVitals;
     /// Why workers are not as they should be; `None` when they are.
     fn stalled(&self) -> Option<String>;
     /// What was counted for no port.
@@ -56,6 +58,40 @@ pub struct WorkerVitals {
     pub busy: Duration,
     /// Time that it has run.
     pub total: Duration,
+}
+
+/// What the flow table holds and has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FlowVitals {
+    /// Flows that it has room for at least.
+    pub capacity: usize,
+    /// Bytes that it takes.
+    pub memory: usize,
+    /// Flows that it knows.
+    pub live: u64,
+    /// Flows entered.
+    pub inserted: u64,
+    /// Flows taken out after their timeout.
+    pub expired: u64,
+    /// Flows taken out because another with the same key began.
+    pub replaced: u64,
+    /// Flows taken out to make room, by how far they had come.
+    pub evicted: Evicted,
+    /// Flows that found no room.
+    pub refused: u64,
+    /// Entries taken back because two workers entered the same flow at once.
+    pub collided: u64,
+}
+
+/// Flows taken out to make room, by how far they had come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Evicted {
+    /// TCP connections that had ended.
+    pub closing: u64,
+    /// Those that nothing had come back for, or TCP not acknowledged both ways.
+    pub half_open: u64,
+    /// Those that were alive both ways.
+    pub established: u64,
 }
 
 /// The control thread's sign of life.
@@ -167,6 +203,7 @@ struct FullStatus<'a> {
     status: &'a Status,
     unready: Vec<String>,
     workers: Vec<WorkerVitals>,
+    flows: FlowVitals,
 }
 
 async fn status(State(telemetry): State<Telemetry>) -> impl IntoResponse {
@@ -178,6 +215,7 @@ async fn status(State(telemetry): State<Telemetry>) -> impl IntoResponse {
         status: &status,
         unready,
         workers: telemetry.vitals.workers(),
+        flows: telemetry.vitals.flows(),
     };
     match serde_json::to_value(&full) {
         Ok(value) => Json(value).into_response(),

@@ -29,6 +29,20 @@ impl Vitals for FakeVitals {
         (1024, 24)
     }
 
+    fn flows(&self) -> FlowVitals {
+        FlowVitals {
+            capacity: 1000,
+            memory: 80_000,
+            live: 7,
+            inserted: 30,
+            expired: 8,
+            replaced: 4,
+            evicted: Evicted { closing: 1, half_open: 2, established: 8 },
+            refused: 5,
+            collided: 6,
+        }
+    }
+
     fn stalled(&self) -> Option<String> {
         self.stalled.lock().clone()
     }
@@ -148,6 +162,16 @@ async fn metrics_count_drops_by_reason_port_and_vnet_over_all_ports_an_interface
         "overlane_worker_busy_seconds_total{worker=\"0\",core=\"3\"} 1.5",
         "overlane_mempool_size 1024",
         "overlane_mempool_free 1000",
+        "overlane_flow_capacity 1000",
+        "overlane_flows 7",
+        "overlane_flows_inserted_total 30",
+        "overlane_flows_expired_total 8",
+        "overlane_flows_replaced_total 4",
+        "overlane_flows_evicted_total{state=\"closing\"} 1",
+        "overlane_flows_evicted_total{state=\"half_open\"} 2",
+        "overlane_flows_evicted_total{state=\"established\"} 8",
+        "overlane_flows_refused_total 5",
+        "overlane_flows_collided_total 6",
         "overlane_revision 42",
         "overlane_mappings 3",
         "overlane_interfaces{state=\"live\"} 1",
@@ -193,6 +217,12 @@ async fn status_is_json() {
     assert_eq!(value["interfaces"][0]["state"], "live");
     assert_eq!(value["workers"][0]["core"], 3);
     assert_eq!(value["workers"][0]["cycles_per_packet"]["stages"], 50);
+    let flows = &value["flows"];
+    assert_eq!(
+        (&flows["live"], &flows["capacity"], &flows["memory"]),
+        (&7.into(), &1000.into(), &80_000.into())
+    );
+    assert_eq!(flows["evicted"]["established"], 8);
     assert_eq!((&value["uplink_mtu"], &value["node_mtu"]), (&1500.into(), &1480.into()));
     assert_eq!(value["interfaces"][0]["mtu"], 1500);
     assert_eq!(value["interfaces"][0]["mtu_note"], "its MTU is 1500");

@@ -18,6 +18,7 @@ use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::packet::{Clock, Packet};
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
+use overlane_dataplane::table::flow::{FlowLimits, FlowTable, Timeouts};
 use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, mapping_table};
 use overlane_dataplane::table::qsbr::{Domain, Reader};
 use std::rc::Rc;
@@ -141,7 +142,9 @@ impl Host {
         let subnet =
             Subnet { net: "10.0.0.0/24".parse().unwrap(), gateway: Some(Ipv4Addr::new(10, 0, 0, 1)) };
         let subnets = vec![subnet];
-        let own = Arc::new(Vnet { id: vnet(), subnets, uplink_drops: Arc::new(PerWorker::new(1)) });
+        // With flows on one host and without on the other.
+        let (stateful, uplink_drops) = (host == 0, Arc::new(PerWorker::new(1)));
+        let own = Arc::new(Vnet { id: vnet(), subnets, stateful, uplink_drops });
         let uplink = Arc::new(Uplink {
             name: "uplink".to_owned(),
             port: port(UPLINK),
@@ -158,6 +161,7 @@ impl Host {
         snapshot.ports = vec![PortRole::Uplink(Arc::clone(&uplink))];
         snapshot.uplinks = vec![uplink];
         snapshot.vnets = vec![Arc::clone(&own)];
+        snapshot.stateful = stateful;
         let domain = Domain::new(1, 64);
         let reader = domain.register("fuzz").unwrap();
         let (mut mappings, table) = mapping_table(&domain, 16, [1, 2]);
@@ -192,7 +196,9 @@ impl Host {
         let clock = FuzzClock::default();
         // Small, so that hosts are made quickly and limits are met.
         let limits = FragmentLimits::new(64, 16, Duration::from_secs(2)).unwrap();
-        let pipeline = Pipeline::new(0, table, pool.clone(), clock.clone(), limits, [3, 4]);
+        let flows = FlowLimits::new(1024, Timeouts::default()).unwrap();
+        let flows = FlowTable::new(&domain, &flows, 1, [5, 6]);
+        let pipeline = Pipeline::new(0, table, flows, pool.clone(), clock.clone(), limits, [3, 4]);
         Self { snapshot, pipeline, pool, reader, clock, _mappings: mappings }
     }
 
@@ -231,6 +237,7 @@ impl Host {
         self.clock.0.set(self.clock.0.get() + Duration::from_secs(3));
         while self.pipeline.is_holding() {
             self.pipeline.expire(&self.snapshot);
+            self.pipeline.age_flows(&self.reader, &self.snapshot);
         }
         assert_eq!(self.pool.outstanding(), 0, "a packet leaked");
     }

@@ -15,6 +15,7 @@ pub(crate) mod classify_node;
 pub(crate) mod classify_uplink;
 pub(crate) mod deliver;
 pub(crate) mod destination;
+pub(crate) mod flow;
 pub(crate) mod fragments;
 pub(crate) mod next_hop;
 pub(crate) mod quote;
@@ -199,6 +200,25 @@ impl<P, I> Burst<P, I> {
         &self.items
     }
 
+    /// Runs a stage: what it refuses is counted and leaves the burst.
+    #[inline(always)]
+    pub(crate) fn each<'a>(
+        &mut self,
+        place: &impl Place<'a, I>,
+        mut stage: impl FnMut(&mut P, &mut I) -> Result<(), DropReason>,
+    ) {
+        let mut refused = Refused(0);
+        for (index, (packet, item)) in self.packets.iter_mut().zip(&mut self.items).enumerate() {
+            if let Err(reason) = stage(packet, item) {
+                place.drops(item).count(reason);
+                refused.add(index);
+            }
+        }
+        if refused.any() {
+            self.remove(refused);
+        }
+    }
+
     /// Takes what was found for each packet, and runs a stage with it.
     #[inline(always)]
     pub(crate) fn each_found<'a, 'r>(
@@ -211,17 +231,8 @@ impl<P, I> Burst<P, I> {
     {
         let mut found = [None; BURST];
         view.answer(&self.items, &mut found, Known::asked);
-        let mut refused = Refused(0);
-        let packets = self.packets.iter_mut().zip(&mut self.items).zip(&found);
-        for (index, ((packet, item), mapping)) in packets.enumerate() {
-            if let Err(reason) = stage(packet, item, *mapping) {
-                place.drops(item).count(reason);
-                refused.add(index);
-            }
-        }
-        if refused.any() {
-            self.remove(refused);
-        }
+        let mut found = found.iter();
+        self.each(place, |packet, item| stage(packet, item, found.next().copied().flatten()));
     }
 
     /// Takes packets out; the others keep their order.

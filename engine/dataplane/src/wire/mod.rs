@@ -49,6 +49,8 @@ pub mod protocol {
     pub const ICMPV6: u8 = 58;
     /// IPv6 destination options (RFC 8200, 4.6).
     pub const DESTINATION_OPTIONS: u8 = 60;
+    /// SCTP (RFC 9260).
+    pub const SCTP: u8 = 132;
     /// IPv6 mobility header (RFC 6275).
     pub const MOBILITY: u8 = 135;
     /// UDP-Lite (RFC 3828).

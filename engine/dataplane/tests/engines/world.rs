@@ -17,6 +17,7 @@ use overlane_dataplane::packet::{Clock, Offload, Packet};
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
 use overlane_dataplane::segment::{self, Capabilities};
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
+use overlane_dataplane::table::flow::{FlowLimits, FlowTable, Timeouts};
 use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, mapping_table};
 use overlane_dataplane::table::qsbr::{Domain, Reader};
 use std::collections::BTreeMap;
@@ -199,7 +200,8 @@ pub(crate) struct Engine {
     pub(crate) mappings: MappingWriter,
     pub(crate) pipeline: Pipeline<HeapPool, TestClock>,
     pub(crate) clock: TestClock,
-    reader: Reader,
+    pub(crate) flows: FlowTable,
+    pub(crate) reader: Reader,
     before: BTreeMap<String, u64>,
 }
 
@@ -245,7 +247,8 @@ impl Engine {
         let vnets: Vec<Arc<Vnet>> = [7, 9]
             .map(|id| {
                 let uplink_drops = Arc::new(PerWorker::new(2));
-                Arc::new(Vnet { id: vnet(id), subnets: vec![subnet(0), subnet(1)], uplink_drops })
+                let subnets = vec![subnet(0), subnet(1)];
+                Arc::new(Vnet { id: vnet(id), subnets, stateful: false, uplink_drops })
             })
             .into();
         let uplink = Arc::new(Uplink {
@@ -296,8 +299,36 @@ impl Engine {
         let pool = HeapPool::new(HeapOptions { limit, ..HeapOptions::default() });
         let clock = TestClock::default();
         let (fragments, seed) = (FragmentLimits::default(), [3, 4]);
-        let pipeline = Pipeline::new(WORKER, table, pool.clone(), clock.clone(), fragments, seed);
-        Self { pool, snapshot, mappings, pipeline, clock, reader, before: BTreeMap::new() }
+        let limits = FlowLimits::new(1024, Timeouts::default()).unwrap();
+        let flows = FlowTable::new(&domain, &limits, 2, [5, 6]);
+        let (memory, time) = (pool.clone(), clock.clone());
+        let pipeline = Pipeline::new(WORKER, table, flows.clone(), memory, time, fragments, seed);
+        Self { pool, snapshot, mappings, pipeline, clock, flows, reader, before: BTreeMap::new() }
+    }
+
+    /// Makes a vnet stateful.
+    pub(crate) fn make_stateful(&mut self, id: u32) {
+        let snapshot = &mut self.snapshot;
+        snapshot.stateful = true;
+        let place = snapshot.vnets.iter_mut().find(|other| other.id == vnet(id)).unwrap();
+        let (subnets, uplink_drops) = (place.subnets.clone(), Arc::clone(&place.uplink_drops));
+        *place = Arc::new(Vnet { id: vnet(id), subnets, stateful: true, uplink_drops });
+        for role in &mut snapshot.ports {
+            if let PortRole::Node(old) = role
+                && old.vnet.id == vnet(id)
+            {
+                let changed = Arc::new(Interface {
+                    name: old.name.clone(),
+                    vnet: Arc::clone(place),
+                    addresses: old.addresses.clone(),
+                    traffic: Arc::clone(&old.traffic),
+                    icmp_limit: Arc::clone(&old.icmp_limit),
+                    ..**old
+                });
+                snapshot.slots[usize::from(changed.slot.get())] = Some(Arc::clone(&changed));
+                *role = PortRole::Node(changed);
+            }
+        }
     }
 
     /// Changes the mapping of a node.
@@ -386,6 +417,8 @@ impl Engine {
     /// What the worker does in a turn beside receiving.
     pub(crate) fn expire(&mut self) {
         self.pipeline.expire(&self.snapshot);
+        self.pipeline.age_flows(&self.reader, &self.snapshot);
+        self.reader.quiesce();
     }
 
     /// Packets dropped at a place so far.

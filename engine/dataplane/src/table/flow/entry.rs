@@ -1,7 +1,7 @@
 //! What is kept of a flow, on one cache line, and what a worker sees of it.
 
 use super::key::{Direction, FlowKey};
-use super::state::{Sign, State, Tick, Timeouts};
+use super::state::{Progress, Sign, State, Tick, Timeouts};
 use crate::drop::DropReason;
 use crate::id::PortId;
 use crate::table::sync::{AcqRel, Acquire, AtomicU64, Relaxed};
@@ -164,6 +164,12 @@ impl Flow<'_> {
                 Err(other) => old = Judgement(other),
             }
         }
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.entry.state().progress(self.key().protocol())
     }
 
     /// Which way the first packet went.

@@ -61,6 +61,7 @@ impl Translator {
         let vnet = Arc::new(Vnet {
             id: alice.vnet.id,
             subnets: alice.vnet.subnets.iter().map(change).collect(),
+            stateful: alice.vnet.stateful,
             uplink_drops: Arc::clone(&alice.vnet.uplink_drops),
         });
         let alice = Arc::new(Interface {

@@ -1,0 +1,296 @@
+//! Packets of stateful vnets: each belongs to a flow, and goes by what was said of that.
+//!
+//! A flow that is known and was judged by the policy of now needs no more than its entry. A new one is judged, and
+//! entered if it may pass, as is one that is joined in the middle. The look-up of the mapping still says where it leads:
+//! moves change that, not the flow.
+//!
+//! It runs after [`super::fragments`]: what is not the first of its datagram has no ports, and is there only because the
+//! first one may pass. ICMP other than echo has no flow of its own and goes by the rules alone.
+
+use super::fragments::{self, Fragments, Source};
+use super::{Burst, FromNode, FromUplink, Inbound, Outbound, Place, authorise};
+use crate::drop::DropReason;
+use crate::header::{NetworkHeader, contiguous};
+use crate::id::VnetId;
+use crate::packet::Packet;
+use crate::pipeline::BURST;
+use crate::table::flow::{Direction, Flow, FlowKey, FlowTable, FlowWorker, NewFlow, Observed, Sign, Tick};
+use crate::table::qsbr::Reader;
+use crate::wire::{icmp, protocol, tcp, udp};
+use arrayvec::ArrayVec;
+use core::time::Duration;
+
+/// The flow table, as one worker uses it.
+#[derive(Debug)]
+pub(crate) struct Flows {
+    table: FlowTable,
+    worker: FlowWorker,
+}
+
+impl Flows {
+    pub(crate) fn new(table: FlowTable, worker: usize) -> Self {
+        Self { worker: table.worker(worker), table }
+    }
+
+    /// Whether [`Self::turn`] has something to do even if there is nothing stateful.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.worker.is_waiting()
+    }
+
+    /// Ages flows, and takes back what nobody can see any more.
+    pub(crate) fn turn(&mut self, reader: &Reader, now: Duration) {
+        self.worker.turn(reader, Tick::at(now));
+    }
+}
+
+/// What a packet is to the flow table.
+#[derive(Clone, Copy)]
+struct Step {
+    key: FlowKey,
+    direction: Direction,
+    sign: Sign,
+}
+
+/// A direction's way to tell a packet's flow.
+trait Side<I>: Source<I> {
+    /// Whether the packet's vnet is stateful.
+    fn is_stateful(&self, item: &I) -> bool;
+    /// The vnets of its source and its destination.
+    fn vnets(&self, item: &I) -> (VnetId, VnetId);
+    fn reader(&self) -> &Reader;
+    fn epoch(&self) -> u32;
+}
+
+impl Side<Outbound<'_>> for FromNode<'_> {
+    fn is_stateful(&self, _: &Outbound<'_>) -> bool {
+        self.interface.vnet.stateful
+    }
+
+    fn vnets(&self, _: &Outbound<'_>) -> (VnetId, VnetId) {
+        (self.interface.vnet.id, self.interface.vnet.id)
+    }
+
+    fn reader(&self) -> &Reader {
+        self.reader
+    }
+
+    fn epoch(&self) -> u32 {
+        self.snapshot.policy_epoch
+    }
+}
+
+impl Side<Inbound<'_>> for FromUplink<'_> {
+    fn is_stateful(&self, item: &Inbound<'_>) -> bool {
+        item.receiver.is_some_and(|receiver| receiver.vnet.stateful)
+    }
+
+    fn vnets(&self, item: &Inbound<'_>) -> (VnetId, VnetId) {
+        (item.source_vnet, item.destination_vnet)
+    }
+
+    fn reader(&self) -> &Reader {
+        self.reader
+    }
+
+    fn epoch(&self) -> u32 {
+        self.snapshot.policy_epoch
+    }
+}
+
+/// A node's packets; those to another node of this host come by here once, for both.
+#[inline]
+pub(crate) fn outbound<P: Packet>(
+    node: &FromNode<'_>,
+    flows: &mut Flows,
+    fragments: &mut Fragments<P>,
+    burst: &mut Burst<P, Outbound<'_>>,
+) {
+    if node.interface.vnet.stateful {
+        run(node, flows, fragments, burst);
+    }
+}
+
+/// The substrate's packets.
+#[inline]
+pub(crate) fn inbound<'a, P: Packet>(
+    uplink: &FromUplink<'a>,
+    flows: &mut Flows,
+    fragments: &mut Fragments<P>,
+    burst: &mut Burst<P, Inbound<'a>>,
+) {
+    if uplink.snapshot.stateful {
+        run(uplink, flows, fragments, burst);
+    }
+}
+
+#[inline(never)]
+fn run<'a, P: Packet, I, S: Side<I> + Place<'a, I>>(
+    side: &S,
+    flows: &mut Flows,
+    fragments: &mut Fragments<P>,
+    burst: &mut Burst<P, I>,
+) {
+    let Flows { table, worker } = flows;
+    let now = Tick::at(side.clock().now());
+    // One for each packet that stays; `None` for those that belong to no flow.
+    let mut steps: ArrayVec<Option<Step>, BURST> = ArrayVec::new_const();
+    burst.each(side, |packet, item| {
+        let step = if side.is_stateful(item) { read(side, packet, item) } else { Ok(None) };
+        step.map(|step| steps.push(step)).inspect_err(|reason| refused(side, fragments, item, *reason))
+    });
+    let keys: ArrayVec<FlowKey, BURST> = steps.iter().flatten().map(|step| step.key).collect();
+    let mut found = [None; BURST];
+    let Some(found) = found.get_mut(..keys.len()) else { return };
+    table.lookup_burst(side.reader(), &keys, found);
+    let (mut steps, mut found) = (steps.into_iter(), found.iter());
+    burst.each(side, |_, item| {
+        let Some(step) = steps.next().flatten() else { return Ok(()) };
+        let found = found.next().copied().flatten();
+        let packet = Judged { side, item, step, now };
+        packet.pass(table, worker, found).inspect_err(|reason| refused(side, fragments, item, *reason))
+    });
+}
+
+/// The rest of a datagram goes the way of its first fragment.
+fn refused<P, I, S: Side<I>>(side: &S, fragments: &mut Fragments<P>, item: &I, reason: DropReason) {
+    if side.origin(item).0.fragment.is_some() {
+        fragments::refused(side, fragments, item, reason);
+    }
+}
+
+/// A packet of a flow, at the moment when it is judged.
+struct Judged<'s, I, S> {
+    side: &'s S,
+    item: &'s I,
+    step: Step,
+    now: Tick,
+}
+
+impl<I, S: Side<I>> Judged<'_, I, S> {
+    #[inline]
+    fn pass(
+        &self,
+        table: &FlowTable,
+        worker: &mut FlowWorker,
+        found: Option<Flow<'_>>,
+    ) -> Result<(), DropReason> {
+        match found {
+            Some(flow) if self.observed(table, flow) == Observed::Ours => self.verdict(flow),
+            ended => self.enter(table, worker, ended),
+        }
+    }
+
+    #[inline]
+    fn observed(&self, table: &FlowTable, flow: Flow<'_>) -> Observed {
+        flow.observe(self.step.direction, self.step.sign, self.now, table.timeouts())
+    }
+
+    /// What was said of a flow, if the policy is still the same.
+    #[inline]
+    fn verdict(&self, flow: Flow<'_>) -> Result<(), DropReason> {
+        flow.judged(self.side.epoch()).unwrap_or_else(|| self.judge_again(flow))
+    }
+
+    /// Another policy judges a flow as it was opened, whichever way this packet goes.
+    #[cold]
+    fn judge_again(&self, flow: Flow<'_>) -> Result<(), DropReason> {
+        let (source, destination) = self.side.vnets(self.item);
+        let verdict = if flow.opened() == self.step.direction {
+            authorise::verdict(source, destination)
+        } else {
+            authorise::verdict(destination, source)
+        };
+        flow.judge(self.side.epoch(), verdict);
+        verdict
+    }
+
+    /// A new flow, which may follow one that has `ended`.
+    #[cold]
+    fn enter(
+        &self,
+        table: &FlowTable,
+        worker: &mut FlowWorker,
+        ended: Option<Flow<'_>>,
+    ) -> Result<(), DropReason> {
+        let reader = self.side.reader();
+        if let Some(ended) = ended {
+            worker.remove(reader, ended);
+        }
+        let (source, destination) = self.side.vnets(self.item);
+        let verdict = authorise::verdict(source, destination);
+        // What may not pass takes no room.
+        verdict?;
+        let Step { key, direction, sign } = self.step;
+        let (_, opener, _) = self.side.origin(self.item);
+        let new = NewFlow { direction, sign, opener, epoch: self.side.epoch(), verdict };
+        match worker.insert(table, reader, key, &new, self.now) {
+            Ok((_, true)) => Ok(()),
+            // Another worker, or an earlier packet of the burst, was faster.
+            Ok((flow, false)) if self.observed(table, flow) == Observed::Ours => self.verdict(flow),
+            // One that has ended could not be taken out.
+            Ok((_, false)) | Err(_) => Err(DropReason::FlowTableFull),
+        }
+    }
+}
+
+/// Reads what tells a packet's flow; `None` if it has none of its own.
+#[inline]
+fn read<P: Packet, I, S: Side<I>>(side: &S, packet: &mut P, item: &I) -> Result<Option<Step>, DropReason> {
+    let (header, _, _) = side.origin(item);
+    if header.part().is_some_and(|part| part.offset > 0) {
+        return Ok(None);
+    }
+    let (_, vnet) = side.vnets(item);
+    let ends = |from: u16, to: u16| ((header.source, from), (header.destination, to));
+    let (protocol, (source, destination), sign) = match header.protocol {
+        protocol::TCP => {
+            let segment = transport::<{ tcp::LENGTH }>(packet, &header)?;
+            let (source, destination) = ports(segment);
+            let [.., flags, _, _, _, _, _, _] = *segment;
+            (protocol::TCP, ends(source, destination), Sign::tcp(flags))
+        }
+        // All of these begin with the ports.
+        number @ (protocol::UDP | protocol::UDP_LITE | protocol::DCCP | protocol::SCTP) => {
+            let (source, destination) = ports(transport::<{ udp::LENGTH }>(packet, &header)?);
+            (number, ends(source, destination), Sign::DATAGRAM)
+        }
+        protocol::ICMP | protocol::ICMPV6 => {
+            let [kind, _, _, _, high, low, _, _] = *transport::<{ icmp::LENGTH }>(packet, &header)?;
+            let echo = match header.protocol {
+                protocol::ICMP => [icmp::v4::ECHO_REQUEST, icmp::v4::ECHO_REPLY],
+                _ => [icmp::v6::ECHO_REQUEST, icmp::v6::ECHO_REPLY],
+            };
+            if !echo.contains(&kind) {
+                return Ok(None);
+            }
+            let identifier = u16::from_be_bytes([high, low]);
+            (protocol::ICMP, ends(identifier, identifier), Sign::DATAGRAM)
+        }
+        other => (other, ends(0, 0), Sign::DATAGRAM),
+    };
+    let (key, direction) = FlowKey::new(vnet, protocol, source, destination);
+    Ok(Some(Step { key, direction, sign }))
+}
+
+/// The first bytes of the transport header.
+#[inline]
+fn transport<'p, const LENGTH: usize>(
+    packet: &'p mut impl Packet,
+    header: &NetworkHeader,
+) -> Result<&'p [u8; LENGTH], DropReason> {
+    if usize::from(header.payload) < LENGTH {
+        return Err(DropReason::TransportMalformed);
+    }
+    contiguous(packet, header.transport + LENGTH)?;
+    let bytes = packet.head().get(header.transport..).and_then(<[u8]>::first_chunk);
+    bytes.ok_or(DropReason::TransportMalformed)
+}
+
+#[inline]
+const fn ports(transport: &[u8]) -> (u16, u16) {
+    match transport {
+        [a, b, c, d, ..] => (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])),
+        _ => (0, 0),
+    }
+}
