@@ -3,13 +3,13 @@
 //! Everything that can be missing on a fresh machine is named, with the Debian package that brings it.
 #![allow(unsafe_code)]
 
+#[path = "build/machine.rs"]
+mod machine;
 #[path = "build/probe.rs"]
 mod probe;
 
 use std::path::PathBuf;
 use std::process::{Command, exit};
-
-use probe::Places;
 
 /// Functions used through their exported symbols. Inline ones have a shim of their own in `csrc/`.
 const FUNCTIONS: &[&str] = &[
@@ -53,7 +53,7 @@ const TYPES: &[&str] = &["rte_mbuf", "rte_mempool", "rte_eth_conf", "rte_eth_dev
 const CONSTANTS: &[&str] = &["OVERLANE_.*", "RTE_MAX_ETHPORTS", "RTE_PKTMBUF_HEADROOM"];
 
 fn main() {
-    for file in ["build.rs", "build/probe.rs", "csrc/shim.c", "csrc/shim.h"] {
+    for file in ["build.rs", "build/machine.rs", "build/probe.rs", "csrc/shim.c", "csrc/shim.h"] {
         println!("cargo:rerun-if-changed={file}");
     }
     for variable in ["PKG_CONFIG_PATH", "PKG_CONFIG_LIBDIR", "PKG_CONFIG_SYSROOT_DIR", "LIBCLANG_PATH"] {
@@ -107,16 +107,7 @@ fn shims(flags: &[String]) {
 }
 
 fn bindings(flags: &[String]) {
-    let libclang = places().libclang().unwrap_or_else(|error| fail(&error));
-    if let Some(directory) = &libclang.directory {
-        // SAFETY: the build script has one thread, so nothing reads the environment meanwhile.
-        unsafe { std::env::set_var("LIBCLANG_PATH", directory) };
-        let compiler = directory.with_file_name("bin").join("clang");
-        if compiler.is_file() && std::env::var_os("CLANG_PATH").is_none() {
-            // SAFETY: as above.
-            unsafe { std::env::set_var("CLANG_PATH", compiler) };
-        }
-    }
+    let libclang = machine::libclang().unwrap_or_else(|error| fail(&error));
     let mut builder = bindgen::Builder::default()
         .header("csrc/shim.h")
         .clang_args(flags)
@@ -149,40 +140,6 @@ fn bindings(flags: &[String]) {
     let path = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("bindings.rs");
     if let Err(error) = generated.write_to_file(&path) {
         fail(&format!("cannot write {}: {error}", path.display()));
-    }
-}
-
-/// Where a libclang may be on this machine.
-fn places() -> Places {
-    let mut versions: Vec<(u32, PathBuf)> = Vec::new();
-    for entry in std::fs::read_dir("/usr/lib").into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let version = name.to_str().and_then(|name| name.strip_prefix("llvm-")).and_then(|n| n.parse().ok());
-        if let Some(version) = version {
-            versions.push((version, entry.path().join("lib")));
-        }
-    }
-    versions.sort();
-    let from_llvm_config = Command::new("llvm-config")
-        .arg("--libdir")
-        .output()
-        .ok()
-        .filter(|output| output.status.success())
-        .map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    let others = [
-        "/usr/lib64",
-        "/usr/lib",
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-        "/usr/local/lib",
-    ];
-    Places {
-        chosen: std::env::var_os("LIBCLANG_PATH").map(PathBuf::from),
-        complete: from_llvm_config
-            .into_iter()
-            .chain(versions.into_iter().rev().map(|(_, path)| path))
-            .collect(),
-        others: others.map(PathBuf::from).to_vec(),
     }
 }
 
