@@ -58,6 +58,10 @@ bench: deps root ## Runs the benches, then the rate harness (its options: RATE="
 	cargo build --release --locked -p overlane-rate
 	scripts/as-root $(target)/release/overlane-rate $(RATE)
 
+.PHONY: capsule
+capsule: deps ## Builds and tests the second driver, on capsule (apart from everything else: engine/capsule/README.md)
+	@scripts/capsule test
+
 .PHONY: clean-lab
 clean-lab: deps root ## Takes down the lab and the demo's, also what a crash left behind
 	cargo build --locked -p overlane-cli --bins
