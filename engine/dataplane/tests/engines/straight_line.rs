@@ -127,7 +127,18 @@ fn from_alice() -> impl Strategy<Value = Frame> {
 
 fn from_substrate(layout: Layout) -> impl Strategy<Value = Frame> {
     let source = select(&[ALICE, ALICE, ALICE, ANNA, STRANGER, DOWN, BERTA]);
-    let target = select(&[BOB, BOB, BOB, BERTA, OTHER_BOB]);
+    // Some in the slot of one node with the vnet and the address of another, which is nobody's.
+    let in_slot_of = |slot: u8, node: Node| Node { slot, ..node };
+    let target = select(vec![
+        BOB,
+        BOB,
+        BOB,
+        BERTA,
+        OTHER_BOB,
+        in_slot_of(BOB.slot, OTHER_BOB),
+        in_slot_of(OTHER_BOB.slot, BOB),
+        in_slot_of(BOB.slot, BERTA),
+    ]);
     (shapes(), source, target, offloads(54), specials(), changes(), paddings()).prop_map(
         move |(mut shape, source, target, offload, special, changes, padding)| {
             shape.ttl = shape.ttl.max(2);
