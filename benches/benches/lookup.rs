@@ -82,8 +82,9 @@ impl Subject for Overlane {
     #[inline]
     fn look_up((table, reader): &mut Self::Looker<'_>, keys: &[MappingKey; BURST]) -> u64 {
         let mut found = [None; BURST];
-        table.lookup_burst(reader, keys, &mut found);
-        let sum = found.iter().map(|mapping| of(*mapping)).sum();
+        table.find_burst(reader, keys, &mut found);
+        let mappings = found.iter().zip(keys).map(|(found, key)| found.map(|found| found.mapping(*key)));
+        let sum = mappings.map(|mapping| of(mapping.as_ref())).sum();
         reader.quiesce();
         sum
     }

@@ -8,6 +8,8 @@
 //! There is one codec. Every 128-bit value either decodes and re-encodes to itself, or is refused naming the field.
 
 use crate::id::{Slot, VnetId};
+use crate::wire::checksum::Sum;
+use crate::wire::word::{u32_at, u64_at};
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;
@@ -216,10 +218,10 @@ impl Layout {
         Ok(SubstrateAddress { prefix, slot, delivery, vnet, ipv4 })
     }
 
-    /// The slot and the vnet in an owner's address, in the layout with slots; `None` in any other.
+    /// The slot and the vnet in the lower half of an owner's address, in the layout with slots; `None` in any other.
     #[inline(always)]
-    pub(crate) fn owner_in_slot(address: Ipv6Addr) -> Option<(Slot, VnetId)> {
-        let bits = (address.to_bits() >> 32) as u32;
+    pub(crate) fn owner_in_slot(lower: u64) -> Option<(Slot, VnetId)> {
+        let bits = (lower >> 32) as u32;
         let (octet, vnet) = ((bits >> 24) as u8, bits & VnetId::MAX.get());
         if octet & (LOCAL_BIT | GROUP_BIT) != 0 {
             return None;
@@ -315,12 +317,30 @@ impl Locator {
         self.sum.get()
     }
 
+    /// The same without what differs between the nodes of a host, and the six bits of the slot.
+    pub(crate) fn split(self) -> (LocatorStem, u8) {
+        let [eight @ .., octet, _, _, _] = self.octets;
+        let octets = [octet & !SLOT_BITS, 0, 0, 0];
+        let mut sum = 0_u64;
+        for word in eight.as_chunks::<2>().0.iter().chain(octets.as_chunks::<2>().0) {
+            sum += u64::from(u16::from_be_bytes(*word));
+        }
+        let stem = LocatorStem { eight, octet: octet & !SLOT_BITS, sum: Sum::ZERO.add_32(sum as u32).fold() };
+        (stem, octet >> 2)
+    }
+
     /// Whether it is what `address` begins with.
     #[inline]
     #[must_use]
     pub fn leads(&self, address: Ipv6Addr) -> bool {
         let [octets @ .., _, _, _, _] = address.octets();
         octets == self.octets
+    }
+
+    /// The locator as it lies in memory: its first eight octets, and the next four.
+    #[inline(always)]
+    pub(crate) fn words(&self) -> (u64, u32) {
+        (u64_at(&self.octets, 0), u32_at(&self.octets, 8))
     }
 
     /// The substrate address of an IPv4 address that lives here.
@@ -354,6 +374,55 @@ impl Locator {
     pub fn slot(&self, layout: Layout) -> Slot {
         let [.., octet, _, _, _] = self.octets;
         if layout.has_slots() { Slot::new(octet >> 2).unwrap_or(Slot::ZERO) } else { Slot::ZERO }
+    }
+}
+
+/// The six bits of the slot in its octet. Layouts without slots may have bits of the prefix there, which go their way too.
+const SLOT_BITS: u8 = 0b1111_1100;
+
+/// What the locators of all nodes of a host have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct LocatorStem {
+    eight: [u8; 8],
+    /// The ninth octet without [`SLOT_BITS`].
+    octet: u8,
+    sum: u16,
+}
+
+impl LocatorStem {
+    /// What follows the first eight octets, as a number.
+    #[inline(always)]
+    const fn four(&self, slot: u8, vnet: u32) -> u32 {
+        (self.octet as u32) << 24 | (slot as u32) << 26 | vnet
+    }
+
+    /// The locator of a node.
+    pub(crate) fn join(&self, slot: u8, vnet: u32) -> Locator {
+        let [a, b, c, d, e, f, g, h] = self.eight;
+        let [i, j, k, l] = self.four(slot, vnet).to_be_bytes();
+        // Not zero, since the prefix is not: a sum of words which are not all zero never folds to zero (RFC 1071).
+        let sum = NonZeroU16::new(self.sum(slot, vnet).fold()).unwrap_or(NonZeroU16::MAX);
+        Locator { octets: [a, b, c, d, e, f, g, h, i, j, k, l], sum }
+    }
+
+    /// The locator of a node, as it lies in memory: its first eight octets, and the next four.
+    #[inline(always)]
+    pub(crate) const fn words(&self, slot: u8, vnet: u32) -> (u64, u32) {
+        (u64::from_ne_bytes(self.eight), self.four(slot, vnet).to_be())
+    }
+
+    /// The one's-complement sum of a node's locator.
+    #[inline(always)]
+    pub(crate) const fn sum(&self, slot: u8, vnet: u32) -> Sum {
+        Sum::ZERO.add(self.sum).add_32((slot as u32) << 26 | vnet)
+    }
+
+    /// Whether both are on the same host.
+    #[inline(always)]
+    pub(crate) fn shares_prefix(&self, slot: u8, other: &Locator, layout: Layout) -> bool {
+        let [eight @ .., octet, _, _, _] = &other.octets;
+        // The lengths that there are.
+        self.eight == *eight && (layout.prefix_length() == 64 || (self.octet | slot << 2) == *octet)
     }
 }
 
@@ -397,7 +466,7 @@ mod tests {
             let address = Ipv6Addr::from_bits(bits);
             let fields = Layout::Slot64.decode_behind(HostPrefix { bits: 1 << 64, length: 64 }, address);
             let owner = fields.ok().filter(|fields| fields.delivery == Delivery::Owner);
-            prop_assert_eq!(Layout::owner_in_slot(address), owner.map(|owner| (owner.slot, owner.vnet)));
+            prop_assert_eq!(Layout::owner_in_slot(bits as u64), owner.map(|owner| (owner.slot, owner.vnet)));
         }
 
         #[test]
@@ -453,6 +522,15 @@ mod tests {
             assert_eq!(layout.encode(&fields), Ok(locator.address(ipv4)));
             assert_eq!(locator.address(ipv4).octets()[..12], *locator.octets());
             assert!(locator.leads(locator.address(ipv4)));
+            let (stem, tag) = locator.split();
+            assert_eq!(stem.join(tag, vnet.get()), locator);
+            assert_eq!(
+                (stem.words(tag, vnet.get()), stem.sum(tag, vnet.get()).fold()),
+                (locator.words(), locator.sum())
+            );
+            assert!(stem.shares_prefix(tag, &locator, layout));
+            let other = HostPrefix::parse(layout, &text.replace("ffff::", "fffe::")).unwrap();
+            assert!(!stem.shares_prefix(tag, &Locator::new(layout, other, slot, vnet).unwrap(), layout));
             assert!((32..128).all(|bit| {
                 let other = locator.address(ipv4).to_bits() ^ 1 << bit;
                 !locator.leads(Ipv6Addr::from_bits(other))

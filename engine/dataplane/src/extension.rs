@@ -17,22 +17,23 @@ pub(crate) const MOST: usize = 8;
 const FIXED: usize = 8;
 
 /// Reads what follows the fixed IPv6 header of a frame, whose source and destination are `ends`: `header` moves behind the
-/// extension headers, and the packet's [`Offload`](crate::packet::Offload) is brought in agreement with it.
+/// extension headers, and the packet's [`Offload`](crate::packet::Offload) is brought in agreement with it. Says as well
+/// whether the packet is plain.
 pub(crate) fn read(
     packet: &mut impl Packet,
     header: NetworkHeader,
     (source, destination): (Ipv6Addr, Ipv6Addr),
-) -> Result<NetworkHeader, DropReason> {
+) -> Result<(NetworkHeader, Option<Plain>), DropReason> {
     let NetworkHeader { protocol, transport, payload, ttl, .. } = header;
     if ttl > 1
         && let Some(plain) = Plain::read(packet, protocol, transport, payload)
     {
-        return Ok(NetworkHeader { plain: Some(plain), ..header });
+        return Ok((header, Some(plain)));
     }
     let header = skip(packet, header)?;
     let addresses = || Sum::ZERO.add_bytes(&source.octets()).add_bytes(&destination.octets());
     let transport_length = offload::settle(packet, header, addresses)?;
-    Ok(NetworkHeader { transport_length, ..header })
+    Ok((NetworkHeader { transport_length, ..header }, None))
 }
 
 /// Moves `header` behind the extension headers of the frame: protocol, place and length are those of the transport, or

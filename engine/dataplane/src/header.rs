@@ -7,7 +7,6 @@
 use crate::drop::DropReason;
 use crate::offload;
 use crate::packet::Packet;
-use crate::plain::Plain;
 use crate::wire::{WireError, checksum::Sum, ethernet, ipv4, ipv6};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -37,9 +36,6 @@ pub(crate) struct NetworkHeader {
     pub(crate) payload: u16,
     /// Bytes of the transport header, of a packet that is to be cut; else 0.
     pub(crate) transport_length: u8,
-    /// What is known besides of a plain packet, which may be carried along the straight line. Without it becomes of the
-    /// packet what would become of it with it, in more steps.
-    pub(crate) plain: Option<Plain>,
 }
 
 /// Which part of a datagram a packet is.
@@ -83,6 +79,14 @@ fn pull_up(packet: &mut impl Packet, bytes: usize) -> Result<(), DropReason> {
     packet.pull_up(bytes).map_err(|_| DropReason::SegmentsUnsupported)
 }
 
+/// Cuts what is behind `length` off, of a frame that is at least as long.
+#[inline(always)]
+pub(crate) fn trim(packet: &mut impl Packet, length: usize) {
+    if packet.len() > length {
+        packet.truncate(length);
+    }
+}
+
 /// Cuts what is behind `length` off, or says that the frame is shorter.
 #[inline(always)]
 pub(crate) fn cut_padding(packet: &mut impl Packet, length: usize) -> Result<(), DropReason> {
@@ -90,15 +94,12 @@ pub(crate) fn cut_padding(packet: &mut impl Packet, length: usize) -> Result<(),
     if received < length {
         return Err(DropReason::FrameTruncated);
     }
-    if received > length {
-        packet.truncate(length);
-    }
+    trim(packet, length);
     Ok(())
 }
 
 /// What a fixed IPv6 header says, with its addresses.
-#[inline(always)]
-pub(crate) fn ipv6_fields(header: ipv6::Header<'_>) -> (NetworkHeader, Ipv6Addr, Ipv6Addr) {
+fn ipv6_fields(header: ipv6::Header<'_>) -> (NetworkHeader, Ipv6Addr, Ipv6Addr) {
     let (source, destination) = (header.source(), header.destination());
     let read = NetworkHeader {
         source: Ipv4Addr::from_bits(source.to_bits() as u32),
@@ -112,7 +113,6 @@ pub(crate) fn ipv6_fields(header: ipv6::Header<'_>) -> (NetworkHeader, Ipv6Addr,
         transport: ethernet::LENGTH + ipv6::LENGTH,
         payload: header.payload_length(),
         transport_length: 0,
-        plain: None,
     };
     (read, source, destination)
 }
@@ -154,7 +154,6 @@ pub(crate) fn read_ipv4(packet: &mut impl Packet) -> Result<NetworkHeader, DropR
         // The view has checked that this cannot be negative, and a header is at most 60 bytes.
         payload: total_length.saturating_sub(header.length() as u16),
         transport_length: 0,
-        plain: None,
     };
     let (source, destination) = (read.source.octets(), read.destination.octets());
     cut_padding(packet, ethernet::LENGTH + usize::from(total_length))?;

@@ -153,7 +153,6 @@ mod tests {
             transport: 34,
             payload,
             transport_length,
-            plain: None,
         }
     }
 

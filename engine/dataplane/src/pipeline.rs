@@ -178,9 +178,8 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
             arp::run(&node, &mut arps, out);
         }
         let vnet = interface.vnet.id;
-        burst.each_found(&node, view, |_, item: &mut Outbound<'_>, mapping| {
-            item.mapping = mapping;
-            next_hop::reachable(&node, item.header.destination, mapping)?;
+        burst.each_found(&node, view, |_, item: &mut Outbound<'_>| {
+            next_hop::reachable(&node, item.asked.key().ipv4(), item.mapping)?;
             authorise::verdict(vnet, vnet)
         });
         fragments::run(&node, &mut self.fragments, &mut burst);
@@ -207,10 +206,10 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         if !snapshot.layout.has_slots() {
             classify_uplink::receivers_by_mapping(&uplink, &mut burst);
         }
-        burst.each_found(&uplink, view, |packet, item: &mut Inbound<'_>, mapping| {
-            item.mapping = mapping;
+        burst.each_found(&uplink, view, |packet, item: &mut Inbound<'_>| {
             verify_source::check(&uplink, packet, item, out)?;
-            authorise::verdict(item.source_vnet, item.destination_vnet)
+            let (source, destination) = item.vnets();
+            authorise::verdict(source, destination)
         });
         fragments::run(&uplink, &mut self.fragments, &mut burst);
         flow::inbound(&uplink, &mut self.flows, &mut self.fragments, &mut burst);

@@ -1,6 +1,6 @@
 //! ICMP errors that the engine itself sends about a packet that goes no further: whom they come from, and how often.
 
-use super::{FromNode, FromUplink, Inbound, Outbound};
+use super::{Arrival, FromNode, FromUplink, Inbound, Known, Outbound};
 use crate::counters::Traffic;
 use crate::limit::TokenBucket;
 use crate::mac::MacAddr;
@@ -16,11 +16,11 @@ use crate::translate::answer::{Envelope, about_ipv4, about_ipv6};
 pub(crate) fn to_node<P: Packet>(
     node: &FromNode<'_>,
     packet: P,
-    item: &Outbound<'_>,
+    item: &mut Outbound<'_>,
     answer: Answer,
     out: &mut impl Outbox<P>,
 ) {
-    let header = &item.header;
+    let header = item.header(&packet);
     let interface = node.interface;
     let gateway = interface.vnet.subnet_of(header.source).and_then(|subnet: &Subnet| subnet.gateway);
     let source = gateway.unwrap_or(header.destination);
@@ -41,11 +41,11 @@ pub(crate) fn to_node<P: Packet>(
 pub(crate) fn to_substrate<P: Packet>(
     uplink: &FromUplink<'_>,
     packet: P,
-    item: &Inbound<'_>,
+    item: &mut Inbound<'_>,
     answer: Answer,
     out: &mut impl Outbox<P>,
 ) {
-    let Inbound { source: destination, substrate_destination, .. } = *item;
+    let Arrival { source: destination, destination: substrate_destination, .. } = *item.arrival(&packet);
     let port = uplink.uplink;
     let Some(next_hop) = port.next_hop else { return };
     let own = port.addresses.iter().find(|address| !address.is_unicast_link_local());

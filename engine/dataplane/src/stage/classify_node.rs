@@ -2,16 +2,15 @@
 
 use super::{Burst, FromNode, Outbound, next_hop, source_check};
 use crate::drop::DropReason;
-use crate::header::{contiguous, read_ipv4};
+use crate::header::{contiguous, read_ipv4, trim};
 use crate::id::VnetId;
 use crate::mac::MacAddr;
 use crate::packet::Packet;
 use crate::pipeline::BURST;
-use crate::plain;
+use crate::plain::{self, Four};
 use crate::table::mapping::{MappingKey, MappingView};
 use crate::wire::ethernet::{self, ethertype};
 use arrayvec::ArrayVec;
-use core::net::Ipv4Addr;
 
 /// Empties `received` into the kinds that there are. Every frame must come from the interface's own MAC, and every packet
 /// from its own address and be sent to a next hop that there is.
@@ -23,22 +22,19 @@ pub(crate) fn run<'a, P: Packet>(
     burst: &mut Burst<P, Outbound<'a>>,
 ) {
     let line = Line::new(node);
-    for mut packet in received.drain(..) {
-        match line.admit(&mut packet) {
-            Some(item) => burst.push(packet, item),
-            None => admit_any(node, packet, arps, burst),
-        }
-    }
+    let plain = |packet: &mut P| line.admit(packet);
+    burst.admit(received, node.view, plain, |packet, burst| admit_any(node, packet, arps, burst));
 }
 
-/// Multicast and above it reserved addresses and broadcast (RFC 5771, RFC 1112).
-const FIRST_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 0);
+/// The first octet of multicast, and above it of reserved addresses and broadcast (RFC 5771, RFC 1112).
+const FIRST_GROUP: u8 = 224;
 
 /// What most packets are like: plain, from the interface's first address, to the dummy MAC of their destination.
 struct Line<'a> {
     view: MappingView<'a>,
     vnet: VnetId,
-    address: Option<Ipv4Addr>,
+    /// As it lies in memory.
+    address: Option<u32>,
     /// See [`MacAddr::dummy_hash`].
     hash: [u8; 2],
     /// See [`ethernet::source_and_type`].
@@ -51,7 +47,7 @@ impl<'a> Line<'a> {
         Self {
             view: *node.view,
             vnet: node.interface.vnet.id,
-            address: node.interface.addresses.first().copied(),
+            address: node.interface.addresses.first().map(|first| u32::from_ne_bytes(first.octets())),
             hash: MacAddr::dummy_hash(node.interface.vnet.id),
             source_and_type: ethernet::source_and_type(node.interface.mac, ethertype::IPV4),
         }
@@ -60,21 +56,18 @@ impl<'a> Line<'a> {
     /// What [`classify`] finds out about a packet that is like most, with the same checks in fewer steps.
     #[inline(always)]
     fn admit(&self, packet: &mut impl Packet) -> Option<Outbound<'a>> {
-        let frame = ethernet::Header::new_checked(packet.head()).ok()?;
-        if frame.source_and_type() != self.source_and_type {
+        let front = Four::of(packet)?;
+        let (frame, destination) = (front.frame()?, front.destination());
+        let [first, ..] = destination.to_ne_bytes();
+        let direct = frame.is_for_dummy(self.hash, destination) && first < FIRST_GROUP;
+        if frame.source_and_type() != self.source_and_type || Some(front.source()) != self.address || !direct
+        {
             return None;
         }
-        let header = plain::read_ipv4(packet)?;
-        let destination = header.destination;
-        // Read again: the packet may have become shorter, and a borrow cannot outlive that.
-        let frame = ethernet::Header::new_checked(packet.head()).ok()?;
-        let direct =
-            frame.is_for_dummy(self.hash, destination) && destination.to_bits() < FIRST_GROUP.to_bits();
-        if Some(header.source) != self.address || !direct {
-            return None;
-        }
-        let asked = self.view.ask(MappingKey::new(self.vnet, destination));
-        Some(Outbound { header, asked, routed: false, mapping: None })
+        let (plain, length) = (front.plain(packet)?, front.length());
+        let asked = self.view.ask(MappingKey::new(self.vnet, plain::address(destination)));
+        trim(packet, length);
+        Some(Outbound::plain(plain, asked))
     }
 }
 
@@ -87,7 +80,7 @@ fn admit_any<'a, P: Packet>(
     burst: &mut Burst<P, Outbound<'a>>,
 ) {
     match classify(node, &mut packet) {
-        Ok(Kind::Ipv4(item)) => burst.push_any(packet, item),
+        Ok(Kind::Ipv4(item)) => burst.push(packet, item),
         Ok(Kind::Arp) => arps.push(packet),
         Err(reason) => node.traffic.drops.count(reason),
     }
@@ -112,12 +105,12 @@ fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a
         ethertype::RARP => return Err(DropReason::ArpAbsorbed),
         _ => return Err(DropReason::EthertypeUnsupported),
     }
-    let header = match plain::read_ipv4(packet) {
-        Some(header) => header,
-        None => read_ipv4(packet)?,
+    let (header, plain) = match plain::read_ipv4(packet) {
+        Some((header, plain)) => (header, Some(plain)),
+        None => (read_ipv4(packet)?, None),
     };
     source_check::check(node, header.source)?;
     let routed = next_hop::check(node, frame_destination, header.destination)?;
     let asked = node.view.ask(MappingKey::new(node.interface.vnet.id, header.destination));
-    Ok(Kind::Ipv4(Outbound { header, asked, routed, mapping: None }))
+    Ok(Kind::Ipv4(Outbound::any(plain, header, asked, routed)))
 }

@@ -1,20 +1,21 @@
 //! From an uplink: is it for the engine itself, for a node of this host, or for nobody here?
 
-use super::{Burst, FromUplink, Inbound, Place, destination, verify_source};
+use super::{Arrival, Burst, FromUplink, Inbound, Place, destination, verify_source};
 use crate::address::{Layout, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::extension;
-use crate::header::{contiguous, read_ipv6};
+use crate::header::{contiguous, read_ipv6, trim};
+use crate::id::VnetId;
 use crate::mac::MacAddr;
 use crate::packet::Packet;
 use crate::pipeline::{BURST, Outbox};
-use crate::plain;
+use crate::plain::Six;
 use crate::snapshot::{HostSnapshot, Interface};
 use crate::table::mapping::{MappingKey, MappingView};
 use crate::wire::ethernet::{self, ethertype};
 use crate::wire::{icmp, protocol};
 use arrayvec::ArrayVec;
-use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Neighbour discovery: router solicitation to redirect (RFC 4861, 4).
 const NEIGHBOUR_DISCOVERY: core::ops::RangeInclusive<u8> = 133..=137;
@@ -29,12 +30,8 @@ pub(crate) fn run<'a, P: Packet>(
     out: &mut impl Outbox<P>,
 ) {
     let line = Line::new(uplink);
-    for mut packet in received.drain(..) {
-        match line.admit(&mut packet) {
-            Some(item) => burst.push(packet, item),
-            None => admit_any(uplink, packet, burst, out),
-        }
-    }
+    let plain = |packet: &mut P| line.admit(packet);
+    burst.admit(received, uplink.view, plain, |packet, burst| admit_any(uplink, packet, burst, out));
 }
 
 /// What most packets are like: plain, to our own MAC and the owner of an address here, whose vnet their source is in too,
@@ -43,7 +40,7 @@ struct Line<'a> {
     view: MappingView<'a>,
     snapshot: &'a HostSnapshot,
     mac: MacAddr,
-    /// The bits of our prefix, if the layout has slots.
+    /// Our prefix as it lies in memory, if the layout has slots.
     prefix: Option<u64>,
 }
 
@@ -51,7 +48,7 @@ impl<'a> Line<'a> {
     #[inline(always)]
     fn new(uplink: &FromUplink<'a>) -> Self {
         let prefix = uplink.prefix.filter(|_| uplink.snapshot.layout.has_slots());
-        let prefix = prefix.map(|prefix| (prefix.network().to_bits() >> 64) as u64);
+        let prefix = prefix.map(|prefix| ((prefix.network().to_bits() >> 64) as u64).to_be());
         Self { view: *uplink.view, snapshot: uplink.snapshot, mac: uplink.uplink.mac, prefix }
     }
 
@@ -59,33 +56,25 @@ impl<'a> Line<'a> {
     /// steps.
     #[inline(always)]
     fn admit(&self, packet: &mut impl Packet) -> Option<Inbound<'a>> {
-        let frame = ethernet::Header::new_checked(packet.head()).ok()?;
-        if !frame.is_for(self.mac) || frame.ethertype() != ethertype::IPV6 {
-            return None;
-        }
-        let (header, source, substrate_destination) = plain::read_ipv6(packet)?;
-        if Some((substrate_destination.to_bits() >> 64) as u64) != self.prefix {
-            return None;
-        }
-        let (slot, vnet) = Layout::owner_in_slot(substrate_destination)?;
-        let receiver: &Interface = self.snapshot.interface(slot)?;
-        let owns = receiver.vnet.id == vnet && receiver.owns(header.destination);
+        let front = Six::of(packet)?;
+        let frame = front.frame()?;
+        let ([from, source], [to, destination]) = (front.source(), front.destination());
         // A source in our own prefix is none; that is the one thing which its mapping cannot tell.
-        let foreign = Some((source.to_bits() >> 64) as u64) != self.prefix;
-        if !owns || !foreign || Layout::Slot64.vnet_bits(source) != vnet.get() {
+        let prefixes = Some(to) == self.prefix && Some(from) != self.prefix;
+        if !frame.is_for(self.mac) || frame.ethertype() != ethertype::IPV6 || !prefixes {
             return None;
         }
-        Some(Inbound {
-            header,
-            asked: self.view.ask(MappingKey::new(vnet, header.source)),
-            source,
-            source_vnet: vnet,
-            substrate_destination,
-            destination_vnet: vnet,
-            receiver: Some(receiver),
-            mapping: None,
-            not_a_node: None,
-        })
+        let (source, destination) = (u64::from_be(source), u64::from_be(destination));
+        let (slot, vnet) = Layout::owner_in_slot(destination)?;
+        let receiver: &Interface = self.snapshot.interface(slot)?;
+        let owns = receiver.vnet.id == vnet && receiver.owns(Ipv4Addr::from_bits(destination as u32));
+        if !owns || (source >> 32) as u32 & VnetId::MAX.get() != vnet.get() {
+            return None;
+        }
+        let (plain, length) = (front.plain(packet)?, front.length());
+        let asked = self.view.ask(MappingKey::new(vnet, Ipv4Addr::from_bits(source as u32)));
+        trim(packet, length);
+        Some(Inbound::plain(plain, asked, receiver))
     }
 }
 
@@ -103,12 +92,12 @@ fn admit_any<'a, P: Packet>(
         Err(reason) => return uplink.traffic.drops.count(reason),
     };
     if uplink.snapshot.layout.has_slots()
-        && let Err(reason) = destination::in_slot(uplink, &mut item, fields)
+        && let Err(reason) = destination::in_slot(uplink, &packet, &mut item, fields)
             .and_then(|()| verify_source::ask(uplink, &mut packet, &mut item))
     {
         return uplink.drops(&item).count(reason);
     }
-    burst.push_any(packet, item);
+    burst.push(packet, item);
 }
 
 /// In layouts without slots: finds the receivers by the mappings of the destinations, and then asks for the sources'.
@@ -117,8 +106,8 @@ pub(crate) fn receivers_by_mapping<'a, P: Packet>(
     uplink: &FromUplink<'a>,
     burst: &mut Burst<P, Inbound<'a>>,
 ) {
-    burst.each_found(uplink, uplink.view, |packet, item, mapping| {
-        destination::by_mapping(uplink, item, mapping)?;
+    burst.each_found(uplink, uplink.view, |packet, item| {
+        destination::by_mapping(uplink, packet, item, item.mapping)?;
         verify_source::ask(uplink, packet, item)
     });
 }
@@ -157,19 +146,17 @@ fn classify<'a>(uplink: &FromUplink<'a>, packet: &mut impl Packet) -> Result<Kin
     if mac.is_group() {
         return Err(DropReason::NotOurMac);
     }
-    let header = extension::read(packet, header, (source, destination))?;
-    let item = Inbound {
+    let (header, plain) = extension::read(packet, header, (source, destination))?;
+    let arrival = Arrival {
         header,
-        asked: uplink.view.ask(MappingKey::new(fields.vnet, header.destination)),
         source,
         source_vnet: fields.vnet,
-        substrate_destination: destination,
+        destination,
         destination_vnet: fields.vnet,
-        receiver: None,
-        mapping: None,
         not_a_node: None,
     };
-    Ok(Kind::Ours(item, fields))
+    let asked = uplink.view.ask(MappingKey::new(fields.vnet, header.destination));
+    Ok(Kind::Ours(Inbound::any(plain, arrival, asked), fields))
 }
 
 /// All nodes, or the group that solicitations for an address go to (RFC 4291, 2.7.1).

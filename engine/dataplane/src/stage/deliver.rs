@@ -1,26 +1,26 @@
 //! The last stage: the packet becomes what it is to leave as, and leaves.
 
 use super::fragments::{self, Fragments};
-use super::{Burst, FromNode, FromUplink, Inbound, Outbound, answer, quote};
+use super::{Arrival, Burst, FromNode, FromUplink, Inbound, Known, Outbound, answer, quote};
 use crate::address::{Layout, Locator};
 use crate::drop::DropReason;
 use crate::header::NetworkHeader;
 use crate::id::{PortId, Slot};
-use crate::mac::MacAddr;
 use crate::offload;
 use crate::packet::{Offload, Packet, Pool};
 use crate::path_mtu::PathMtus;
 use crate::pipeline::Outbox;
+use crate::plain::{Four, Six};
 use crate::refusal::{Answer, Refusal};
-use crate::snapshot::{Interface, PortRole, Vnet};
+use crate::snapshot::{Interface, PortRole, Subnet};
 use crate::table::mapping::Mapping;
 use crate::translate::icmp::Mtus;
 use crate::translate::{
-    Crossing, Ends, FormerEnds, Identifications, LastHop, WayOut, four_to_six, plain_four_to_six,
-    plain_six_to_four, six_to_four,
+    Crossing, Ends, FormerEnds, Identifications, LastHop, PlainEnds4, PlainEnds6, WayOut, four_to_six,
+    plain_four_to_six, plain_six_to_four, six_to_four,
 };
 use crate::wire::checksum::{self, Change};
-use crate::wire::{ethernet, fragment, ipv4, ipv6};
+use crate::wire::{ethernet, fragment, ipv4, ipv6, word};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// The way of a burst's packets from a node to the substrate: what is the same for all of them.
@@ -32,6 +32,16 @@ struct Departure<'a> {
     uplink: Option<(PortId, WayOut)>,
     /// What the narrowest path carries: only a larger packet is worth a look at its own.
     narrowest: usize,
+}
+
+/// The straight line of such a burst.
+struct Line {
+    own: Locator,
+    /// The same as it lies in memory: an array of its octets the compiler takes apart.
+    words: (u64, u32),
+    port: PortId,
+    /// For what every path carries.
+    way: WayOut,
 }
 
 /// From a node: to another node of this host as it is, or translated to the substrate.
@@ -50,25 +60,34 @@ pub(crate) fn outbound<P: Packet>(
         let mtus = Mtus { four: node.interface.mtu, six: uplink.mtu };
         Some((uplink.port, WayOut::new(uplink.mac, next_hop, mtus, settings)))
     });
-    let narrowest = usize::from(snapshot.path_mtus.smallest());
-    let departure = Departure { node, own: own_locator(node), uplink, narrowest };
+    let narrowest = snapshot.path_mtus.smallest();
+    let departure = Departure { node, own: own_locator(node), uplink, narrowest: narrowest.into() };
+    let line = departure.own.zip(uplink).map(|(own, (port, way))| Line {
+        own,
+        words: own.words(),
+        port,
+        way: way.at_most(narrowest),
+    });
     let plain = |packet: &mut P, item: &mut Outbound<'_>| {
-        let Departure { own: Some(own), uplink: Some((port, way)), narrowest, .. } = &departure else {
+        let (Line { own, words, port, way }, plain, mapping) = (line.as_ref()?, item.plain?, item.mapping?);
+        let (home, key) = (mapping.value(), item.asked.key());
+        if home.local.is_some() || home.stem.shares_prefix(mapping.tag().get(), own, layout) {
             return None;
+        }
+        let front = Four::of(packet)?;
+        let address = |(eight, four), ipv4| [eight, word::joined(four, ipv4)];
+        let ends = PlainEnds6 {
+            source: address(*words, front.source()),
+            destination: address(mapping.words(key), front.destination()),
+            change: change(own, mapping.sum(key)),
         };
-        let mapping = item.mapping?;
-        let header = &item.header;
-        (mapping.local.is_none()
-            && !mapping.locator.shares_prefix(own, layout)
-            && LONGEST_HEADERS + usize::from(header.payload) <= *narrowest
-            && plain_four_to_six(packet, header, &ends(own, mapping, header), way, settings))
-        .then_some(*port)
+        plain_four_to_six(packet, plain, &ends, way, settings).then_some(*port)
     };
     let any = |packet: &mut P, item: &mut Outbound<'_>| departure.any(packet, item);
     let expected = uplink.as_ref().map(|(port, _)| *port);
     burst.send((node, pool, out), expected, plain, any, |packet, item, refusal, out| {
-        if item.header.fragment.is_some() {
-            fragments::refused(node, fragments, item, refusal.reason);
+        if item.is_fragment() {
+            fragments::refused(node, fragments, &packet, item, refusal.reason);
         }
         if let Some(told) = refusal.answer {
             answer::to_node(node, packet, item, told, out);
@@ -81,9 +100,11 @@ impl Departure<'_> {
     #[inline(never)]
     fn any<P: Packet>(&self, packet: &mut P, item: &mut Outbound<'_>) -> Result<(PortId, Crossing), Refusal> {
         let (node, snapshot) = (self.node, self.node.snapshot);
-        let mapping = item.mapping.ok_or(DropReason::NoMapping)?;
+        let mapping = item.mapping.ok_or(DropReason::NoMapping)?.mapping(item.asked.key());
+        let routed = item.routed;
+        let header = item.header(packet);
         if let Some(port) = mapping.local {
-            return locally(node, packet, item, port);
+            return locally(node, packet, header, routed, port);
         }
         let own = self.own.as_ref().ok_or(DropReason::PrefixUnknown)?;
         if mapping.locator.shares_prefix(own, snapshot.layout) {
@@ -93,24 +114,30 @@ impl Departure<'_> {
         let (port, mut way) = self.uplink.ok_or(DropReason::UplinkUnresolved)?;
         // The MSS of a SYN is of packets that are still to come.
         let clamp = snapshot.translate.clamp_tcp_mss;
-        if clamp || LONGEST_HEADERS + usize::from(item.header.payload) > self.narrowest {
+        if clamp || LONGEST_HEADERS + usize::from(header.payload) > self.narrowest {
             narrow(&mut way, &snapshot.path_mtus, snapshot.layout, &mapping.locator);
         }
-        let ends = ends(own, mapping, &item.header);
-        let quoted = quote::Outbound { node, header: item.header, own, ends: &ends };
-        let crossing = four_to_six(packet, &item.header, &ends, &way, &snapshot.translate, &quoted)?;
+        let ends = ends(own, &mapping, header.source, header.destination);
+        let quoted = quote::Outbound { node, header: *header, own, ends: &ends };
+        let crossing = four_to_six(packet, header, &ends, &way, &snapshot.translate, &quoted)?;
         Ok((port, crossing))
     }
 }
 
 /// The addresses that a packet gets on the substrate.
 #[inline(always)]
-fn ends(own: &Locator, mapping: &Mapping, header: &NetworkHeader) -> Ends {
+fn ends(own: &Locator, mapping: &Mapping, source: Ipv4Addr, destination: Ipv4Addr) -> Ends {
     Ends {
-        source: own.address(header.source),
-        destination: mapping.locator.address(header.destination),
-        change: Change::ZERO.add(own.sum()).add(mapping.locator.sum()),
+        source: own.address(source),
+        destination: mapping.locator.address(destination),
+        change: change(own, Change::ZERO.add(mapping.locator.sum())),
     }
+}
+
+/// What a pseudo-header gets: what is in front of the virtual addresses in both substrate addresses.
+#[inline(always)]
+const fn change(own: &Locator, other: Change) -> Change {
+    other.add(own.sum())
 }
 
 /// What a packet has in front of its transport header at most when it leaves.
@@ -137,11 +164,11 @@ fn own_locator(node: &FromNode<'_>) -> Option<Locator> {
 fn locally(
     node: &FromNode<'_>,
     packet: &mut impl Packet,
-    item: &Outbound<'_>,
+    header: &NetworkHeader,
+    routed: bool,
     port: PortId,
 ) -> Result<(PortId, Crossing), Refusal> {
     let PortRole::Node(receiver) = node.snapshot.role(port) else { return Err(DropReason::PortGone.into()) };
-    let header = &item.header;
     if receiver.vnet.id != node.interface.vnet.id || !receiver.owns(header.destination) {
         // The mapping is newer than the snapshot, or older.
         return Err(DropReason::PortGone.into());
@@ -149,7 +176,7 @@ fn locally(
     if header.live_route != 0 {
         return Err(Refusal::told(DropReason::SourceRoute, Answer::SourceRouteFailed));
     }
-    if item.routed && header.ttl <= 1 {
+    if routed && header.ttl <= 1 {
         return Err(Refusal::told(DropReason::TtlExceeded, Answer::TimeExceeded));
     }
     let Offload { checksum, segmentation } = packet.offload();
@@ -165,20 +192,42 @@ fn locally(
     packet.set_offload(Offload { checksum, segmentation: fitting });
 
     let (frame, packet) = packet.head_mut().split_first_chunk_mut().ok_or(DropReason::FrameTruncated)?;
-    let source = MacAddr::dummy(receiver.vnet.id, last_hop(&receiver.vnet, header));
-    ethernet::emit(frame, receiver.mac, source, ethernet::ethertype::IPV4);
-    if item.routed {
+    Arm::new(receiver, header.destination).frame_from(header.source).emit(frame);
+    if routed {
         ipv4::decrement_ttl(packet.first_chunk_mut().ok_or(DropReason::FrameTruncated)?);
     }
     Ok((port, crossing))
 }
 
-/// Whose dummy MAC the receiver sees as Ethernet source: the sender's, or its gateway's when the sender is in another
-/// subnet.
-#[inline(always)]
-fn last_hop(vnet: &Vnet, header: &NetworkHeader) -> Ipv4Addr {
-    let subnet = vnet.subnet_of(header.destination).filter(|subnet| !subnet.contains(header.source));
-    subnet.and_then(|subnet| subnet.gateway).unwrap_or(header.source)
+/// The way to one address of a receiver: packets behind each other often go there.
+struct Arm<'a> {
+    receiver: &'a Interface,
+    destination: Ipv4Addr,
+    /// The subnet that both ends may be in.
+    subnet: Option<Subnet>,
+    frame: ethernet::Prepared,
+}
+
+impl<'a> Arm<'a> {
+    fn new(receiver: &'a Interface, destination: Ipv4Addr) -> Self {
+        let subnet = receiver.vnet.subnet_of(destination).copied();
+        let (vnet, kind) = (receiver.vnet.id, ethernet::ethertype::IPV4);
+        let frame = ethernet::Prepared::from_dummy(receiver.mac, vnet, destination, kind);
+        Self { receiver, destination, subnet, frame }
+    }
+
+    #[inline(always)]
+    fn is_to(&self, receiver: &Interface, destination: Ipv4Addr) -> bool {
+        core::ptr::eq(self.receiver, receiver) && self.destination == destination
+    }
+
+    /// The Ethernet header of packets from `source`: the receiver sees the sender's dummy MAC as their source, or its
+    /// gateway's when the sender is in another subnet.
+    #[inline(always)]
+    fn frame_from(&self, source: Ipv4Addr) -> ethernet::Prepared {
+        let beyond = self.subnet.filter(|subnet| !subnet.contains(source));
+        self.frame.sent_by(beyond.and_then(|subnet| subnet.gateway).unwrap_or(source))
+    }
 }
 
 /// From an uplink: translated to the node.
@@ -192,32 +241,29 @@ pub(crate) fn inbound<'a, P: Packet>(
     out: &mut impl Outbox<P>,
 ) {
     let settings = &uplink.snapshot.translate;
-    let hop = |receiver: &Interface, header: &NetworkHeader| LastHop {
-        frame: ethernet::Prepared::from_dummy(
-            receiver.mac,
-            receiver.vnet.id,
-            last_hop(&receiver.vnet, header),
-            ethernet::ethertype::IPV4,
-        ),
-        mtu: receiver.mtu,
-        way_back: u16::MAX,
-        uplink_mtu: uplink.uplink.mtu,
-    };
+    let mut last: Option<Arm<'a>> = None;
     let plain = |packet: &mut P, item: &mut Inbound<'a>| {
-        let receiver = item.receiver?;
-        let (header, change) = (&item.header, locators(item));
-        plain_six_to_four(packet, header, change, &hop(receiver, header), settings, identifications)
+        let (receiver, plain, front) = (item.receiver?, item.plain?, Six::of(packet)?);
+        let (source, destination) = (front.virtual_source(), front.virtual_destination());
+        let ends = PlainEnds4 { source, destination, change: Change::ZERO.remove(front.sum_of_locators()) };
+        let arm = match last.take().filter(|last| last.is_to(receiver, destination)) {
+            Some(arm) => arm,
+            None => Arm::new(receiver, destination),
+        };
+        let frame = arm.frame_from(source);
+        last = Some(arm);
+        plain_six_to_four(packet, plain, &ends, (&frame, receiver.mtu), settings, identifications)
             .then_some(receiver.port)
     };
     let any = |packet: &mut P, item: &mut Inbound<'a>| {
         let receiver = item.receiver.ok_or(DropReason::DstUnknownNode)?;
-        let hop = hop(receiver, &item.header);
-        Ok((receiver.port, inbound_any(uplink, packet, item, hop, identifications)?))
+        let arrival = item.arrival(packet);
+        Ok((receiver.port, inbound_any(uplink, packet, arrival, receiver, identifications)?))
     };
     let expected = burst.items().first().and_then(|item| Some(item.receiver?.port));
     burst.send((uplink, pool, out), expected, plain, any, |packet, item, refusal, out| {
-        if item.header.fragment.is_some() {
-            fragments::refused(uplink, fragments, item, refusal.reason);
+        if item.is_fragment() {
+            fragments::refused(uplink, fragments, &packet, item, refusal.reason);
         }
         if let Some(told) = refusal.answer {
             answer::to_substrate(uplink, packet, item, told, out);
@@ -230,17 +276,19 @@ pub(crate) fn inbound<'a, P: Packet>(
 fn inbound_any(
     uplink: &FromUplink<'_>,
     packet: &mut impl Packet,
-    item: &Inbound<'_>,
-    mut hop: LastHop,
+    arrival: &Arrival,
+    receiver: &Interface,
     identifications: &Identifications,
 ) -> Result<Crossing, Refusal> {
     let settings = &uplink.snapshot.translate;
-    if settings.clamp_tcp_mss {
-        hop.way_back = way_back(uplink, item.source);
-    }
-    let (source, destination) = (item.source, item.substrate_destination);
-    let ends = FormerEnds { source, destination, change: locators(item) };
-    six_to_four(packet, &item.header, &ends, &hop, settings, &quote::Inbound, identifications)
+    let Arrival { header, source, destination, .. } = arrival;
+    let way_back = if settings.clamp_tcp_mss { way_back(uplink, *source) } else { u16::MAX };
+    let frame = Arm::new(receiver, header.destination).frame_from(header.source);
+    let hop = LastHop { frame, mtu: receiver.mtu, way_back, uplink_mtu: uplink.uplink.mtu };
+    // What a pseudo-header loses: what is in front of the virtual addresses in both substrate addresses.
+    let change = Change::ZERO.remove(checksum::sum_of_fronts([source, destination]));
+    let ends = FormerEnds { source: *source, destination: *destination, change };
+    six_to_four(packet, header, &ends, &hop, settings, &quote::Inbound, identifications)
 }
 
 /// What the way back to a sender on the substrate carries, as far as it is known.
@@ -250,10 +298,4 @@ fn way_back(uplink: &FromUplink<'_>, source: Ipv6Addr) -> u16 {
     let host = uplink.snapshot.layout.decode(source).map(|sender| sender.prefix);
     let path = host.ok().and_then(|host| uplink.snapshot.path_mtus.of(host));
     path.map_or(uplink.uplink.mtu, |path| path.min(uplink.uplink.mtu))
-}
-
-/// What a pseudo-header loses: what is in front of the virtual addresses in both substrate addresses.
-#[inline(always)]
-fn locators(item: &Inbound<'_>) -> Change {
-    Change::ZERO.remove(checksum::sum_of_fronts([&item.source, &item.substrate_destination]))
 }

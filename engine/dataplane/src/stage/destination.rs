@@ -1,65 +1,69 @@
 //! From an uplink: which interface of this host is the packet for? The one that owns the embedded (vnet, IPv4): by its
 //! slot, or in layouts without slots by its mapping.
 
-use super::{FromUplink, Inbound};
+use super::{Arrival, FromUplink, Inbound};
 use crate::address::{Delivery, SubstrateAddress};
 use crate::drop::DropReason;
+use crate::packet::Packet;
 use crate::snapshot::{Interface, PortRole};
-use crate::table::mapping::Mapping;
+use crate::table::mapping::FoundMapping;
 
 /// Finds the interface in the slot that the packet is for.
 pub(crate) fn in_slot<'a>(
     uplink: &FromUplink<'a>,
+    packet: &impl Packet,
     item: &mut Inbound<'a>,
     destination: SubstrateAddress,
 ) -> Result<(), DropReason> {
     let interface = uplink.snapshot.interface(destination.slot).map(AsRef::as_ref);
-    accept(uplink, item, destination.delivery, interface)
+    accept(uplink, packet, item, destination.delivery, interface)
 }
 
 /// Finds the interface that the mapping of the packet's destination is on.
 pub(crate) fn by_mapping<'a>(
     uplink: &FromUplink<'a>,
+    packet: &impl Packet,
     item: &mut Inbound<'a>,
-    mapping: Option<&Mapping>,
+    mapping: Option<FoundMapping<'_>>,
 ) -> Result<(), DropReason> {
-    let interface = match mapping.and_then(|mapping| mapping.local) {
+    let interface = match mapping.and_then(|mapping| mapping.value().local) {
         Some(port) => match uplink.snapshot.role(port) {
             PortRole::Node(interface) => Some(interface.as_ref()),
             _ => None,
         },
         None => None,
     };
-    let destination = uplink.snapshot.layout.decode(item.substrate_destination);
+    let destination = uplink.snapshot.layout.decode(item.arrival(packet).destination);
     let delivery = destination.map_err(|_| DropReason::DstAddressInvalid)?.delivery;
-    accept(uplink, item, delivery, interface)
+    accept(uplink, packet, item, delivery, interface)
 }
 
 fn accept<'a>(
     uplink: &FromUplink<'a>,
+    packet: &impl Packet,
     item: &mut Inbound<'a>,
     delivery: Delivery,
     interface: Option<&'a Interface>,
 ) -> Result<(), DropReason> {
-    let owner = delivery == Delivery::Owner;
-    let Some(interface) = interface.filter(|interface| owner && owns(interface, item)) else {
-        return Err(refusal(uplink, item, delivery));
+    let (owner, arrival) = (delivery == Delivery::Owner, item.arrival(packet));
+    let Some(interface) = interface.filter(|interface| owner && owns(interface, arrival)) else {
+        return Err(refusal(uplink, arrival, delivery));
     };
     item.receiver = Some(interface);
     Ok(())
 }
 
-fn owns(interface: &Interface, item: &Inbound<'_>) -> bool {
-    interface.vnet.id == item.destination_vnet && interface.owns(item.header.destination)
+fn owns(interface: &Interface, arrival: &Arrival) -> bool {
+    interface.vnet.id == arrival.destination_vnet && interface.owns(arrival.header.destination)
 }
 
 /// Why no interface takes it.
-fn refusal(uplink: &FromUplink<'_>, item: &Inbound<'_>, delivery: Delivery) -> DropReason {
+fn refusal(uplink: &FromUplink<'_>, arrival: &Arrival, delivery: Delivery) -> DropReason {
     if delivery != Delivery::Owner {
         return DropReason::DstFormUnsupported;
     }
     let mut interfaces = uplink.snapshot.slots.iter().flatten();
-    if interfaces.any(|interface| owns(interface, item)) {
+    if interfaces.any(|interface| owns(interface, arrival)) {
         return DropReason::SlotMismatch;
     }
     DropReason::DstUnknownNode

@@ -8,10 +8,10 @@
 //! first one may pass. ICMP other than echo has no flow of its own and goes by the rules alone.
 
 use super::fragments::{self, Fragments, Source};
-use super::{Burst, FromNode, FromUplink, Inbound, Outbound, Place, authorise};
+use super::{Burst, FromNode, FromUplink, Inbound, Known, Outbound, Place, authorise};
 use crate::drop::DropReason;
 use crate::header::{NetworkHeader, contiguous};
-use crate::id::VnetId;
+use crate::id::{PortId, VnetId};
 use crate::packet::Packet;
 use crate::pipeline::BURST;
 use crate::table::flow::{Direction, Flow, FlowKey, FlowTable, FlowWorker, NewFlow, Observed, Sign, Tick};
@@ -50,6 +50,8 @@ struct Step {
     key: FlowKey,
     direction: Direction,
     sign: Sign,
+    /// The vnets of its source and its destination.
+    vnets: (VnetId, VnetId),
 }
 
 /// A direction's way to tell a packet's flow.
@@ -86,7 +88,7 @@ impl Side<Inbound<'_>> for FromUplink<'_> {
     }
 
     fn vnets(&self, item: &Inbound<'_>) -> (VnetId, VnetId) {
-        (item.source_vnet, item.destination_vnet)
+        item.vnets()
     }
 
     fn reader(&self) -> &Reader {
@@ -100,11 +102,11 @@ impl Side<Inbound<'_>> for FromUplink<'_> {
 
 /// A node's packets; those to another node of this host come by here once, for both.
 #[inline]
-pub(crate) fn outbound<P: Packet>(
-    node: &FromNode<'_>,
+pub(crate) fn outbound<'a, P: Packet>(
+    node: &FromNode<'a>,
     flows: &mut Flows,
     fragments: &mut Fragments<P>,
-    burst: &mut Burst<P, Outbound<'_>>,
+    burst: &mut Burst<P, Outbound<'a>>,
 ) {
     if node.interface.vnet.stateful {
         run(node, flows, fragments, burst);
@@ -125,109 +127,106 @@ pub(crate) fn inbound<'a, P: Packet>(
 }
 
 #[inline(never)]
-fn run<'a, P: Packet, I, S: Side<I> + Place<'a, I>>(
+fn run<'a, P: Packet, I: Known<'a>, S: Side<I> + Place<'a, I>>(
     side: &S,
     flows: &mut Flows,
     fragments: &mut Fragments<P>,
     burst: &mut Burst<P, I>,
 ) {
     let Flows { table, worker } = flows;
-    let now = Tick::at(side.clock().now());
+    let (now, epoch) = (Tick::at(side.clock().now()), side.epoch());
+    let judge = Judge { table, reader: side.reader(), epoch, port: side.port(), now };
     // One for each packet that stays; `None` for those that belong to no flow.
     let mut steps: ArrayVec<Option<Step>, BURST> = ArrayVec::new_const();
     burst.each(side, |packet, item| {
         let step = if side.is_stateful(item) { read(side, packet, item) } else { Ok(None) };
-        step.map(|step| steps.push(step)).inspect_err(|reason| refused(side, fragments, item, *reason))
+        step.map(|step| steps.push(step))
+            .inspect_err(|reason| refused(side, fragments, packet, item, *reason))
     });
     let keys: ArrayVec<FlowKey, BURST> = steps.iter().flatten().map(|step| step.key).collect();
     let mut found = [None; BURST];
     let Some(found) = found.get_mut(..keys.len()) else { return };
     table.lookup_burst(side.reader(), &keys, found);
     let (mut steps, mut found) = (steps.into_iter(), found.iter());
-    burst.each(side, |_, item| {
+    burst.each(side, |packet, item| {
         let Some(step) = steps.next().flatten() else { return Ok(()) };
         let found = found.next().copied().flatten();
-        let packet = Judged { side, item, step, now };
-        packet.pass(table, worker, found).inspect_err(|reason| refused(side, fragments, item, *reason))
+        judge.pass(worker, &step, found).inspect_err(|reason| refused(side, fragments, packet, item, *reason))
     });
 }
 
 /// The rest of a datagram goes the way of its first fragment.
-fn refused<P, I, S: Side<I>>(side: &S, fragments: &mut Fragments<P>, item: &I, reason: DropReason) {
-    if side.origin(item).0.fragment.is_some() {
-        fragments::refused(side, fragments, item, reason);
+fn refused<'a, P: Packet, I: Known<'a>, S: Side<I>>(
+    side: &S,
+    fragments: &mut Fragments<P>,
+    packet: &P,
+    item: &mut I,
+    reason: DropReason,
+) {
+    if item.is_fragment() {
+        fragments::refused(side, fragments, packet, item, reason);
     }
 }
 
-/// A packet of a flow, at the moment when it is judged.
-struct Judged<'s, I, S> {
-    side: &'s S,
-    item: &'s I,
-    step: Step,
+/// What judges the packets of a burst.
+struct Judge<'a> {
+    table: &'a FlowTable,
+    reader: &'a Reader,
+    /// The policy of now.
+    epoch: u32,
+    /// Where the packets come from.
+    port: PortId,
     now: Tick,
 }
 
-impl<I, S: Side<I>> Judged<'_, I, S> {
+impl Judge<'_> {
     #[inline]
-    fn pass(
-        &self,
-        table: &FlowTable,
-        worker: &mut FlowWorker,
-        found: Option<Flow<'_>>,
-    ) -> Result<(), DropReason> {
+    fn pass(&self, worker: &mut FlowWorker, step: &Step, found: Option<Flow<'_>>) -> Result<(), DropReason> {
         match found {
-            Some(flow) if self.observed(table, flow) == Observed::Ours => self.verdict(flow),
-            ended => self.enter(table, worker, ended),
+            Some(flow) if self.observed(step, flow) == Observed::Ours => self.verdict(step, flow),
+            ended => self.enter(worker, step, ended),
         }
     }
 
     #[inline]
-    fn observed(&self, table: &FlowTable, flow: Flow<'_>) -> Observed {
-        flow.observe(self.step.direction, self.step.sign, self.now, table.timeouts())
+    fn observed(&self, step: &Step, flow: Flow<'_>) -> Observed {
+        flow.observe(step.direction, step.sign, self.now, self.table.timeouts())
     }
 
     /// What was said of a flow, if the policy is still the same.
     #[inline]
-    fn verdict(&self, flow: Flow<'_>) -> Result<(), DropReason> {
-        flow.judged(self.side.epoch()).unwrap_or_else(|| self.judge_again(flow))
+    fn verdict(&self, step: &Step, flow: Flow<'_>) -> Result<(), DropReason> {
+        flow.judged(self.epoch).unwrap_or_else(|| self.judge_again(step, flow))
     }
 
     /// Another policy judges a flow as it was opened, whichever way this packet goes.
     #[cold]
-    fn judge_again(&self, flow: Flow<'_>) -> Result<(), DropReason> {
-        let (source, destination) = self.side.vnets(self.item);
-        let verdict = if flow.opened() == self.step.direction {
+    fn judge_again(&self, step: &Step, flow: Flow<'_>) -> Result<(), DropReason> {
+        let (source, destination) = step.vnets;
+        let verdict = if flow.opened() == step.direction {
             authorise::verdict(source, destination)
         } else {
             authorise::verdict(destination, source)
         };
-        flow.judge(self.side.epoch(), verdict);
+        flow.judge(self.epoch, verdict);
         verdict
     }
 
     /// A new flow, which may follow one that has `ended`.
     #[cold]
-    fn enter(
-        &self,
-        table: &FlowTable,
-        worker: &mut FlowWorker,
-        ended: Option<Flow<'_>>,
-    ) -> Result<(), DropReason> {
-        let reader = self.side.reader();
+    fn enter(&self, worker: &mut FlowWorker, step: &Step, ended: Option<Flow<'_>>) -> Result<(), DropReason> {
         if let Some(ended) = ended {
-            worker.remove(reader, ended);
+            worker.remove(self.reader, ended);
         }
-        let (source, destination) = self.side.vnets(self.item);
+        let Step { key, direction, sign, vnets: (source, destination) } = *step;
         let verdict = authorise::verdict(source, destination);
         // What may not pass takes no room.
         verdict?;
-        let Step { key, direction, sign } = self.step;
-        let (_, opener, _) = self.side.origin(self.item);
-        let new = NewFlow { direction, sign, opener, epoch: self.side.epoch(), verdict };
-        match worker.insert(table, reader, key, &new, self.now) {
+        let new = NewFlow { direction, sign, opener: self.port, epoch: self.epoch, verdict };
+        match worker.insert(self.table, self.reader, key, &new, self.now) {
             Ok((_, true)) => Ok(()),
             // Another worker, or an earlier packet of the burst, was faster.
-            Ok((flow, false)) if self.observed(table, flow) == Observed::Ours => self.verdict(flow),
+            Ok((flow, false)) if self.observed(step, flow) == Observed::Ours => self.verdict(step, flow),
             // One that has ended could not be taken out.
             Ok((_, false)) | Err(_) => Err(DropReason::FlowTableFull),
         }
@@ -236,12 +235,16 @@ impl<I, S: Side<I>> Judged<'_, I, S> {
 
 /// Reads what tells a packet's flow; `None` if it has none of its own.
 #[inline]
-fn read<P: Packet, I, S: Side<I>>(side: &S, packet: &mut P, item: &I) -> Result<Option<Step>, DropReason> {
-    let (header, _, _) = side.origin(item);
+fn read<'a, P: Packet, I: Known<'a>, S: Side<I>>(
+    side: &S,
+    packet: &mut P,
+    item: &mut I,
+) -> Result<Option<Step>, DropReason> {
+    let vnets @ (_, vnet) = side.vnets(item);
+    let header = *item.header(packet);
     if header.part().is_some_and(|part| part.offset > 0) {
         return Ok(None);
     }
-    let (_, vnet) = side.vnets(item);
     let ends = |from: u16, to: u16| ((header.source, from), (header.destination, to));
     let (protocol, (source, destination), sign) = match header.protocol {
         protocol::TCP => {
@@ -270,7 +273,7 @@ fn read<P: Packet, I, S: Side<I>>(side: &S, packet: &mut P, item: &I) -> Result<
         other => (other, ends(0, 0), Sign::DATAGRAM),
     };
     let (key, direction) = FlowKey::new(vnet, protocol, source, destination);
-    Ok(Some(Step { key, direction, sign }))
+    Ok(Some(Step { key, direction, sign, vnets }))
 }
 
 /// The first bytes of the transport header.

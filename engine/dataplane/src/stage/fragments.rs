@@ -9,7 +9,7 @@ use crate::drop::DropReason;
 use crate::fragment::{FragmentLimits, FragmentTable, Key, Part, Verdict};
 use crate::header::NetworkHeader;
 use crate::id::{PortId, VnetId};
-use crate::packet::Clock;
+use crate::packet::{Clock, Packet};
 use crate::pipeline::BURST;
 use crate::snapshot::{HostSnapshot, PortRole};
 use arrayvec::ArrayVec;
@@ -82,15 +82,21 @@ impl Lost<'_> {
 
 /// A direction's way to tell a fragment's datagram.
 pub(crate) trait Source<I> {
-    /// The packet's header, the port that it came from, and the vnet of its source.
-    fn origin(&self, item: &I) -> (NetworkHeader, PortId, VnetId);
+    /// The port that the packets came from.
+    fn port(&self) -> PortId;
+    /// The vnet of a packet's source.
+    fn vnet(&self, item: &I) -> VnetId;
     fn clock(&self) -> &dyn Clock;
     fn lost(&self) -> Lost<'_>;
 }
 
 impl Source<Outbound<'_>> for FromNode<'_> {
-    fn origin(&self, item: &Outbound<'_>) -> (NetworkHeader, PortId, VnetId) {
-        (item.header, self.interface.port, self.interface.vnet.id)
+    fn port(&self) -> PortId {
+        self.interface.port
+    }
+
+    fn vnet(&self, _: &Outbound<'_>) -> VnetId {
+        self.interface.vnet.id
     }
 
     fn clock(&self) -> &dyn Clock {
@@ -103,8 +109,12 @@ impl Source<Outbound<'_>> for FromNode<'_> {
 }
 
 impl Source<Inbound<'_>> for FromUplink<'_> {
-    fn origin(&self, item: &Inbound<'_>) -> (NetworkHeader, PortId, VnetId) {
-        (item.header, self.uplink.port, item.source_vnet)
+    fn port(&self) -> PortId {
+        self.uplink.port
+    }
+
+    fn vnet(&self, item: &Inbound<'_>) -> VnetId {
+        item.vnets().0
     }
 
     fn clock(&self) -> &dyn Clock {
@@ -118,7 +128,7 @@ impl Source<Inbound<'_>> for FromUplink<'_> {
 
 /// Judges the fragments in a burst; what is none goes on.
 #[inline]
-pub(crate) fn run<'a, P, I: Known, S: Source<I> + Place<'a, I>>(
+pub(crate) fn run<'a, P: Packet, I: Known<'a>, S: Source<I> + Place<'a, I>>(
     source: &S,
     fragments: &mut Fragments<P>,
     burst: &mut Burst<P, I>,
@@ -130,26 +140,27 @@ pub(crate) fn run<'a, P, I: Known, S: Source<I> + Place<'a, I>>(
 
 #[cold]
 #[inline(never)]
-fn judge<'a, P, I: Known, S: Source<I> + Place<'a, I>>(
+fn judge<'a, P: Packet, I: Known<'a>, S: Source<I> + Place<'a, I>>(
     source: &S,
     fragments: &mut Fragments<P>,
     burst: &mut Burst<P, I>,
 ) {
     let (now, places) = (source.clock().now(), source.lost());
     let Fragments { table, released } = fragments;
-    for (packet, item) in core::mem::replace(burst, Burst::new()) {
-        let (header, port, vnet) = source.origin(&item);
-        let Some(key) = key(&header, port, vnet) else {
-            burst.push_any(packet, item);
+    for (packet, mut item) in core::mem::replace(burst, Burst::new()) {
+        let vnet = source.vnet(&item);
+        let header = *item.header(&packet);
+        let Some(key) = key(&header, source.port(), vnet) else {
+            burst.push(packet, item);
             continue;
         };
         let drops = source.drops(&item);
         let mut lost = |key: &Key, reason, packet| places.count(key, reason, packet);
         let verdict = part(&header).and_then(|part| table.judge(now, &key, part, &mut lost));
         match verdict {
-            Ok(Verdict::Pass) => burst.push_any(packet, item),
+            Ok(Verdict::Pass) => burst.push(packet, item),
             Ok(Verdict::PassAndRelease) => {
-                burst.push_any(packet, item);
+                burst.push(packet, item);
                 // There are no more datagrams than packets in a burst.
                 let _ = released.try_push(key);
             }
@@ -167,15 +178,17 @@ fn judge<'a, P, I: Known, S: Source<I> + Place<'a, I>>(
 /// A packet was refused after it was judged: if it was the first of its datagram, so is the rest.
 #[cold]
 #[inline(never)]
-pub(crate) fn refused<P, I, S: Source<I>>(
+pub(crate) fn refused<'a, P: Packet, I: Known<'a>, S: Source<I>>(
     source: &S,
     fragments: &mut Fragments<P>,
-    item: &I,
+    packet: &P,
+    item: &mut I,
     reason: DropReason,
 ) {
-    let (header, port, vnet) = source.origin(item);
-    if let Some(key) = key(&header, port, vnet).filter(|_| header.part().is_some_and(|part| part.offset == 0))
-    {
+    let vnet = source.vnet(item);
+    let header = item.header(packet);
+    let first = header.part().is_some_and(|part| part.offset == 0);
+    if let Some(key) = key(header, source.port(), vnet).filter(|_| first) {
         fragments.refuse(&key, reason, &source.lost());
     }
 }

@@ -31,9 +31,10 @@ use crate::header::NetworkHeader;
 use crate::id::{PortId, VnetId};
 use crate::packet::{Clock, Packet, Pool};
 use crate::pipeline::{BURST, Outbox};
+use crate::plain::{Four, Plain, Six};
 use crate::refusal::Refusal;
 use crate::snapshot::{HostSnapshot, Interface, Uplink};
-use crate::table::mapping::{Mapping, MappingTable, MappingView, Query};
+use crate::table::mapping::{FoundMapping, MappingTable, MappingView, Query, bits};
 use crate::table::qsbr::Reader;
 use crate::translate::Crossing;
 use arrayvec::ArrayVec;
@@ -41,33 +42,97 @@ use core::net::Ipv6Addr;
 
 /// What the stages have found out about a packet from a node.
 pub(crate) struct Outbound<'a> {
-    pub(crate) header: NetworkHeader,
+    /// Whether it may be carried along the straight line.
+    pub(crate) plain: Option<Plain>,
+    /// What its header says; of a plain packet only if somebody has asked.
+    header: Option<NetworkHeader>,
     /// The look-up of its destination.
     pub(crate) asked: Query,
     /// Whether the node sent it to its gateway.
     pub(crate) routed: bool,
     /// The destination's mapping.
-    pub(crate) mapping: Option<&'a Mapping>,
+    pub(crate) mapping: Option<FoundMapping<'a>>,
 }
 
 /// What the stages have found out about a packet from the substrate.
 pub(crate) struct Inbound<'a> {
-    pub(crate) header: NetworkHeader,
+    /// Whether it may be carried along the straight line.
+    pub(crate) plain: Option<Plain>,
+    /// What its headers say; of a plain packet only if somebody has asked.
+    arrival: Option<Arrival>,
     /// The look-up of its source; in layouts without slots first of its destination.
     pub(crate) asked: Query,
-    pub(crate) source: Ipv6Addr,
-    /// The vnet in the source address; the destination's until it is known.
-    pub(crate) source_vnet: VnetId,
-    pub(crate) substrate_destination: Ipv6Addr,
-    /// The vnet in the destination; its virtual address is the header's.
-    pub(crate) destination_vnet: VnetId,
     /// The interface that it is for.
     pub(crate) receiver: Option<&'a Interface>,
     /// The mapping that the running stage looks at: in layouts without slots first the destination's, then the
     /// source's.
-    pub(crate) mapping: Option<&'a Mapping>,
+    pub(crate) mapping: Option<FoundMapping<'a>>,
+}
+
+/// What the headers of a packet from the substrate say.
+pub(crate) struct Arrival {
+    pub(crate) header: NetworkHeader,
+    pub(crate) source: Ipv6Addr,
+    /// The vnet in the source address; the destination's until it is known.
+    pub(crate) source_vnet: VnetId,
+    pub(crate) destination: Ipv6Addr,
+    /// The vnet in the destination; its virtual address is the header's.
+    pub(crate) destination_vnet: VnetId,
     /// Why its source is no node's, if it is an ICMPv6 error, which a router of the substrate may send.
     pub(crate) not_a_node: Option<DropReason>,
+}
+
+impl<'a> Outbound<'a> {
+    /// A plain packet, whose header nobody has asked for yet.
+    #[inline(always)]
+    pub(crate) const fn plain(plain: Plain, asked: Query) -> Self {
+        Self { plain: Some(plain), header: None, asked, routed: false, mapping: None }
+    }
+
+    /// Any packet.
+    pub(crate) const fn any(plain: Option<Plain>, header: NetworkHeader, asked: Query, routed: bool) -> Self {
+        Self { plain, header: Some(header), asked, routed, mapping: None }
+    }
+}
+
+impl<'a> Inbound<'a> {
+    /// A plain packet for `receiver`, from a source in its vnet, whose headers nobody has asked for yet.
+    #[inline(always)]
+    pub(crate) const fn plain(plain: Plain, asked: Query, receiver: &'a Interface) -> Self {
+        Self { plain: Some(plain), arrival: None, asked, receiver: Some(receiver), mapping: None }
+    }
+
+    /// Any packet.
+    pub(crate) const fn any(plain: Option<Plain>, arrival: Arrival, asked: Query) -> Self {
+        Self { plain, arrival: Some(arrival), asked, receiver: None, mapping: None }
+    }
+
+    /// The vnets of source and destination.
+    #[inline(always)]
+    pub(crate) fn vnets(&self) -> (VnetId, VnetId) {
+        match (&self.arrival, self.receiver) {
+            (Some(arrival), _) => (arrival.source_vnet, arrival.destination_vnet),
+            // A packet whose headers nobody has asked for is in the vnet of its receiver.
+            (None, Some(receiver)) => (receiver.vnet.id, receiver.vnet.id),
+            // There is no such packet; it would pass nowhere.
+            (None, None) => (VnetId::MIN, VnetId::MAX),
+        }
+    }
+
+    /// What the headers say.
+    pub(crate) fn arrival(&mut self, packet: &impl Packet) -> &mut Arrival {
+        let receiver = self.receiver;
+        self.arrival.get_or_insert_with(|| Arrival::of_plain(packet, receiver))
+    }
+}
+
+impl Arrival {
+    /// What the headers of a plain packet say, which is in the vnet of its receiver.
+    fn of_plain(packet: &impl Packet, receiver: Option<&Interface>) -> Self {
+        let (header, source, destination) = Six::of_plain(packet).header();
+        let vnet = receiver.map_or(VnetId::MIN, |receiver| receiver.vnet.id);
+        Self { header, source, source_vnet: vnet, destination, destination_vnet: vnet, not_a_node: None }
+    }
 }
 
 /// What stays the same over a burst from a node.
@@ -109,42 +174,53 @@ impl<'a> Place<'a, Outbound<'_>> for FromNode<'a> {
 
 impl<'a> Place<'a, Inbound<'a>> for FromUplink<'a> {
     fn drops(&self, item: &Inbound<'a>) -> &'a Drops {
-        let vnet = match item.receiver {
-            Some(receiver) => Some(&receiver.vnet),
-            None => self.snapshot.vnet(item.destination_vnet),
+        let vnet = match (item.receiver, &item.arrival) {
+            (Some(receiver), _) => Some(&receiver.vnet),
+            (None, arrival) => {
+                arrival.as_ref().and_then(|arrival| self.snapshot.vnet(arrival.destination_vnet))
+            }
         };
         vnet.and_then(|vnet| vnet.uplink_drops.get(self.worker)).unwrap_or(&self.traffic.drops)
     }
 }
 
 /// What is known of a packet from either side.
-pub(crate) trait Known {
-    fn header(&self) -> &NetworkHeader;
-    /// The look-up that was asked for it.
-    fn asked(&self) -> Query;
+pub(crate) trait Known<'a> {
+    /// What its header says.
+    fn header(&mut self, packet: &impl Packet) -> &NetworkHeader;
+    /// Whether it is a fragment of a datagram, or says so. None is plain.
+    fn is_fragment(&self) -> bool;
+    /// The look-up that was asked for it, and where its answer belongs.
+    fn lookup(&mut self) -> (Query, &mut Option<FoundMapping<'a>>);
 }
 
-impl Known for Outbound<'_> {
-    #[inline(always)]
-    fn header(&self) -> &NetworkHeader {
-        &self.header
+impl<'a> Known<'a> for Outbound<'a> {
+    fn header(&mut self, packet: &impl Packet) -> &NetworkHeader {
+        self.header.get_or_insert_with(|| Four::of_plain(packet).header())
+    }
+
+    fn is_fragment(&self) -> bool {
+        self.header.as_ref().is_some_and(|header| header.fragment.is_some())
     }
 
     #[inline(always)]
-    fn asked(&self) -> Query {
-        self.asked
+    fn lookup(&mut self) -> (Query, &mut Option<FoundMapping<'a>>) {
+        (self.asked, &mut self.mapping)
     }
 }
 
-impl Known for Inbound<'_> {
-    #[inline(always)]
-    fn header(&self) -> &NetworkHeader {
-        &self.header
+impl<'a> Known<'a> for Inbound<'a> {
+    fn header(&mut self, packet: &impl Packet) -> &NetworkHeader {
+        &self.arrival(packet).header
+    }
+
+    fn is_fragment(&self) -> bool {
+        self.arrival.as_ref().is_some_and(|arrival| arrival.header.fragment.is_some())
     }
 
     #[inline(always)]
-    fn asked(&self) -> Query {
-        self.asked
+    fn lookup(&mut self) -> (Query, &mut Option<FoundMapping<'a>>) {
+        (self.asked, &mut self.mapping)
     }
 }
 
@@ -154,9 +230,16 @@ impl Known for Inbound<'_> {
 pub(crate) struct Burst<P, I> {
     packets: ArrayVec<P, BURST>,
     items: ArrayVec<I, BURST>,
+    /// How many of the first of them have their mapping, if there is one, and not only a look-up under way.
+    answered: usize,
+    /// Which of these have none yet: a bit for each.
+    missing: u64,
     /// Whether there may be a fragment among them.
     parts: bool,
 }
+
+/// How many packets are looked at before the look-ups of as many before them are answered: about as long as memory takes.
+const STEP: usize = 16;
 
 impl<P, I> IntoIterator for Burst<P, I> {
     type Item = (P, I);
@@ -170,23 +253,71 @@ impl<P, I> IntoIterator for Burst<P, I> {
 impl<P, I> Burst<P, I> {
     #[inline]
     pub(crate) const fn new() -> Self {
-        Self { packets: ArrayVec::new_const(), items: ArrayVec::new_const(), parts: false }
+        Self {
+            packets: ArrayVec::new_const(),
+            items: ArrayVec::new_const(),
+            answered: 0,
+            missing: 0,
+            parts: false,
+        }
     }
 
-    /// Takes one more packet in, a plain one; a burst that came in fits.
+    /// Takes what was received: `plain` is asked first, and says no to what `any` is to put somewhere, here or elsewhere.
+    /// While all are plain, they stay where they are.
+    ///
+    /// Look-ups are answered some packets after they were asked for: then the first way from memory is over, and the
+    /// second, to the mapping, has as long as it takes to look at the packets behind.
     #[inline(always)]
-    pub(crate) fn push(&mut self, packet: P, item: I) {
+    pub(crate) fn admit<'a>(
+        &mut self,
+        received: &mut ArrayVec<P, BURST>,
+        view: &MappingView<'a>,
+        mut plain: impl FnMut(&mut P) -> Option<I>,
+        any: impl FnMut(P, &mut Self),
+    ) where
+        I: Known<'a>,
+    {
+        self.packets = core::mem::replace(received, ArrayVec::new_const());
+        let Self { packets, items, answered, missing, .. } = self;
+        for packet in packets.iter_mut() {
+            let Some(item) = plain(packet) else { break };
+            items.push(item);
+            if items.len().is_multiple_of(STEP) {
+                let due = items.len() - STEP;
+                *missing |= answer(view, items.get_mut(*answered..due)) << *answered;
+                *answered = due;
+            }
+        }
+        if self.items.len() < self.packets.len() {
+            self.admit_rest(plain, any);
+        }
+    }
+
+    #[inline(never)]
+    fn admit_rest<'a>(
+        &mut self,
+        mut plain: impl FnMut(&mut P) -> Option<I>,
+        mut any: impl FnMut(P, &mut Self),
+    ) where
+        I: Known<'a>,
+    {
+        let rest: ArrayVec<P, BURST> = self.packets.drain(self.items.len()..).collect();
+        for mut packet in rest {
+            match plain(&mut packet) {
+                Some(item) => self.push(packet, item),
+                None => any(packet, self),
+            }
+        }
+    }
+
+    /// Takes one more packet in; a burst that came in fits.
+    pub(crate) fn push<'a>(&mut self, packet: P, item: I)
+    where
+        I: Known<'a>,
+    {
+        self.parts |= item.is_fragment();
         self.packets.push(packet);
         self.items.push(item);
-    }
-
-    /// Takes one more packet in, of any kind.
-    pub(crate) fn push_any(&mut self, packet: P, item: I)
-    where
-        I: Known,
-    {
-        self.parts |= item.header().fragment.is_some();
-        self.push(packet, item);
     }
 
     /// Whether there may be a fragment among them.
@@ -219,20 +350,27 @@ impl<P, I> Burst<P, I> {
         }
     }
 
-    /// Takes what was found for each packet, and runs a stage with it.
+    /// Runs a stage when all look-ups are answered; it may ask for others.
     #[inline(always)]
-    pub(crate) fn each_found<'a, 'r>(
+    pub(crate) fn each_found<'a>(
         &mut self,
         place: &impl Place<'a, I>,
-        view: &MappingView<'r>,
-        mut stage: impl FnMut(&mut P, &mut I, Option<&'r Mapping>) -> Result<(), DropReason>,
+        view: &MappingView<'a>,
+        stage: impl FnMut(&mut P, &mut I) -> Result<(), DropReason>,
     ) where
-        I: Known,
+        I: Known<'a>,
     {
-        let mut found = [None; BURST];
-        view.answer(&self.items, &mut found, Known::asked);
-        let mut found = found.iter();
-        self.each(place, |packet, item| stage(packet, item, found.next().copied().flatten()));
+        // Of a full burst that is answered already nothing is left, and there is no 65th bit.
+        let late = answer(view, self.items.get_mut(self.answered..));
+        let missing = self.missing | late.checked_shl(self.answered as u32).unwrap_or(0);
+        for index in bits(missing) {
+            if let Some(item) = self.items.get_mut(index) {
+                let (query, found) = item.lookup();
+                *found = view.answer_rest(query);
+            }
+        }
+        (self.answered, self.missing) = (0, 0);
+        self.each(place, stage);
     }
 
     /// Takes packets out; the others keep their order.
@@ -320,6 +458,12 @@ impl<P, I> Burst<P, I> {
         }
         run.leave(out);
     }
+}
+
+/// Answers look-ups that were asked for, and says which of them are not answered yet.
+#[inline(always)]
+fn answer<'a, I: Known<'a>>(view: &MappingView<'a>, items: Option<&mut [I]>) -> u64 {
+    view.answer(items.unwrap_or_default().iter_mut().map(Known::lookup))
 }
 
 /// Which packets of a burst are refused: a bit for each.

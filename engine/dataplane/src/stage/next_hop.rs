@@ -3,7 +3,7 @@
 use super::FromNode;
 use crate::drop::DropReason;
 use crate::mac::MacAddr;
-use crate::table::mapping::Mapping;
+use crate::table::mapping::FoundMapping;
 use core::net::Ipv4Addr;
 
 /// Refuses MACs that engines never gave out, and next hops that provisioning does not make routers. Says whether the
@@ -25,10 +25,10 @@ pub(crate) fn check(node: &FromNode<'_>, mac: MacAddr, destination: Ipv4Addr) ->
 pub(crate) fn reachable(
     node: &FromNode<'_>,
     destination: Ipv4Addr,
-    mapping: Option<&Mapping>,
+    mapping: Option<FoundMapping<'_>>,
 ) -> Result<(), DropReason> {
     match mapping {
-        Some(mapping) if mapping.live => Ok(()),
+        Some(mapping) if mapping.value().live => Ok(()),
         Some(_) => Err(DropReason::DstNotLive),
         None => Err(missing(node, destination)),
     }

@@ -1,6 +1,6 @@
 //! Packets quoted in ICMP errors: what their addresses are on the other side, and whether such a packet can have been.
 
-use super::{FromNode, FromUplink, Inbound as FromSubstrate};
+use super::{Arrival, FromNode, FromUplink};
 use crate::address::{Delivery, HostPrefix, Locator};
 use crate::drop::DropReason;
 use crate::header::NetworkHeader;
@@ -62,18 +62,18 @@ pub(crate) struct Quoted {
 pub(crate) fn check<P: Packet>(
     uplink: &FromUplink<'_>,
     packet: &mut P,
-    item: &FromSubstrate<'_>,
+    arrival: &Arrival,
 ) -> Result<Quoted, DropReason> {
-    let (source, destination) = quoted_ends(packet, &item.header)?;
-    if source != item.substrate_destination {
+    let (source, destination) = quoted_ends(packet, &arrival.header)?;
+    if source != arrival.destination {
         return Err(DropReason::IcmpQuoteForeign);
     }
     let decoded = uplink.snapshot.layout.decode(destination);
-    let to = decoded.ok().filter(|to| to.vnet == item.destination_vnet && to.delivery == Delivery::Owner);
+    let to = decoded.ok().filter(|to| to.vnet == arrival.destination_vnet && to.delivery == Delivery::Owner);
     let to = to.ok_or(DropReason::IcmpQuoteForeign)?;
     let mapping = uplink.table.lookup(uplink.reader, MappingKey::new(to.vnet, to.ipv4));
     match mapping {
-        Some(mapping) if mapping.live && super::verify_source::lives_at(mapping, destination) => {
+        Some(mapping) if mapping.live && super::verify_source::lives_at(&mapping, destination) => {
             Ok(Quoted { host: to.prefix, destination: to.ipv4 })
         }
         _ => Err(DropReason::IcmpQuoteForeign),

@@ -2,12 +2,13 @@
 //!
 //! This compares addresses. It presumes that the substrate lets no host send from another's prefix (BCP 38).
 
-use super::{FromUplink, Inbound, router};
+use super::{Arrival, FromUplink, Inbound, router};
 use crate::address::{Delivery, Locator, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::packet::Packet;
 use crate::pipeline::Outbox;
-use crate::table::mapping::{Mapping, MappingKey};
+use crate::plain::Six;
+use crate::table::mapping::{FoundMapping, Mapping, MappingKey};
 use core::net::Ipv6Addr;
 
 /// Takes the source apart, and asks for what provisioning says of its (vnet, IPv4), unless it can be none.
@@ -19,10 +20,11 @@ pub(crate) fn ask(
     packet: &mut impl Packet,
     item: &mut Inbound<'_>,
 ) -> Result<(), DropReason> {
-    if let Err(reason) = legal(uplink, item) {
-        maybe_router(packet, item, reason)?;
+    let arrival = item.arrival(packet);
+    if let Err(reason) = legal(uplink, arrival) {
+        maybe_router(packet, arrival, reason)?;
     }
-    item.asked = uplink.view.ask(MappingKey::new(item.source_vnet, item.header.source));
+    item.asked = uplink.view.ask(MappingKey::new(arrival.source_vnet, arrival.header.source));
     Ok(())
 }
 
@@ -34,12 +36,10 @@ pub(crate) fn check<P: Packet>(
     item: &mut Inbound<'_>,
     out: &mut impl Outbox<P>,
 ) -> Result<(), DropReason> {
-    match item.mapping {
-        Some(mapping)
-            if mapping.live && item.header.plain.is_some() && mapping.locator.leads(item.source) =>
-        {
-            Ok(())
-        }
+    let key = item.asked.key();
+    let lives = |mapping: FoundMapping<'_>| mapping.words(key) == Six::of_plain(packet).source_locator();
+    match (item.plain, item.mapping) {
+        (Some(_), Some(mapping)) if mapping.value().live && lives(mapping) => Ok(()),
         _ => check_in_full(uplink, packet, item, out),
     }
 }
@@ -52,19 +52,27 @@ fn check_in_full<P: Packet>(
     item: &mut Inbound<'_>,
     out: &mut impl Outbox<P>,
 ) -> Result<(), DropReason> {
-    if item.not_a_node.is_none()
-        && let Err(reason) = legal(uplink, item).and_then(|()| lives(uplink, item))
+    let key = item.asked.key();
+    let mapping = item.mapping.map(|mapping| mapping.mapping(key));
+    let receiver = item.receiver;
+    let arrival = item.arrival(packet);
+    if arrival.not_a_node.is_none()
+        && let Err(reason) = legal(uplink, arrival).and_then(|()| lives(uplink, mapping, arrival.source))
     {
-        maybe_router(packet, item, reason)?;
+        maybe_router(packet, arrival, reason)?;
     }
-    if router::is_error(packet, item) { router::accept(uplink, packet, item, out) } else { Ok(()) }
+    if !router::is_error(packet, arrival) {
+        return Ok(());
+    }
+    let receiver = receiver.ok_or(DropReason::DstUnknownNode)?;
+    router::accept(uplink, packet, arrival, receiver, out)
 }
 
 /// Whether the source's (vnet, IPv4) is provisioned to be where the packet came from.
-fn lives(uplink: &FromUplink<'_>, item: &Inbound<'_>) -> Result<(), DropReason> {
-    let mapping = item.mapping.ok_or(DropReason::SrcUnknownNode)?;
-    if !lives_at(mapping, item.source) {
-        return Err(mismatch(uplink, mapping, item.source));
+fn lives(uplink: &FromUplink<'_>, mapping: Option<Mapping>, source: Ipv6Addr) -> Result<(), DropReason> {
+    let mapping = mapping.ok_or(DropReason::SrcUnknownNode)?;
+    if !lives_at(&mapping, source) {
+        return Err(mismatch(uplink, &mapping, source));
     }
     if mapping.live { Ok(()) } else { Err(DropReason::SrcNotLive) }
 }
@@ -73,19 +81,19 @@ fn lives(uplink: &FromUplink<'_>, item: &Inbound<'_>) -> Result<(), DropReason> 
 #[cold]
 fn maybe_router(
     packet: &mut impl Packet,
-    item: &mut Inbound<'_>,
+    arrival: &mut Arrival,
     reason: DropReason,
 ) -> Result<(), DropReason> {
-    if reason == DropReason::SrcOwnPrefix || !router::is_error(packet, item) {
+    if reason == DropReason::SrcOwnPrefix || !router::is_error(packet, arrival) {
         return Err(reason);
     }
-    item.not_a_node = Some(reason);
+    arrival.not_a_node = Some(reason);
     Ok(())
 }
 
 /// Refuses sources that no owner on another host can have.
-fn legal(uplink: &FromUplink<'_>, item: &mut Inbound<'_>) -> Result<(), DropReason> {
-    let decoded = uplink.snapshot.layout.decode(item.source);
+fn legal(uplink: &FromUplink<'_>, arrival: &mut Arrival) -> Result<(), DropReason> {
+    let decoded = uplink.snapshot.layout.decode(arrival.source);
     let SubstrateAddress { prefix, delivery, vnet, .. } =
         decoded.map_err(|_| DropReason::SrcAddressInvalid)?;
     match delivery {
@@ -96,10 +104,10 @@ fn legal(uplink: &FromUplink<'_>, item: &mut Inbound<'_>) -> Result<(), DropReas
     if Some(prefix) == uplink.prefix {
         return Err(DropReason::SrcOwnPrefix);
     }
-    if vnet != item.destination_vnet && uplink.snapshot.vnet(vnet).is_none() {
+    if vnet != arrival.destination_vnet && uplink.snapshot.vnet(vnet).is_none() {
         return Err(DropReason::SrcUnknownVnet);
     }
-    item.source_vnet = vnet;
+    arrival.source_vnet = vnet;
     Ok(())
 }
 

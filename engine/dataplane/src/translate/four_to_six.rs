@@ -8,7 +8,7 @@ use crate::header::{Fragment, NetworkHeader};
 use crate::mac::MacAddr;
 use crate::offload;
 use crate::packet::Packet;
-use crate::plain::TRANSPORT_4;
+use crate::plain::{Four, Plain, TRANSPORT_4};
 use crate::refusal::{Answer, Refusal};
 use crate::wire::checksum::Change;
 use crate::wire::{ethernet, fragment, ipv4, ipv6, protocol, tcp};
@@ -41,6 +41,11 @@ impl WayOut {
         Self { frame, mtu, cut_mtu, node_mtu: mtus.four }
     }
 
+    /// The same way for packets of at most `mtu` bytes.
+    pub(crate) fn at_most(self, mtu: u16) -> Self {
+        Self { mtu: self.mtu.min(mtu), cut_mtu: self.cut_mtu.min(mtu), ..self }
+    }
+
     /// The largest IPv6 packet that one with this header becomes.
     #[inline]
     const fn mtu_for(&self, header: &NetworkHeader) -> u16 {
@@ -56,28 +61,51 @@ pub(crate) struct Ends {
     pub(crate) change: Change,
 }
 
+/// The same of a plain packet, the addresses as they lie in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlainEnds6 {
+    pub(crate) source: [u64; 2],
+    pub(crate) destination: [u64; 2],
+    pub(crate) change: Change,
+}
+
 /// Replaces the frame's Ethernet and IPv4 headers if the packet is a plain one that fits the way as it is; `false`, and it is
 /// as it was, if it is for [`four_to_six`], which does the same to plain ones.
 #[inline(always)]
 pub(crate) fn plain_four_to_six(
     packet: &mut impl Packet,
-    header: &NetworkHeader,
-    ends: &Ends,
+    plain: Plain,
+    ends: &PlainEnds6,
     way: &WayOut,
     settings: &Settings,
 ) -> bool {
-    let Some(plain) = header.plain else { return false };
-    let fits = ipv6::LENGTH + usize::from(header.payload) <= usize::from(way.mtu_for(header));
+    let Some(front) = Four::of(packet) else { return false };
+    let (payload, protocol) = (front.payload(), front.protocol());
+    let mtu = if front.dont_fragment() { way.mtu } else { way.cut_mtu };
+    let header = ipv6::Prepared {
+        traffic_class: settings.traffic_class(front.traffic_class()),
+        payload_length: payload,
+        next_header: protocol,
+        hop_limit: front.ttl() - 1,
+        source: ends.source,
+        destination: ends.destination,
+    };
+    let fits = ipv6::LENGTH + usize::from(payload) <= usize::from(mtu);
     if !fits || packet.prepend(HEADERS - TRANSPORT_4).is_err() {
         return false;
     }
-    let Some((front, transport)) = packet.head_mut().split_first_chunk_mut() else {
+    let Some((front, transport)) = packet.head_mut().split_first_chunk_mut::<HEADERS>() else {
         // It cannot be: the headers that were there and the new bytes are as many.
         let _ = packet.trim_front(HEADERS - TRANSPORT_4);
         return false;
     };
-    emit(front, header, ends, way, settings, header.payload, header.protocol);
-    cross_plain(transport, header.protocol, plain, ends.change);
+    if let Some((frame, rest)) = front.split_first_chunk_mut::<{ ethernet::LENGTH }>() {
+        way.frame.emit(frame);
+        if let Some(rest) = rest.first_chunk_mut() {
+            header.emit(rest);
+        }
+    }
+    cross_plain(transport, protocol, plain, ends.change);
     settle_plain(packet, HEADERS, plain);
     true
 }

@@ -81,7 +81,6 @@ mod tests {
             transport: 12,
             payload: (frame.len() - 12) as u16,
             transport_length: 0,
-            plain: None,
         };
         clamp(&mut packet, &header, 1400).unwrap();
         assert_eq!(sum(packet.head()), sum(&frame), "the checksum follows the change");

@@ -7,12 +7,12 @@ use crate::drop::DropReason;
 use crate::header::{Fragment, NetworkHeader};
 use crate::offload;
 use crate::packet::{Packet, Segmentation};
-use crate::plain::TRANSPORT_6;
+use crate::plain::{Plain, Six, TRANSPORT_6};
 use crate::refusal::{Answer, Refusal};
 use crate::wire::checksum::Change;
 use crate::wire::{ethernet, ipv4, ipv6, protocol, tcp};
 use core::cell::Cell;
-use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 const HEADERS: usize = ethernet::LENGTH + ipv4::LENGTH;
 
@@ -61,39 +61,50 @@ pub(crate) struct FormerEnds {
     pub(crate) change: Change,
 }
 
+/// The addresses that a plain packet gets, and what its pseudo-header changes by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlainEnds4 {
+    pub(crate) source: Ipv4Addr,
+    pub(crate) destination: Ipv4Addr,
+    pub(crate) change: Change,
+}
+
 /// Replaces the frame's Ethernet and IPv6 headers if the packet is a plain one that fits the node's link as it is; `false`, and
 /// it is as it was, if it is for [`six_to_four`], which does the same to plain ones.
 #[inline(always)]
 pub(crate) fn plain_six_to_four(
     packet: &mut impl Packet,
-    header: &NetworkHeader,
-    change: Change,
-    hop: &LastHop,
+    plain: Plain,
+    ends: &PlainEnds4,
+    hop: (&ethernet::Prepared, u16),
     settings: &Settings,
     identifications: &Identifications,
 ) -> bool {
-    let Some(plain) = header.plain else { return false };
-    let size = ipv4::LENGTH + usize::from(header.payload);
-    // What is not larger than an MTU has 16 bits, as an MTU has. That the frame has what is cut off cannot fail, nor that
-    // there is room for the headers in the rest; and without it no translation would come to anything else.
-    if size > usize::from(hop.mtu) || packet.trim_front(TRANSPORT_6 - HEADERS).is_err() {
-        return false;
-    }
-    let Some((front, transport)) = packet.head_mut().split_first_chunk_mut() else { return false };
-    let fields = ipv4::Fields {
-        tos: settings.traffic_class(header.traffic_class),
+    let Some(front) = Six::of(packet) else { return false };
+    let (frame, mtu) = hop;
+    let size = ipv4::LENGTH + usize::from(front.payload());
+    // What is not larger than an MTU has 16 bits, as an MTU has.
+    let mut fields = ipv4::Fields {
+        tos: settings.traffic_class(front.traffic_class()),
         total_length: size as u16,
-        identification: identifications.take(1),
+        identification: 0,
         dont_fragment: size > DONT_FRAGMENT_ABOVE,
         more_fragments: false,
         fragment_offset: 0,
-        ttl: header.ttl - 1,
-        protocol: header.protocol,
-        source: header.source,
-        destination: header.destination,
+        ttl: front.hop_limit() - 1,
+        protocol: front.next_header(),
+        source: ends.source,
+        destination: ends.destination,
     };
-    emit(front, hop, &fields);
-    cross_plain(transport, header.protocol, plain, change);
+    // That the frame has what is cut off cannot fail, nor that there is room for the headers in the rest; and without it no
+    // translation would come to anything else.
+    if size > usize::from(mtu) || packet.trim_front(TRANSPORT_6 - HEADERS).is_err() {
+        return false;
+    }
+    let Some((front, transport)) = packet.head_mut().split_first_chunk_mut() else { return false };
+    fields.identification = identifications.take(1);
+    emit(front, frame, &fields);
+    cross_plain(transport, fields.protocol, plain, ends.change);
     settle_plain(packet, HEADERS, plain);
     true
 }
@@ -139,7 +150,7 @@ pub(crate) fn six_to_four(
         source: header.source,
         destination: header.destination,
     };
-    emit(replace_front(packet, header.transport)?, hop, &fields);
+    emit(replace_front(packet, header.transport)?, &hop.frame, &fields);
     Ok(Crossing::Whole)
 }
 
@@ -183,7 +194,7 @@ fn uncommon(
             destination: header.destination,
         };
         let mut front = [0; HEADERS];
-        emit(&mut front, hop, &fields);
+        emit(&mut front, &hop.frame, &fields);
         message::replace(packet, &front, &body)?;
         return Ok(Crossing::Whole);
     }
@@ -246,7 +257,7 @@ fn carry(
         source: header.source,
         destination: header.destination,
     };
-    emit(replace_front(packet, header.transport)?, hop, &fields);
+    emit(replace_front(packet, header.transport)?, &hop.frame, &fields);
     Ok(())
 }
 
@@ -270,9 +281,9 @@ fn told_too_big(hop: &LastHop) -> Refusal {
 
 /// Writes Ethernet and IPv4 headers.
 #[inline(always)]
-fn emit(front: &mut [u8; HEADERS], hop: &LastHop, fields: &ipv4::Fields) {
+fn emit(front: &mut [u8; HEADERS], to: &ethernet::Prepared, fields: &ipv4::Fields) {
     if let Some((frame, rest)) = front.split_first_chunk_mut() {
-        hop.frame.emit(frame);
+        to.emit(frame);
         if let Some(rest) = rest.first_chunk_mut() {
             fields.emit(rest);
         }

@@ -6,8 +6,8 @@
 use super::answer::{Envelope, about_ipv4, about_ipv6};
 use super::icmp::Mtus;
 use super::{
-    AddressMap, Crossing, Ends, FormerEnds, Identifications, LastHop, Settings, WayOut, four_to_six, message,
-    plain_four_to_six, plain_six_to_four, quoted_ends, six_to_four,
+    AddressMap, Crossing, Ends, FormerEnds, Identifications, LastHop, PlainEnds4, PlainEnds6, Settings,
+    WayOut, four_to_six, message, plain_four_to_six, plain_six_to_four, quoted_ends, six_to_four,
 };
 use crate::drop::DropReason;
 use crate::extension;
@@ -18,7 +18,7 @@ use crate::packet::{Packet, Pool};
 use crate::plain;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, ethertype};
-use crate::wire::protocol;
+use crate::wire::{ipv6, protocol};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// An IP version, and with it one of the translator's two sides.
@@ -116,9 +116,9 @@ impl Translator {
         emit: &mut impl FnMut(Side, K::Packet),
     ) -> Result<(), DropReason> {
         let Options { map, settings, .. } = &self.options;
-        let header = match plain::read_ipv4(&mut packet) {
-            Some(header) => header,
-            None => read_ipv4(&mut packet)?,
+        let (header, plain) = match plain::read_ipv4(&mut packet) {
+            Some((header, plain)) => (header, Some(plain)),
+            None => (read_ipv4(&mut packet)?, None),
         };
         check_part(&header)?;
         let source = map.ipv6(header.source).ok_or(DropReason::SrcUnknownNode)?;
@@ -127,7 +127,9 @@ impl Translator {
         let change = sum(&[&source.octets(), &destination.octets()]).remove(former.fold());
         let ends = Ends { source, destination, change };
         let way = WayOut::new(from, to, self.mtus(), settings);
-        if plain_four_to_six(&mut packet, &header, &ends, &way, settings) {
+        let plain_ends =
+            PlainEnds6 { source: ipv6::halves(source), destination: ipv6::halves(destination), change };
+        if plain.is_some_and(|plain| plain_four_to_six(&mut packet, plain, &plain_ends, &way, settings)) {
             emit(Side::Ipv6, packet);
             return Ok(());
         }
@@ -155,11 +157,12 @@ impl Translator {
         emit: &mut impl FnMut(Side, K::Packet),
     ) -> Result<(), DropReason> {
         let Options { map, settings, .. } = &self.options;
-        let (header, source, destination) = match plain::read_ipv6(&mut packet) {
-            Some(read) => read,
+        let ((header, source, destination), plain) = match plain::read_ipv6(&mut packet) {
+            Some((read, plain)) => (read, Some(plain)),
             None => {
                 let (header, source, destination) = read_ipv6(&mut packet)?;
-                (extension::read(&mut packet, header, (source, destination))?, source, destination)
+                let (header, plain) = extension::read(&mut packet, header, (source, destination))?;
+                ((header, source, destination), plain)
             }
         };
         check_part(&header)?;
@@ -178,7 +181,10 @@ impl Translator {
         let frame = ethernet::Prepared::new(to, from, ethertype::IPV4);
         let hop = LastHop { frame, mtu, way_back: six, uplink_mtu: six };
         let identifications = &self.identifications;
-        if plain_six_to_four(&mut packet, &header, change, &hop, settings, identifications) {
+        let plain_ends = PlainEnds4 { source: header.source, destination: header.destination, change };
+        if plain.is_some_and(|plain| {
+            plain_six_to_four(&mut packet, plain, &plain_ends, (&frame, mtu), settings, identifications)
+        }) {
             emit(Side::Ipv4, packet);
             return Ok(());
         }

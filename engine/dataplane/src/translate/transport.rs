@@ -65,17 +65,21 @@ pub(super) fn cross(
     }
 }
 
-/// Carries the transport header of a plain packet over, as [`cross`] would: its new checksum goes into `transport`, where
-/// it lies now.
+/// Carries the transport header of a plain packet, which `transport` begins with, over, as [`cross`] would.
 #[inline(always)]
 pub(super) fn cross_plain(transport: &mut [u8], number: u8, plain: Plain, addresses: Change) {
-    let new = updated(plain.checksum, number, plain.partial, addresses, Change::ZERO);
-    if number == protocol::TCP {
-        if let Some(header) = transport.first_chunk_mut() {
-            tcp::set_checksum(header, new);
-        }
-    } else if let Some(header) = transport.first_chunk_mut() {
-        udp::set_checksum(header, new);
+    let is_udp = number != protocol::TCP;
+    let place = if is_udp { udp::CHECKSUM } else { tcp::CHECKSUM };
+    if let Some(field) = transport.get_mut(usize::from(place)..).and_then(<[u8]>::first_chunk_mut) {
+        let old = u16::from_be_bytes(*field);
+        let new = if plain.partial {
+            checksum::updated_sum(old, addresses)
+        } else if is_udp {
+            checksum::nonzero(checksum::updated(old, addresses))
+        } else {
+            checksum::updated(old, addresses)
+        };
+        *field = new.to_be_bytes();
     }
 }
 

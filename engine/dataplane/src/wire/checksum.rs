@@ -73,6 +73,12 @@ const fn fold(sum: u64) -> u16 {
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
+/// The sum of 16 bits, of words that were added as the machine reads them.
+#[inline(always)]
+pub(crate) const fn turned(sum: u64) -> u16 {
+    u16::from_be(fold(sum))
+}
+
 /// The sum of the first 96 bits of both addresses.
 #[inline(always)]
 #[must_use]

@@ -1,6 +1,7 @@
 //! Ethernet II.
 
 use super::WireError;
+use super::word::{u16_at, u32_at};
 use crate::id::VnetId;
 use crate::mac::MacAddr;
 use core::net::Ipv4Addr;
@@ -50,13 +51,12 @@ impl<'a> Header<'a> {
         MacAddr([a, b, c, d, e, f])
     }
 
-    /// Whether it is for the dummy MAC of `ipv4`, in a vnet whose [`MacAddr::dummy_hash`] is `hash`.
+    /// Whether it is for the dummy MAC of the address that lies in memory as `ipv4`, in a vnet whose
+    /// [`MacAddr::dummy_hash`] is `hash`.
     #[inline(always)]
     #[must_use]
-    pub(crate) fn is_for_dummy(&self, hash: [u8; 2], ipv4: Ipv4Addr) -> bool {
-        // Read word by word: an array that is put together to be compared costs more.
-        let own = self.0.split_first_chunk::<2>().map(|(hash, rest)| (*hash, rest.first_chunk().copied()));
-        own == Some((hash, Some(ipv4.octets())))
+    pub(crate) fn is_for_dummy(&self, hash: [u8; 2], ipv4: u32) -> bool {
+        u16_at(self.0, 0) == u16::from_ne_bytes(hash) && u32_at(self.0, 2) == ipv4
     }
 
     /// Whether it is for `mac`.
@@ -117,6 +117,13 @@ impl Prepared {
         Self::of_words(destination, hash, u32::from_ne_bytes(ipv4.octets()), ethertype)
     }
 
+    /// The same header, from the dummy MAC of another address in the vnet.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn sent_by(self, ipv4: Ipv4Addr) -> Self {
+        Self { two: u32::from_ne_bytes(ipv4.octets()), ..self }
+    }
+
     #[inline(always)]
     fn of_words(destination: MacAddr, source: u16, rest: u32, ethertype: u16) -> Self {
         let (four, two) = destination.0.split_at(size_of::<u32>());
@@ -165,6 +172,10 @@ mod tests {
         emit(&mut plain, MACS.0, MacAddr::dummy(vnet, ipv4), ethertype::IPV4);
         Prepared::from_dummy(MACS.0, vnet, ipv4, ethertype::IPV4).emit(&mut prepared);
         assert_eq!(plain, prepared);
+        let other = Ipv4Addr::new(10, 9, 8, 7);
+        emit(&mut plain, MACS.0, MacAddr::dummy(vnet, other), ethertype::IPV4);
+        Prepared::from_dummy(MACS.0, vnet, ipv4, ethertype::IPV4).sent_by(other).emit(&mut prepared);
+        assert_eq!(plain, prepared);
     }
 
     #[test]
@@ -175,7 +186,7 @@ mod tests {
             emit(&mut frame, MacAddr::dummy(vnet, ipv4), MACS.1, ethertype::IPV4);
             let same = |frame: &[u8; LENGTH]| {
                 let header = Header::new_checked(frame).unwrap();
-                let dummy = header.is_for_dummy(MacAddr::dummy_hash(vnet), ipv4);
+                let dummy = header.is_for_dummy(MacAddr::dummy_hash(vnet), u32::from_ne_bytes(ipv4.octets()));
                 assert_eq!(header.is_for(MacAddr::dummy(vnet, ipv4)), dummy);
                 (dummy, header.source_and_type() == source_and_type(MACS.1, ethertype::IPV4))
             };

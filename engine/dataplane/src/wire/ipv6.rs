@@ -1,6 +1,7 @@
 //! IPv6 (RFC 8200).
 
 use super::WireError;
+use super::word::{put_u64, u64_at};
 use core::net::Ipv6Addr;
 
 /// Bytes of the fixed header.
@@ -92,16 +93,52 @@ impl Fields {
     /// Writes the header.
     #[inline(always)]
     pub fn emit(&self, header: &mut [u8; LENGTH]) {
-        let fixed = 0x6000_0000 | u32::from(self.traffic_class) << 20;
-        let rest = u32::from(self.payload_length) << 16
-            | u32::from(self.next_header) << 8
-            | u32::from(self.hop_limit);
-        let (words, addresses) = header.split_at_mut(ADDRESSES);
-        let (source, destination) = addresses.split_at_mut(size_of::<Ipv6Addr>());
-        words.copy_from_slice(&(u64::from(fixed) << 32 | u64::from(rest)).to_be_bytes());
-        source.copy_from_slice(&self.source.octets());
-        destination.copy_from_slice(&self.destination.octets());
+        let Self { traffic_class, payload_length, next_header, hop_limit, source, destination } = *self;
+        let (source, destination) = (halves(source), halves(destination));
+        Prepared { traffic_class, payload_length, next_header, hop_limit, source, destination }.emit(header);
     }
+}
+
+/// The header of a packet on the straight line, its addresses as they lie in memory: the upper and the lower half of each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prepared {
+    pub(crate) traffic_class: u8,
+    pub(crate) payload_length: u16,
+    pub(crate) next_header: u8,
+    pub(crate) hop_limit: u8,
+    pub(crate) source: [u64; 2],
+    pub(crate) destination: [u64; 2],
+}
+
+impl Prepared {
+    /// Writes the header, as [`Fields::emit`] does.
+    #[inline(always)]
+    pub(crate) fn emit(&self, header: &mut [u8; LENGTH]) {
+        put_u64(
+            header,
+            0,
+            first_words(self.traffic_class, self.payload_length, self.next_header, self.hop_limit),
+        );
+        let ([a, b], [c, d]) = (self.source, self.destination);
+        put_u64(header, ADDRESSES, a);
+        put_u64(header, ADDRESSES + 8, b);
+        put_u64(header, ADDRESSES + 16, c);
+        put_u64(header, ADDRESSES + 24, d);
+    }
+}
+
+/// What is in front of the addresses, as it lies in memory.
+#[inline(always)]
+const fn first_words(traffic_class: u8, payload_length: u16, next_header: u8, hop_limit: u8) -> u64 {
+    let fixed = 0x6000_0000 | (traffic_class as u64) << 20;
+    (fixed << 32 | (payload_length as u64) << 16 | (next_header as u64) << 8 | hop_limit as u64).to_be()
+}
+
+/// The halves of an address, as they lie in memory.
+#[inline]
+pub(crate) fn halves(address: Ipv6Addr) -> [u64; 2] {
+    let octets = address.octets();
+    [u64_at(&octets, 0), u64_at(&octets, 8)]
 }
 
 /// Sets how many bytes there are behind the header.

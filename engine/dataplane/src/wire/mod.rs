@@ -13,6 +13,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod tcp;
 pub mod udp;
+pub(crate) mod word;
 
 /// Why bytes are not the header they are taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -79,29 +79,20 @@ impl<V: Copy> Slots<V> {
         }
     }
 
-    /// Asks for a value.
-    ///
-    /// # Safety
-    /// As for `get`.
-    #[inline(always)]
-    pub(super) unsafe fn prefetch(&self, slot: u32) {
-        // SAFETY: the caller's promise.
-        let value = unsafe { self.address(slot) };
-        super::lines::prefetch(value);
-        if !64usize.is_multiple_of(size_of::<V>()) {
-            // It may lie across two lines.
-            super::lines::prefetch(value.cast::<u8>().wrapping_add(size_of::<V>() - 1));
-        }
-    }
-
-    /// The value in a slot.
+    /// The value in a slot, which memory is asked for.
     ///
     /// # Safety
     /// The slot was written, in an order that the caller sees, and is not written again or released for 'r.
     #[inline(always)]
     pub(super) unsafe fn get<'r>(&self, slot: u32) -> &'r V {
         // SAFETY: the caller's promise.
-        unsafe { (*(*self.address(slot)).get()).assume_init_ref() }
+        let value = unsafe { (*(*self.address(slot)).get()).assume_init_ref() };
+        super::lines::prefetch(value);
+        if !64usize.is_multiple_of(size_of::<V>()) {
+            // It may lie across two lines.
+            super::lines::prefetch(core::ptr::from_ref(value).cast::<u8>().wrapping_add(size_of::<V>() - 1));
+        }
+        value
     }
 
     /// Writes a slot.

@@ -20,7 +20,7 @@ const WAVE: u32 = 40_000;
 const DOOMED: u32 = 100_000;
 
 /// A value that shows whether it is whole and whose it is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Sealed {
     key: MappingKey,
     version: u64,
@@ -69,8 +69,9 @@ fn read(table: &Table<Sealed>, mut reader: Reader, shared: &Shared, mut state: u
             _ => key(4, random(&mut state, DOOMED)),
         });
         let mut found = [None; 48];
-        table.lookup_burst(&reader, &keys, &mut found);
+        table.find_burst(&reader, &keys, &mut found);
         for (i, (key, found)) in keys.iter().zip(found).enumerate() {
+            let found = found.map(Found::value);
             assert!(found.is_none_or(|value| value.is_of(*key)), "a wrong value for {key:?}");
             let number = key.ipv4().to_bits();
             match i % 4 {

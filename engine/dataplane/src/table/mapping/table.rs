@@ -3,6 +3,7 @@
 use super::MappingKey;
 use super::compare::{Compare, Scalar, Way};
 use super::lines::Lines;
+use super::row::{Row, Tag};
 use super::slots::Slots;
 use crate::table::qsbr::{Domain, Reader};
 use crate::table::sync::{Acquire, AtomicPtr, Mutex, Relaxed};
@@ -49,6 +50,16 @@ impl<V> Drop for Shared<V> {
     }
 }
 
+/// The numbers of the bits that are set.
+#[inline]
+pub(crate) fn bits(mut bits: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let lowest = bits.trailing_zeros();
+        bits &= bits.wrapping_sub(1);
+        (lowest < u64::BITS).then_some(lowest as usize)
+    })
+}
+
 impl<V: Copy + Send + Sync + 'static> Table<V> {
     pub(super) fn new(shared: Arc<Shared<V>>) -> Self {
         Self { shared, compare: Compare::detect() }
@@ -73,8 +84,17 @@ impl<V: Copy + Send + Sync + 'static> Table<V> {
     #[inline]
     #[must_use]
     pub fn lookup<'r>(&'r self, reader: &'r Reader, key: MappingKey) -> Option<&'r V> {
+        self.find(reader, key).map(|found| found.value)
+    }
+
+    /// [`Self::lookup`], with what is the key's own.
+    ///
+    /// # Panics
+    /// As there.
+    #[inline]
+    pub(super) fn find<'r>(&'r self, reader: &'r Reader, key: MappingKey) -> Option<Found<'r, V>> {
         let mut found = [None];
-        self.lookup_burst(reader, &[key], &mut found);
+        self.find_burst(reader, &[key], &mut found);
         let [found] = found;
         found
     }
@@ -85,11 +105,21 @@ impl<V: Copy + Send + Sync + 'static> Table<V> {
     /// # Panics
     /// If the reader is registered with another domain: it would not keep the values alive.
     #[inline]
-    pub fn lookup_burst<'r>(&'r self, reader: &'r Reader, keys: &[MappingKey], found: &mut [Option<&'r V>]) {
+    pub fn find_burst<'r>(
+        &'r self,
+        reader: &'r Reader,
+        keys: &[MappingKey],
+        found: &mut [Option<Found<'r, V>>],
+    ) {
         let view = self.view(reader);
         for (keys, found) in keys.chunks(BURST).zip(found.chunks_mut(BURST)) {
             let queries: ArrayVec<Query, BURST> = keys.iter().map(|key| view.ask(*key)).collect();
-            view.answer(&queries, found, |query| *query);
+            let missing = view.answer(queries.iter().copied().zip(&mut *found));
+            for index in bits(missing) {
+                if let (Some(query), Some(found)) = (queries.get(index), found.get_mut(index)) {
+                    *found = view.answer_rest(*query);
+                }
+            }
         }
     }
 
@@ -103,6 +133,38 @@ impl<V: Copy + Send + Sync + 'static> Table<V> {
         assert!(reader.protects(&self.shared.domain), "a reader of another reclamation domain");
         // SAFETY: the reader is online, of this domain, and borrowed.
         View { shared: &self.shared, lines: unsafe { self.shared.lines() }, compare: self.compare }
+    }
+}
+
+/// What a look-up found.
+#[derive(Debug)]
+pub struct Found<'r, V> {
+    value: &'r V,
+    tag: Tag,
+}
+
+impl<V> Clone for Found<'_, V> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Found<'_, V> {}
+
+impl<'r, V> Found<'r, V> {
+    /// The value, which other keys may share.
+    #[inline(always)]
+    #[must_use]
+    pub const fn value(self) -> &'r V {
+        self.value
+    }
+
+    /// What is the key's own.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) const fn tag(self) -> Tag {
+        self.tag
     }
 }
 
@@ -122,6 +184,15 @@ pub struct Query {
     home: u32,
 }
 
+impl Query {
+    /// What was asked for.
+    #[inline(always)]
+    #[must_use]
+    pub const fn key(&self) -> MappingKey {
+        MappingKey::of_word(self.word)
+    }
+}
+
 impl<'r, V: Copy> View<'r, V> {
     /// Asks memory for a key.
     #[inline(always)]
@@ -132,71 +203,121 @@ impl<'r, V: Copy> View<'r, V> {
         Query { word: key.word(), home }
     }
 
-    /// The values: `found[i]` becomes that of the query in `asked[i]`, as many as the shorter of the two has. Memory is
-    /// asked for the values only.
+    /// The values, as far as keys are where most are: each query's comes to be where it is paired with. Memory is asked for
+    /// the values, and for where the other keys may be. Which were not found, of the first 64, as bits: they are for
+    /// [`Self::answer_rest`], which is the faster the later it is called.
     #[inline]
-    pub fn answer<I>(&self, asked: &[I], found: &mut [Option<&'r V>], query: impl Fn(&I) -> Query) {
+    pub fn answer<'f>(&self, asked: impl Iterator<Item = (Query, &'f mut Option<Found<'r, V>>)>) -> u64
+    where
+        'r: 'f,
+    {
         match self.compare {
             Compare::Scalar => {
                 // SAFETY: needs no special instructions.
-                unsafe { self.find::<Scalar, I>(asked, found, query) }
+                unsafe { self.find::<Scalar>(asked) }
             }
             #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
             Compare::Avx2 => {
                 // SAFETY: `detect` or `with_compare` saw the instructions.
-                unsafe { self.find_avx2(asked, found, query) }
+                unsafe { self.find_avx2(asked) }
             }
             #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
             Compare::Avx512 => {
                 // SAFETY: `detect` or `with_compare` saw the instructions.
-                unsafe { self.find_avx512(asked, found, query) }
+                unsafe { self.find_avx512(asked) }
             }
             #[cfg(not(all(target_arch = "x86_64", not(any(miri, loom)))))]
             Compare::Avx2 | Compare::Avx512 => {
                 // SAFETY: as for `Scalar`.
-                unsafe { self.find::<Scalar, I>(asked, found, query) }
+                unsafe { self.find::<Scalar>(asked) }
             }
         }
+    }
+
+    /// The value of a key that [`Self::answer`] did not find, if it is there at all.
+    #[must_use]
+    pub fn answer_rest(&self, query: Query) -> Option<Found<'r, V>> {
+        if !self.is_mine(query) {
+            return None;
+        }
+        // SAFETY: `Scalar` needs no special instructions; the row as in `find`.
+        unsafe {
+            let found = self.lines.find::<Scalar>(query.home, query.word);
+            found.map(|(_, row)| self.found(row))
+        }
+    }
+
+    /// What a row leads to.
+    ///
+    /// # Safety
+    /// It was found in this view's lines.
+    #[inline(always)]
+    unsafe fn found(&self, row: Row) -> Found<'r, V> {
+        // SAFETY: the caller's promise; see `find`.
+        Found { value: unsafe { self.shared.slots.get(row.slot()) }, tag: row.tag() }
+    }
+
+    /// Another view's lines may have more homes.
+    #[inline(always)]
+    const fn is_mine(&self, query: Query) -> bool {
+        query.home < self.lines.homes()
     }
 
     /// # Safety
     /// The processor has the instructions of `W`.
     #[inline(always)]
-    unsafe fn find<W: Way, I>(&self, asked: &[I], found: &mut [Option<&'r V>], query: impl Fn(&I) -> Query) {
-        for (item, found) in asked.iter().zip(found) {
-            let query = query(item);
-            // Another view's lines may have more homes.
-            if query.home >= self.lines.homes() {
-                *found = None;
-                continue;
-            }
-            // SAFETY: the processor has the instructions. An index that is found was stored after its slot was written,
-            // and the slot is not used again before the reader, which this view borrows for 'r, has quiesced.
-            *found = unsafe {
-                self.lines.find::<W>(query.home, query.word).map(|(_, slot)| {
-                    self.shared.slots.prefetch(slot);
-                    self.shared.slots.get(slot)
-                })
+    unsafe fn find<'f, W: Way>(
+        &self,
+        asked: impl Iterator<Item = (Query, &'f mut Option<Found<'r, V>>)>,
+    ) -> u64
+    where
+        'r: 'f,
+    {
+        let (mut missing, mut bit) = (0, 1);
+        for (query, found) in asked {
+            *found = None;
+            let row = if self.is_mine(query) {
+                // SAFETY: the processor has the instructions.
+                unsafe { self.lines.find_at_home::<W>(query.home, query.word) }
+            } else {
+                None
             };
+            match row {
+                // SAFETY: a row that is found was stored after its slot was written, and the slot is not used again before
+                // the reader, which this view borrows for 'r, has quiesced.
+                Some(row) => *found = Some(unsafe { self.found(row) }),
+                None => missing |= bit,
+            }
+            bit <<= 1;
         }
+        missing
     }
 
     /// # Safety
     /// As for `find`.
     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
     #[target_feature(enable = "avx2")]
-    unsafe fn find_avx2<I>(&self, asked: &[I], found: &mut [Option<&'r V>], query: impl Fn(&I) -> Query) {
+    unsafe fn find_avx2<'f>(&self, asked: impl Iterator<Item = (Query, &'f mut Option<Found<'r, V>>)>) -> u64
+    where
+        'r: 'f,
+    {
         // SAFETY: the caller's promise.
-        unsafe { self.find::<super::compare::Avx2, I>(asked, found, query) };
+        unsafe { self.find::<super::compare::Avx2>(asked) }
     }
 
     /// # Safety
     /// As for `find`.
     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
     #[target_feature(enable = "avx512f")]
-    unsafe fn find_avx512<I>(&self, asked: &[I], found: &mut [Option<&'r V>], query: impl Fn(&I) -> Query) {
+    unsafe fn find_avx512<'f>(
+        &self,
+        asked: impl Iterator<Item = (Query, &'f mut Option<Found<'r, V>>)>,
+    ) -> u64
+    where
+        'r: 'f,
+    {
         // SAFETY: the caller's promise.
-        unsafe { self.find::<super::compare::Avx512, I>(asked, found, query) };
+        unsafe { self.find::<super::compare::Avx512>(asked) }
     }
 }
 

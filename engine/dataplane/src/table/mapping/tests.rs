@@ -4,6 +4,7 @@
     reason = "helpers of tests are outside test functions"
 )]
 
+use super::row::Row;
 use super::*;
 use crate::table::Reader;
 use proptest::prelude::*;
@@ -14,7 +15,10 @@ fn key(number: u32) -> MappingKey {
     MappingKey::new(VnetId::new(1 + number % 3).unwrap(), Ipv4Addr::from_bits(number))
 }
 
-fn table_of<V: Copy + Send + Sync>(limbo: usize, expected: usize) -> (Writer<V>, Table<V>, Reader) {
+fn table_of<V: Copy + Eq + core::hash::Hash + Send + Sync>(
+    limbo: usize,
+    expected: usize,
+) -> (Writer<V>, Table<V>, Reader) {
     let domain = Domain::new(4, limbo);
     let (writer, table) = Writer::new(&domain, expected, SEED);
     let reader = domain.register("test").unwrap();
@@ -218,9 +222,21 @@ fn sequential_addresses_of_one_tenant_spread_like_any_others() {
     }
 }
 
+/// What `number` has for a value of 32 bytes when each is had by `sharing`.
+fn wide(number: u32, sharing: u32) -> [u32; 8] {
+    [number / sharing; 8]
+}
+
 #[test]
 fn a_mapping_takes_at_most_64_bytes_while_the_table_grows_and_shrinks() {
-    let (mut writer, _table, mut reader) = table_of::<[u8; 32]>(256, 0);
+    // Hosts with two nodes. With one each the value and its books are not shared.
+    for (sharing, bytes) in [(2, 64), (1, 80)] {
+        grow_and_shrink(sharing, bytes);
+    }
+}
+
+fn grow_and_shrink(sharing: u32, bytes: usize) {
+    let (mut writer, _table, mut reader) = table_of::<[u32; 8]>(256, 0);
     let mut turn = |writer: &mut Writer<_>, number: u32| {
         if number % 100 == 99 {
             reader.quiesce();
@@ -235,11 +251,14 @@ fn a_mapping_takes_at_most_64_bytes_while_the_table_grows_and_shrinks() {
             let (memory, mappings) = (writer.memory(), writer.len());
             // Beside a chunk that is not full, and huge pages that are not.
             let slack = 3 * (2 << 20) + 64 * 1024;
-            assert!(memory.resize == 0 && memory.total() <= 64 * mappings + slack, "{memory:?}, {mappings}");
+            assert!(
+                memory.resize == 0 && memory.total() <= bytes * mappings + slack,
+                "{memory:?}, {mappings}"
+            );
         }
     };
     for number in 0..500_000 {
-        writer.insert(key(number), [number as u8; 32]).unwrap();
+        writer.insert(key(number), wide(number, sharing)).unwrap();
         turn(&mut writer, number);
     }
     for number in 0..490_000 {
@@ -263,9 +282,118 @@ fn readers_go_on_when_the_writer_is_gone() {
 }
 
 #[test]
+fn equal_values_share_a_slot_that_is_free_again_when_nobody_holds_it() {
+    let (mut writer, table, mut reader) = table_of::<u32>(64, 0);
+    for number in 0..1000 {
+        writer.insert(key(number), number % 10).unwrap();
+    }
+    assert_eq!(writer.values_held(), 10);
+    for number in 0..1000 {
+        assert_eq!(table.lookup(&reader, key(number)), Some(&(number % 10)));
+    }
+    // The last that holds one value goes, and one of many that hold another.
+    for number in (0..1000).step_by(10).chain([1]) {
+        writer.remove(key(number)).unwrap();
+        reader.quiesce();
+        writer.maintain();
+    }
+    assert_eq!(writer.values_held(), 9);
+    assert_eq!(table.lookup(&reader, key(11)), Some(&1));
+    // A replaced value is held until no reader can see it, and its slot is then another's.
+    let held = table.lookup(&reader, key(12)).unwrap();
+    for number in (2..1000).step_by(10) {
+        writer.insert(key(number), 77).unwrap();
+    }
+    writer.maintain();
+    assert_eq!((*held, writer.values_held()), (2, 10));
+    reader.quiesce();
+    while writer.is_behind() {
+        writer.maintain();
+        reader.quiesce();
+    }
+    writer.maintain();
+    reader.quiesce();
+    writer.maintain();
+    assert_eq!(writer.values_held(), 9);
+    assert_eq!(table.lookup(&reader, key(2)), Some(&77));
+}
+
+#[test]
+fn mapping_comes_back_as_it_was_put_in_with_its_slot_and_vnet() {
+    use crate::address::{HostPrefix, Layout, Locator};
+    use crate::id::{PortId, Slot};
+    let domain = Domain::new(1, 64);
+    let (mut writer, table) = mapping_table(&domain, 0, SEED);
+    let reader = domain.register("reader").unwrap();
+    let mut all = Vec::new();
+    for (vnet, slot, host, state) in
+        (1..=4).flat_map(|vnet| (0..16).map(move |n| (vnet, n * 4 + 3, n as u64 / 8, (n + vnet as u8) % 4)))
+    {
+        let vnet = VnetId::new(vnet * 0x3f_0101).unwrap();
+        let prefix = HostPrefix::new(
+            Layout::Slot64,
+            core::net::Ipv6Addr::from_bits(u128::from(0xfd00_0000_0000_0001 + host) << 64),
+        );
+        let locator =
+            |slot| Locator::new(Layout::Slot64, prefix.unwrap(), Slot::new(slot).unwrap(), vnet).unwrap();
+        let mapping = Mapping {
+            locator: locator(slot),
+            also_accept: (state == 1).then(|| locator(1)),
+            local: (state == 2).then(|| PortId::new(7).unwrap()),
+            live: state != 3,
+        };
+        let key = MappingKey::new(vnet, Ipv4Addr::new(10, 0, 0, slot));
+        assert_eq!(writer.insert(key, mapping), Ok(None));
+        all.push((key, mapping));
+    }
+    for (key, mapping) in &all {
+        assert_eq!((table.lookup(&reader, *key), writer.get(*key)), (Some(*mapping), Some(*mapping)));
+        let mut found = [None];
+        table.find_burst(&reader, &[*key], &mut found);
+        let found = found[0].unwrap();
+        assert_eq!(
+            (found.words(*key), found.sum(*key).fold()),
+            (mapping.locator.words(), mapping.locator.sum())
+        );
+    }
+    assert_eq!(writer.remove(all[0].0), Some(all[0].1));
+    assert_eq!(table.lookup(&reader, all[0].0), None);
+}
+
+#[test]
+fn rows_that_look_like_a_key_are_none() {
+    use super::compare::{Scalar, Way};
+    fn check<W: Way>() {
+        let lines = super::lines::Lines::new(1, super::hash::Hasher::new(SEED));
+        for (number, row) in [(1, 7), (2, 9), (3, 5)] {
+            lines.put(lines.vacancy(0).unwrap(), key(number).word(), Row::of_bits(row));
+        }
+        // SAFETY: called only where the processor has the instructions.
+        let find = |word| unsafe { lines.find::<W>(0, word) }.map(|(_, row)| row.bits());
+        // The first two rows lie in one word, and the third in the next.
+        assert_eq!((find(9 << 32 | 7), find(5), find(5 << 32)), (None, None, None));
+        assert_eq!([1, 2, 3].map(|number| find(key(number).word())), [Some(7), Some(9), Some(5)]);
+        // A row is replaced without its neighbour in the word.
+        // SAFETY: as above.
+        let (place, _) = unsafe { lines.find::<W>(0, key(1).word()) }.unwrap();
+        lines.replace(place, Row::of_bits(8));
+        assert_eq!([1, 2, 3].map(|number| find(key(number).word())), [Some(8), Some(9), Some(5)]);
+    }
+    check::<Scalar>();
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        if Compare::Avx2.is_available() {
+            check::<super::compare::Avx2>();
+        }
+        if Compare::Avx512.is_available() {
+            check::<super::compare::Avx512>();
+        }
+    }
+}
+
+#[test]
 fn every_way_to_compare_finds_the_same_words() {
-    let lines = super::lines::Lines::new(1, super::hash::Hasher::new(SEED));
-    let line = lines.line(0);
+    let line = &super::compare::KeyLine::default();
     for (i, word) in line.words.iter().enumerate() {
         word.store(
             [0, 1, 2, 1 << 32, u64::MAX, 1 << 63, 0, 1 << 32 | 1][i],

@@ -7,11 +7,14 @@ use super::MappingKey;
 use super::compare::Scalar;
 use super::hash::Hasher;
 use super::lines::{EMPTY, Lines, Place, REMOVED, REUSABLE};
-use super::slots::{SLOTS, Slots};
+use super::row::{Row, Tag};
+use super::slots::Slots;
 use super::table::{Shared, Table};
+use super::values::Values;
 use crate::table::qsbr::{Domain, Grace};
 use crate::table::sync::{AtomicPtr, Mutex, lock};
 use core::fmt;
+use core::hash::Hash;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +38,7 @@ pub enum TableFull {
 /// Bytes that a table takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Memory {
-    /// Key and index lines.
+    /// Lines of keys and value slots.
     pub lines: usize,
     /// Value slots.
     pub values: usize,
@@ -53,7 +56,7 @@ impl Memory {
     }
 }
 
-/// A value slot that is unlinked, and the word that led to it if its key was removed.
+/// A hold of a value slot that is unlinked, and the word that led to it if its key was removed.
 #[derive(Clone, Copy)]
 struct Retired {
     slot: u32,
@@ -68,7 +71,7 @@ struct Pending<V> {
     /// Whether readers find the key, with an older value.
     listed: bool,
     /// Its newest value, unless it is to stay removed.
-    value: Option<V>,
+    value: Option<(V, Tag)>,
 }
 
 /// A table, for its one writer. Changes are seen by every look-up that begins after they return.
@@ -76,7 +79,7 @@ struct Pending<V> {
 /// A reader that stops keeps removed and replaced values from being freed. When limbo is at its bound for that,
 /// removals still take effect at once and new keys are still added while there is room; replacements, and removed keys
 /// that come back, wait (only the newest for each key), and [`Writer::is_behind`] says so.
-pub struct Writer<V: Copy + Send + Sync + 'static> {
+pub struct Writer<V: Copy + Eq + Hash + Send + Sync + 'static> {
     shared: Arc<Shared<V>>,
     hasher: Hasher,
     /// Home buckets that the table never shrinks below.
@@ -88,12 +91,9 @@ pub struct Writer<V: Copy + Send + Sync + 'static> {
     /// Pending keys whose removed word and value wait for limbo to have room.
     withheld: usize,
     generation: u32,
-    /// For each bucket, how many keys have gone past it for want of room; at most 15 buckets of 8.
+    /// For each bucket, how many keys have gone past it for want of room; at most 31 buckets of 5.
     overflowed: Vec<u8>,
-    /// Slots that can be written.
-    free: Vec<u32>,
-    /// Slots from here on were never used, or are being freed.
-    next: u32,
+    values: Values,
     limbo: VecDeque<(Grace, Retired)>,
     pending: HashMap<u64, Pending<V>>,
     /// The keys of `pending`, oldest first.
@@ -106,7 +106,7 @@ pub struct Writer<V: Copy + Send + Sync + 'static> {
     rest: usize,
 }
 
-impl<V: Copy + Send + Sync + 'static> Writer<V> {
+impl<V: Copy + Eq + Hash + Send + Sync + 'static> Writer<V> {
     pub(in crate::table) fn new(domain: &Arc<Domain>, expected: usize, seed: [u64; 2]) -> (Self, Table<V>) {
         let hasher = Hasher::new(seed);
         let lines = Lines::new(homes_for(expected), hasher);
@@ -127,8 +127,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
             withheld: 0,
             generation: 0,
             overflowed: vec![0; buckets],
-            free: Vec::new(),
-            next: 0,
+            values: Values::new(),
             limbo: VecDeque::new(),
             pending: HashMap::new(),
             queue: VecDeque::new(),
@@ -162,6 +161,18 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
     /// # Errors
     /// [`TableFull`], and nothing has changed. Never for a key that has a value.
     pub fn insert(&mut self, key: MappingKey, value: V) -> Result<Option<V>, TableFull> {
+        Ok(self.insert_tagged(key, (value, Tag::ZERO))?.map(|(value, _)| value))
+    }
+
+    /// [`Self::insert`] of a value with what is the key's own.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn insert_tagged(
+        &mut self,
+        key: MappingKey,
+        value: (V, Tag),
+    ) -> Result<Option<(V, Tag)>, TableFull> {
         self.catch_up();
         let word = key.word();
         if let Some(pending) = self.pending.get_mut(&word) {
@@ -171,7 +182,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
             }
             return Ok(had);
         }
-        let Some((place, slot)) = self.find(word) else {
+        let Some((place, row)) = self.find(word) else {
             if self.withheld >= self.shared.domain.limbo_limit() {
                 // Else adding and removing ever new keys would grow without bound while a reader stands still.
                 return Err(TableFull::Behind);
@@ -179,8 +190,8 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
             self.add(word, value)?;
             return Ok(None);
         };
-        let had = self.value(slot);
-        if self.limbo_has_room() && self.replace(place, slot, value).is_ok() {
+        let had = self.value(row);
+        if self.limbo_has_room() && self.replace(place, row, value).is_ok() {
             return Ok(Some(had));
         }
         self.postpone(word, Pending { retired: None, listed: true, value: Some(value) });
@@ -189,6 +200,11 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
 
     /// Removes a key; returns the value that it had. No look-up that begins afterwards finds it.
     pub fn remove(&mut self, key: MappingKey) -> Option<V> {
+        self.remove_tagged(key).map(|(value, _)| value)
+    }
+
+    /// [`Self::remove`], with what was the key's own.
+    pub(super) fn remove_tagged(&mut self, key: MappingKey) -> Option<(V, Tag)> {
         self.catch_up();
         let word = key.word();
         if let Some(pending) = self.pending.get_mut(&word) {
@@ -219,10 +235,15 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
     /// The value that a key has, or will have when the table is no longer behind.
     #[must_use]
     pub fn get(&self, key: MappingKey) -> Option<V> {
+        self.get_tagged(key).map(|(value, _)| value)
+    }
+
+    /// [`Self::get`], with what is the key's own.
+    pub(super) fn get_tagged(&self, key: MappingKey) -> Option<(V, Tag)> {
         if let Some(pending) = self.pending.get(&key.word()) {
             return pending.value;
         }
-        self.find(key.word()).map(|(_, slot)| self.value(slot))
+        self.find(key.word()).map(|(_, row)| self.value(row))
     }
 
     /// How many keys there are, counting those that wait to be added again.
@@ -255,7 +276,13 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
         self.limbo.len()
     }
 
-    /// Bytes taken. Outside a resize at most 64 for each mapping, once there are more than was expected and than
+    /// How many different values there are, with those that a reader may still see.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn values_held(&self) -> usize {
+        self.values.held()
+    }
+
+    /// Bytes taken. Outside a resize at most 64 for each key if two share a value, once there are more than was expected and than
     /// fill a few chunks.
     #[must_use]
     pub fn memory(&self) -> Memory {
@@ -263,7 +290,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
             lines: self.lines().bytes(),
             values: self.shared.slots.bytes(),
             writer: self.overflowed.capacity()
-                + self.free.capacity() * size_of::<u32>()
+                + self.values.bytes()
                 + self.limbo.capacity() * size_of::<(Grace, Retired)>()
                 + self.pending.capacity() * size_of::<(u64, Pending<V>)>()
                 + self.queue.capacity() * size_of::<u64>(),
@@ -282,7 +309,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
         let usual = self.shared.domain.limbo_limit();
         self.pending.shrink_to(usual);
         self.queue.shrink_to(usual);
-        self.free.shrink_to(usual + self.free.len());
+        self.values.shrink_to(usual);
     }
 
     pub(super) fn lines(&self) -> &Lines {
@@ -290,16 +317,16 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
         unsafe { self.shared.lines() }
     }
 
-    fn find(&self, word: u64) -> Option<(Place, u32)> {
+    fn find(&self, word: u64) -> Option<(Place, Row)> {
         let lines = self.lines();
         // SAFETY: `Scalar` needs no special instructions.
         unsafe { lines.find::<Scalar>(lines.home(word), word) }
     }
 
-    /// The value in a slot that the lines lead to.
-    fn value(&self, slot: u32) -> V {
+    /// The value that a row of the lines leads to.
+    fn value(&self, row: Row) -> (V, Tag) {
         // SAFETY: it was written before it was linked, and only `&mut` methods of this writer reuse slots.
-        unsafe { *self.shared.slots.get(slot) }
+        (unsafe { *self.shared.slots.get(row.slot()) }, row.tag())
     }
 
     fn limbo_has_room(&self) -> bool {
@@ -312,18 +339,18 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
     }
 
     /// Adds a key that is not in the lines.
-    fn add(&mut self, word: u64, value: V) -> Result<(), TableFull> {
+    fn add(&mut self, word: u64, value: (V, Tag)) -> Result<(), TableFull> {
         self.grow_if_crowded();
-        let slot = self.allocate(value)?;
+        let row = self.hold(value)?;
         let mut place = self.vacancy(word);
         if place.is_none() && self.grow(self.lines().homes().saturating_mul(5) / 4 + 1) {
             place = self.vacancy(word);
         }
         let Some((home, place)) = place else {
-            self.free.push(slot);
+            self.values.release(&self.shared.slots, row.slot());
             return Err(TableFull::Capacity);
         };
-        self.lines().put(place, word, slot);
+        self.lines().put(place, word, row);
         for passed in self.passed(home, place) {
             *passed += 1;
         }
@@ -343,17 +370,17 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
         self.overflowed.get_mut(range).unwrap_or_default().iter_mut()
     }
 
-    fn replace(&mut self, place: Place, slot: u32, value: V) -> Result<(), TableFull> {
-        let new = self.allocate(value)?;
+    fn replace(&mut self, place: Place, row: Row, value: (V, Tag)) -> Result<(), TableFull> {
+        let new = self.hold(value)?;
         self.lines().replace(place, new);
-        self.retire(Retired { slot, place: None });
+        self.retire(Retired { slot: row.slot(), place: None });
         Ok(())
     }
 
     /// Takes a key out of the lines.
-    fn unlist(&mut self, word: u64) -> Option<(Retired, V)> {
-        let (place, slot) = self.find(word)?;
-        let had = self.value(slot);
+    fn unlist(&mut self, word: u64) -> Option<(Retired, (V, Tag))> {
+        let (place, row) = self.find(word)?;
+        let had = self.value(row);
         self.lines().mark(place, REMOVED);
         let home = self.lines().home(word);
         for passed in self.passed(home, place) {
@@ -366,42 +393,36 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
             }
         }
         self.listed -= 1;
-        Some((Retired { slot, place: Some((self.generation, place)) }, had))
+        Some((Retired { slot: row.slot(), place: Some((self.generation, place)) }, had))
     }
 
     fn retire(&mut self, retired: Retired) {
         self.limbo.push_back((self.shared.domain.begin_grace(), retired));
     }
 
-    /// Puts a value in a slot that no reader can see.
-    fn allocate(&mut self, value: V) -> Result<u32, TableFull> {
-        if self.free.is_empty() {
+    /// Holds a value: where it lies already, or in a slot that no reader can see.
+    fn hold(&mut self, (value, tag): (V, Tag)) -> Result<Row, TableFull> {
+        if let Some(slot) = self.values.hold_again(&self.shared.slots, &value) {
+            return Ok(Row::new(slot, tag));
+        }
+        if !self.values.has_free() {
             self.collect();
         }
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => self.fresh_slot()?,
-        };
-        // SAFETY: its chunk was ensured when it was fresh; it is fresh, or was retired and its grace period is
-        // over; this is the writer.
-        unsafe { self.shared.slots.write(slot, value) };
-        Ok(slot)
+        if !self.values.has_free() {
+            self.fresh_slot()?;
+        }
+        let slot = self.values.hold_new(&self.shared.slots, value).ok_or(TableFull::Capacity)?;
+        Ok(Row::new(slot, tag))
     }
 
-    fn fresh_slot(&mut self) -> Result<u32, TableFull> {
+    fn fresh_slot(&mut self) -> Result<(), TableFull> {
         if let Some(grace) = self.old.iter().find(|old| old.compacted).map(|old| old.grace)
             && !self.wait(grace)
         {
             // Slots from `next` on were emptied, but a reader may still look at them.
             return Err(TableFull::Behind);
         }
-        let slot = self.next;
-        if slot >= SLOTS {
-            return Err(TableFull::Capacity);
-        }
-        self.shared.slots.ensure(slot);
-        self.next += 1;
-        Ok(slot)
+        self.values.freshen(&self.shared.slots).ok_or(TableFull::Capacity)
     }
 
     /// Makes free what no reader can see any more.
@@ -411,7 +432,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
         }
         let oldest = self.shared.domain.oldest();
         while let Some((_, retired)) = self.limbo.pop_front_if(|(grace, _)| *grace <= oldest) {
-            self.free.push(retired.slot);
+            self.values.release(&self.shared.slots, retired.slot);
             if let Some((generation, place)) = retired.place
                 && generation == self.generation
             {
@@ -423,7 +444,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
             if old.compacted {
                 // SAFETY: values were moved out of these slots before the grace period began, and none of them was
                 // handed out since: `fresh_slot` waits for this.
-                unsafe { self.shared.slots.release(self.next) };
+                unsafe { self.shared.slots.release(self.values.next()) };
             }
             drop(old.lines);
         }
@@ -443,7 +464,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
             }
             let Some(value) = pending.value else { continue };
             let done = match self.find(word) {
-                Some((place, slot)) => self.replace(place, slot, value),
+                Some((place, row)) => self.replace(place, row, value),
                 None => self.add(word, value).inspect(|()| self.unlisted -= 1),
             };
             if done.is_err() {
@@ -464,14 +485,14 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
     }
 }
 
-impl<V: Copy + Send + Sync + 'static> Drop for Writer<V> {
+impl<V: Copy + Eq + Hash + Send + Sync + 'static> Drop for Writer<V> {
     fn drop(&mut self) {
         // Readers may go on: what they may still see stays until the table is gone.
         lock(&self.shared.orphans).extend(self.old.drain(..).map(|old| old.lines));
     }
 }
 
-impl<V: Copy + Send + Sync + 'static> fmt::Debug for Writer<V> {
+impl<V: Copy + Eq + Hash + Send + Sync + 'static> fmt::Debug for Writer<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer")
             .field("len", &self.len())

@@ -4,15 +4,17 @@ use super::Writer;
 use crate::table::mapping::lines::{Lines, WAYS};
 use crate::table::mapping::slots::{SLOTS, Slots};
 use crate::table::mapping::table::OldLines;
+use crate::table::mapping::values::Moves;
 use crate::table::qsbr::Grace;
 use crate::table::sync::AcqRel;
+use core::hash::Hash;
 
 /// Fewest home buckets of a table.
 const LEAST_HOMES: u32 = if cfg!(loom) { 1 } else { 8 };
 /// Most home buckets: what fits the slots at the load after growing.
 const MOST_HOMES: u32 = SLOTS / WAYS as u32 * 2;
 /// Loads of the lines, in percent: full enough to grow, what a resize leaves, sparse enough to shrink. At the last,
-/// 32-byte values take 60 bytes each with everything around them.
+/// 32-byte values take 62 bytes each with everything around them.
 const GROW: usize = 70;
 const RESIZED: usize = 60;
 const SHRINK: usize = 50;
@@ -32,7 +34,7 @@ pub(super) fn homes_for(keys: usize) -> u32 {
     u32::try_from(homes).unwrap_or(MOST_HOMES).clamp(LEAST_HOMES, MOST_HOMES)
 }
 
-impl<V: Copy + Send + Sync + 'static> Writer<V> {
+impl<V: Copy + Eq + Hash + Send + Sync + 'static> Writer<V> {
     pub(super) fn grow_if_crowded(&mut self) {
         if self.listed * 100 >= self.lines().homes() as usize * WAYS * GROW {
             // Failing, it goes on with the lines it has, as long as they have room near a key's home.
@@ -66,8 +68,9 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
         let homes = self.lines().homes();
         let target = homes_for(self.listed).max(self.least_homes);
         let lines = target < homes && self.listed * 100 < homes as usize * WAYS * SHRINK;
-        let cut = (self.listed + self.listed / 32) as u32 + 64;
-        let slots = self.free.len() > self.listed / 10 && Slots::<V>::can_release(cut, self.next);
+        let held = self.values.held();
+        let cut = (held + held / 32) as u32 + 64;
+        let slots = self.values.unused() > held / 10 && Slots::<V>::can_release(cut, self.values.next());
         if !lines && !slots {
             return;
         }
@@ -93,20 +96,15 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
     fn rebuild(&mut self, homes: u32, cut: Option<u32>) -> bool {
         let lines = Lines::new(homes, self.hasher);
         let mut overflowed = vec![0u8; lines.buckets()];
-        let mut low: Vec<u32> = match cut {
-            Some(cut) => self.free.iter().copied().filter(|slot| *slot < cut).collect(),
-            None => Vec::new(),
+        let moves = match cut {
+            Some(cut) => self.values.moves(&self.shared.slots, cut),
+            None => Some(Moves::default()),
         };
-        for (word, mut slot) in self.lines().entries() {
-            if cut.is_some_and(|cut| slot >= cut) {
-                let Some(to) = low.pop() else { return false };
-                // SAFETY: `to` was free, and is not handed out while this runs.
-                unsafe { self.shared.slots.write(to, self.value(slot)) };
-                slot = to;
-            }
+        let Some(moves) = moves else { return false };
+        for (word, row) in self.lines().entries() {
             let home = lines.home(word);
             let Some(place) = lines.vacancy(home) else { return false };
-            lines.put(place, word, slot);
+            lines.put(place, word, row.in_slot(moves.of(row.slot())));
             for passed in overflowed.get_mut(home as usize..place.bucket() as usize).unwrap_or_default() {
                 *passed += 1;
             }
@@ -116,8 +114,7 @@ impl<V: Copy + Send + Sync + 'static> Writer<V> {
         self.overflowed = overflowed;
         self.generation = self.generation.wrapping_add(1);
         if let Some(cut) = cut {
-            self.free = low;
-            self.next = cut;
+            self.values.cut(&self.shared.slots, cut, &moves);
         }
         let grace = self.shared.domain.begin_grace();
         self.old.push_back(Old { lines: OldLines(old), bytes, grace, compacted: cut.is_some() });
