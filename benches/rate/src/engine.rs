@@ -10,16 +10,20 @@ use anyhow::{Context, bail};
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::fragment::FragmentLimits;
-use overlane_dataplane::table::flow::FlowLimits;
+use overlane_dataplane::table::flow::{FlowLimits, FlowTotals, Timeouts};
 use overlane_dpdk::Devargs;
 use overlane_engine::config::{Hugepages, Idle, WorkersConfig};
 use overlane_engine::kernel::Kernel;
 use overlane_engine::runtime::{OpenPort, PortSpec, Runtime, RuntimeConfig};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the engine may take to end in order.
 const END: Duration = Duration::from_secs(5);
+/// How long it may take until every flow is entered.
+const ENTER: Duration = Duration::from_secs(30);
+/// How often it is seen how many are.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How the engine is to run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +32,8 @@ pub(crate) struct Engine {
     pub(crate) direction: Direction,
     /// Nodes elsewhere.
     pub(crate) mappings: u32,
+    /// Flows that the capture and the stamp make; 0: the vnet is stateless.
+    pub(crate) flows: u32,
     /// Varies what is received.
     pub(crate) stamp: Option<Stamp>,
 }
@@ -50,7 +56,7 @@ pub(crate) fn run(
         },
         expected_mappings: usize::try_from(engine.mappings)?,
         fragments: FragmentLimits::default(),
-        flows: FlowLimits::default(),
+        flows: limits(engine.flows)?,
         seed: [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344],
         devargs: Vec::new(),
     };
@@ -67,12 +73,16 @@ pub(crate) fn run(
         Direction::SixToFour => (&output, &input),
     };
     let workers = setup.cores.len();
-    runtime.publish(site::snapshot(node, uplink, workers)?).map_err(|full| anyhow::anyhow!("{full}"))?;
+    runtime
+        .publish(site::snapshot(node, uplink, workers, engine.flows > 0)?)
+        .map_err(|full| anyhow::anyhow!("{full}"))?;
     let clocks = (0..workers).map(|worker| ThreadClock::of(&format!("overlane-w{worker}")));
     let clocks = clocks.collect::<anyhow::Result<Vec<_>>>()?;
+    enter(&runtime, engine.flows)?;
     // Until workers have the snapshot, packets belong to no port: those are not counted among the port's.
     let mut lost = None;
     answer_all(&mut || {
+        only_these(&runtime, engine.flows)?;
         let now = Lost::of(&runtime, &input, &output);
         if let Some(before) = lost.replace(now.clone()).filter(|before| *before != now) {
             bail!("not every packet came through: {}", now.beyond(&before));
@@ -80,6 +90,35 @@ pub(crate) fn run(
         read(&clocks, &output.traffic)
     })?;
     tokio.block_on(runtime.shutdown(END))
+}
+
+/// Room for as many flows as there are; the default's where there are none.
+pub(crate) fn limits(flows: u32) -> anyhow::Result<FlowLimits> {
+    match flows {
+        0 => Ok(FlowLimits::default()),
+        flows => Ok(FlowLimits::new(usize::try_from(flows)?, Timeouts::default())?),
+    }
+}
+
+/// Waits until every flow is in the table.
+fn enter(runtime: &Runtime, flows: u32) -> anyhow::Result<()> {
+    let until = Instant::now() + ENTER;
+    while runtime.flows().totals().live() < u64::from(flows) {
+        if Instant::now() > until {
+            bail!("not all of {flows} flows are entered: {:?}", runtime.flows().totals());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Sees to it that the flow table holds these flows and no others, and that none has ever had to go.
+fn only_these(runtime: &Runtime, flows: u32) -> anyhow::Result<()> {
+    let (totals, inserted) = (runtime.flows().totals(), u64::from(flows));
+    if totals != (FlowTotals { inserted, ..FlowTotals::default() }) {
+        bail!("the flow table is to hold {flows} flows, and has had {totals:?}");
+    }
+    Ok(())
 }
 
 /// Time first, then packets: the moment between them is the same at both ends of what is measured.

@@ -21,6 +21,8 @@ const fn budget(floor: f64, aim: f64) -> Option<Budget> {
 pub(crate) enum What {
     /// The engine on one worker, beside testpmd.
     Engine { direction: Direction, size: Size, mappings: u32 },
+    /// The same in a stateful vnet: a flow with each of so many nodes, all of them alive.
+    Stateful { direction: Direction, size: Size, flows: u32 },
     /// The loop that only receives and sends, beside testpmd.
     Bare { direction: Direction, size: Size },
     /// The same loop with the stamp, beside testpmd: what engine rows with more mappings than the capture has packets
@@ -46,6 +48,9 @@ impl fmt::Display for Row {
         match self.what {
             What::Engine { direction, size, mappings } => {
                 write!(f, "{}/{size}/{}", way(direction), count(mappings))
+            }
+            What::Stateful { direction, size, flows } => {
+                write!(f, "{}/{size}/{}-flows", way(direction), count(flows))
             }
             What::Bare { direction, size } => write!(f, "bare/{}/{size}", way(direction)),
             What::Stamp { direction, size } => write!(f, "stamp/{}/{size}", way(direction)),
@@ -77,8 +82,14 @@ impl Row {
     pub(crate) fn mappings(&self) -> u32 {
         match self.what {
             What::Engine { mappings, .. } | What::TwoWorkers { mappings, .. } => mappings,
+            What::Stateful { flows, .. } => flows,
             What::Bare { .. } | What::Stamp { .. } => 0,
         }
+    }
+
+    /// Flows in the flow table while it is measured.
+    pub(crate) fn flows(&self) -> u32 {
+        if let What::Stateful { flows, .. } = self.what { flows } else { 0 }
     }
 
     /// Addresses are varied by the stamp.
@@ -110,6 +121,8 @@ pub(crate) fn all() -> Vec<Row> {
         engine(Size::Bytes(512), 1 << 20, None);
         engine(Size::Bytes(1_500), 1 << 20, budget(0.75, 0.85));
         engine(Size::Imix, 1 << 20, None);
+        let what = What::Stateful { direction, size: SMALL, flows: 1 << 20 };
+        rows.push(Row { what, budget: budget(0.22, 0.33) });
     }
     for direction in [Direction::FourToSix, Direction::SixToFour] {
         rows.push(Row { what: What::Bare { direction, size: SMALL }, budget: None });
@@ -136,7 +149,9 @@ mod tests {
         let names: Vec<_> = all().iter().map(ToString::to_string).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
         assert!(names.contains(&"4to6/64B/1M".to_owned()) && names.contains(&"6to4/IMIX/1M".to_owned()));
-        assert!(names.contains(&"6to4/64B/64k".to_owned()));
+        assert!(
+            names.contains(&"6to4/64B/64k".to_owned()) && names.contains(&"4to6/64B/1M-flows".to_owned())
+        );
     }
 
     #[test]

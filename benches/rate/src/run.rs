@@ -2,7 +2,7 @@
 
 use crate::bare::Bare;
 use crate::child::{Contender, MEMORY_MIB, Setup, Task};
-use crate::engine::Engine;
+use crate::engine::{Engine, limits};
 use crate::frames::{Direction, Size, frames, write_capture};
 use crate::hugepages::Hugepages;
 use crate::measure::{Comparison, Reading, Side, compare};
@@ -107,10 +107,11 @@ impl Bench {
                 self.cores.len()
             ));
         }
-        let needed = (u64::from(row.mappings()) * MAPPING) >> 20;
+        let flows = limits(row.flows()).map_or(0, |limits| limits.memory(row.workers()) as u64);
+        let needed = (u64::from(row.mappings()) * MAPPING + flows) >> 20;
         let free = available_mib().unwrap_or(u64::MAX);
         (needed > free)
-            .then(|| format!("needs {needed} MiB of memory for its mappings, and {free} MiB are available"))
+            .then(|| format!("needs {needed} MiB of memory for its tables, and {free} MiB are available"))
     }
 
     fn compare(
@@ -121,10 +122,11 @@ impl Bench {
     ) -> anyhow::Result<Comparison> {
         let engine = |direction, mappings| {
             let stamp = row.is_stamped().then(|| Stamp::new(direction, mappings));
-            Task::Engine(Engine { direction, mappings, stamp })
+            Task::Engine(Engine { direction, mappings, flows: row.flows(), stamp })
         };
         let (direction, size) = match row.what {
             What::Engine { direction, size, .. }
+            | What::Stateful { direction, size, .. }
             | What::Bare { direction, size }
             | What::Stamp { direction, size }
             | What::TwoWorkers { direction, size, .. } => (direction, size),
@@ -133,6 +135,7 @@ impl Bench {
             What::Engine { direction, mappings, .. } | What::TwoWorkers { direction, mappings, .. } => {
                 engine(direction, mappings)
             }
+            What::Stateful { direction, flows, .. } => engine(direction, flows),
             What::Bare { .. } => Task::Bare(Bare { stamp: None }),
             What::Stamp { direction, .. } => {
                 Task::Bare(Bare { stamp: Some(Stamp::new(direction, u32::MAX)) })

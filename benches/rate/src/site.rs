@@ -71,11 +71,17 @@ pub(crate) fn fill(writer: &mut MappingWriter, mappings: u32) -> anyhow::Result<
     Ok(())
 }
 
-/// The host, with its node on one port and the substrate on the other, for `workers` workers.
-pub(crate) fn snapshot(node: &OpenPort, uplink: &OpenPort, workers: usize) -> anyhow::Result<HostSnapshot> {
+/// The host, with its node on one port and the substrate on the other, for `workers` workers. `stateful`: every packet
+/// belongs to a flow.
+pub(crate) fn snapshot(
+    node: &OpenPort,
+    uplink: &OpenPort,
+    workers: usize,
+    stateful: bool,
+) -> anyhow::Result<HostSnapshot> {
     let subnet = Subnet { net: SUBNET.parse()?, gateway: None };
     let uplink_drops = Arc::new(PerWorker::new(workers));
-    let vnet = Arc::new(Vnet { id: vnet()?, subnets: vec![subnet], stateful: false, uplink_drops });
+    let vnet = Arc::new(Vnet { id: vnet()?, subnets: vec![subnet], stateful, uplink_drops });
     let interface = Arc::new(Interface {
         name: "node".to_owned(),
         port: node.id,
@@ -108,6 +114,7 @@ pub(crate) fn snapshot(node: &OpenPort, uplink: &OpenPort, workers: usize) -> an
     }
     *snapshot.slots.first_mut().context("a slot")? = Some(interface);
     snapshot.vnets = vec![vnet];
+    snapshot.stateful = stateful;
     snapshot.uplinks = vec![way];
     Ok(snapshot)
 }
