@@ -45,6 +45,11 @@ impl fmt::Display for Size {
     }
 }
 
+/// Bytes at a datagram's end that make the sums of all equal.
+const EVEN: usize = 2;
+/// What they all sum up to; any number but 0 and 0xffff, which are the same.
+const TOTAL: u16 = 0x1234;
+
 /// A capture: `PACKETS` flows of UDP, to or from the first `spread` nodes elsewhere.
 pub(crate) fn frames(direction: Direction, size: Size, spread: u32) -> anyhow::Result<Vec<Vec<u8>>> {
     let vnet = vnet()?;
@@ -61,8 +66,9 @@ pub(crate) fn frames(direction: Direction, size: Size, spread: u32) -> anyhow::R
         .collect()
 }
 
-/// One frame with `length` bytes behind its IP header.
-fn frame(
+/// One frame with `length` bytes behind its IP header. Frames of one node have the same checksums, whatever their flow
+/// and length, so that the stamp need not read them.
+pub(crate) fn frame(
     direction: Direction,
     vnet: VnetId,
     flow: u32,
@@ -73,26 +79,31 @@ fn frame(
     let own = own_address(vnet)?;
     let payload = u16::try_from(length)?;
     let mut bytes = Vec::with_capacity(length + ethernet::LENGTH + ipv6::LENGTH);
-    let (pseudo, length) = match direction {
+    let pseudo = match direction {
         Direction::FourToSix => {
             bytes.extend(ethernet_header(MacAddr::dummy(vnet, other), NODE, ethernet::ethertype::IPV4));
             bytes.extend(ipv4_header(ADDRESS, other, payload)?);
-            (Sum::ZERO.add_bytes(&ADDRESS.octets()).add_bytes(&other.octets()), length)
+            Sum::ZERO.add_bytes(&ADDRESS.octets()).add_bytes(&other.octets())
         }
         Direction::SixToFour => {
             let source = locator.address(other);
             debug_assert!(LAYOUT.decode(source).is_ok());
             bytes.extend(ethernet_header(UPLINK, ROUTER, ethernet::ethertype::IPV6));
             bytes.extend(ipv6_header(source, own, payload));
-            (Sum::ZERO.add_bytes(&source.octets()).add_bytes(&own.octets()), length)
+            Sum::ZERO.add_bytes(&source.octets()).add_bytes(&own.octets())
         }
     };
     let start = bytes.len();
+    anyhow::ensure!(length >= udp::LENGTH + EVEN && length.is_multiple_of(2), "the size is odd or too small");
     bytes.extend((1_024 + u16::try_from(flow % 50_000)?).to_be_bytes());
     bytes.extend(4_242_u16.to_be_bytes());
     bytes.extend(payload.to_be_bytes());
     bytes.extend([0, 0]);
-    bytes.resize(start + length, b'o');
+    bytes.resize(start + length - EVEN, b'o');
+    // What the rest sums up to, taken away.
+    let datagram = bytes.get(start..).context("a datagram")?;
+    let rest = Sum::ZERO.add(payload).add_bytes(datagram).fold();
+    bytes.extend(Sum::ZERO.add(TOTAL).remove(rest).fold().to_be_bytes());
     let datagram = bytes.get(start..).context("a datagram")?;
     let sum = pseudo.add(u16::from(protocol::UDP)).add(payload).add_bytes(datagram);
     let at = start + usize::from(udp::CHECKSUM);
@@ -109,10 +120,12 @@ fn ethernet_header(destination: MacAddr, source: MacAddr, ethertype: u16) -> [u8
 
 fn ipv4_header(source: Ipv4Addr, destination: Ipv4Addr, payload: u16) -> anyhow::Result<[u8; ipv4::LENGTH]> {
     let mut header = [0; ipv4::LENGTH];
+    let total_length = payload + u16::try_from(ipv4::LENGTH)?;
     let fields = ipv4::Fields {
         tos: 0,
-        total_length: payload + u16::try_from(ipv4::LENGTH)?,
-        identification: 0,
+        total_length,
+        // Both together sum up to the same in every header.
+        identification: !total_length,
         dont_fragment: true,
         more_fragments: false,
         fragment_offset: 0,

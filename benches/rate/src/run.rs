@@ -120,9 +120,9 @@ impl Bench {
         effort: Effort,
         go_on: &dyn Fn() -> anyhow::Result<()>,
     ) -> anyhow::Result<Comparison> {
-        let engine = |direction, mappings| {
-            let stamp = row.is_stamped().then(|| Stamp::new(direction, mappings));
-            Task::Engine(Engine { direction, mappings, flows: row.flows(), stamp })
+        let engine = |direction, mappings| -> anyhow::Result<Task> {
+            let stamp = row.is_stamped().then(|| Stamp::new(direction, mappings)).transpose()?;
+            Ok(Task::Engine(Engine { direction, mappings, flows: row.flows(), stamp }))
         };
         let (direction, size) = match row.what {
             What::Engine { direction, size, .. }
@@ -133,12 +133,12 @@ impl Bench {
         };
         let task = match row.what {
             What::Engine { direction, mappings, .. } | What::TwoWorkers { direction, mappings, .. } => {
-                engine(direction, mappings)
+                engine(direction, mappings)?
             }
-            What::Stateful { direction, flows, .. } => engine(direction, flows),
+            What::Stateful { direction, flows, .. } => engine(direction, flows)?,
             What::Bare { .. } => Task::Bare(Bare { stamp: None }),
             What::Stamp { direction, .. } => {
-                Task::Bare(Bare { stamp: Some(Stamp::new(direction, u32::MAX)) })
+                Task::Bare(Bare { stamp: Some(Stamp::new(direction, u32::MAX)?) })
             }
         };
         // What the stamp writes is added to packets of the first node.
