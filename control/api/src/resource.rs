@@ -151,6 +151,36 @@ pub struct EngineStatus {
     /// The last revision it was sent, when connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<u64>,
+    /// Its workers, when connected and once it has reported them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// A worker of an engine, as its engine reports it every few seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WorkerStatus {
+    /// The core that it runs on.
+    pub core: u32,
+    /// Packets that it has taken in since the engine started.
+    pub packets: u64,
+    /// How much of its time it was busy between the last two reports, in thousandths.
+    pub busy_permille: u32,
+    /// What a packet cost, between the last two reports in which there were any; absent before the first packet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cycles_per_packet: Option<PacketCycles>,
+}
+
+/// Cycles of the processor's time-stamp counter for each packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PacketCycles {
+    /// Receiving it.
+    pub receive: u64,
+    /// The stages, from classification to translation.
+    pub stages: u64,
+    /// Sending it.
+    pub send: u64,
+    /// All of it, with the worker's loop itself.
+    pub total: u64,
 }
 
 /// What an interface is attached by.
@@ -419,6 +449,18 @@ pub struct Status {
     pub interfaces: InterfaceCounts,
     /// Nodes that are moving; the first 100.
     pub moves: Vec<NodeMove>,
+    /// Workers of the engines that have reported them, by host; the first 100 hosts.
+    #[serde(default)]
+    pub engines: Vec<HostWorkers>,
+}
+
+/// The workers of a host's engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostWorkers {
+    /// Which host.
+    pub host: String,
+    /// Its workers, in the engine's order.
+    pub workers: Vec<WorkerStatus>,
 }
 
 /// How many interfaces are how far.

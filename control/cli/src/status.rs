@@ -4,7 +4,7 @@ use overlane_api::resource::Status;
 
 use crate::client::Client;
 use crate::output::Printer;
-use crate::resources::moving;
+use crate::resources::{moving, workers};
 
 pub(crate) async fn run(client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     let status: Status = client.get("/v1/status").await?;
@@ -38,6 +38,19 @@ pub(crate) async fn run(client: &Client, printer: &mut Printer<'_>) -> anyhow::R
         printer.line("")?;
         let rows = status.moves.iter().map(|node| vec![node.node.clone(), moving::describe(&node.progress)]);
         printer.table(&["MOVING NODE", "PROGRESS"], rows)?;
+    }
+    if !status.engines.is_empty() {
+        printer.line("")?;
+        let header: Vec<&str> = ["HOST"].into_iter().chain(workers::HEADER).collect();
+        let rows = status.engines.iter().flat_map(|engine| {
+            let row = |worker| [vec![engine.host.clone()], workers::row(worker)].concat();
+            engine.workers.iter().map(row)
+        });
+        printer.table(&header, rows)?;
+    }
+    if (status.engines.len() as u64) < status.hosts_connected {
+        printer.line("")?;
+        printer.line("Workers of other engines, once they have reported them: `overlane host show HOST`.")?;
     }
     if status.hosts_in_step < status.hosts {
         printer.line("")?;

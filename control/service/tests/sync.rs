@@ -5,7 +5,8 @@ mod common;
 use common::{Engine, Site, furnished, hello, node, spot};
 use overlane_api::sync::resolve_response::Outcome;
 use overlane_api::sync::{
-    Ack, Hello, InterfaceState, MappingState, RefusalReason, ResolveRequest, Revision, engine_message,
+    Ack, EngineMessage, Hello, InterfaceState, MappingState, RefusalReason, ResolveRequest, Revision,
+    WorkerReport, WorkersReport, engine_message,
 };
 use serde_json::json;
 use tonic::Code;
@@ -86,6 +87,65 @@ async fn reports_make_mappings_live_and_an_engine_that_is_away_does_not_make_the
     b.report("db/eth0", InterfaceState::Gone).await;
     a.until("db down", |known| known.blue(2).is_some_and(|m| m.state() == MappingState::Down)).await;
     assert_eq!(api.get("/v1/nodes/db").await["interfaces"][0]["state"], "gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_shown_while_their_engine_is_there_and_kept_nowhere() {
+    let (site, service, mut api) = furnished("").await;
+    let engine = site.engine(&service, "host-b", None).await;
+    assert_eq!(api.get("/v1/status").await["engines"], json!([]));
+    let before = api.get("/v1/status").await["revision"].clone();
+    let worker = WorkerReport {
+        core: 2,
+        packets: 10,
+        receive_cycles: 1_000,
+        stage_cycles: 4_000,
+        send_cycles: 500,
+        turn_cycles: 6_000,
+        busy_us: 25,
+        total_us: 1_000,
+    };
+    let report = WorkersReport { workers: vec![worker] };
+    engine.send(engine_message::Body::WorkersReport(report)).await;
+    let cycles = json!({"receive": 100, "stages": 400, "send": 50, "total": 600});
+    let workers = json!([{"core": 2, "packets": 10, "busy_permille": 25, "cycles_per_packet": cycles}]);
+    common::until(&mut api, "/v1/status", "the workers", |status| {
+        status["engines"] == json!([{"host": "host-b", "workers": workers}])
+    })
+    .await;
+    let host = api.get("/v1/hosts/host-b").await;
+    assert_eq!(host["engine"]["workers"], workers);
+    assert_eq!(api.get("/v1/status").await["revision"], before, "the store has nothing of it");
+
+    drop(engine);
+    common::until(&mut api, "/v1/status", "no workers", |status| status["engines"] == json!([])).await;
+    // A new engine begins without, until it reports.
+    let _engine = site.engine(&service, "host-b", None).await;
+    assert_eq!(api.get("/v1/status").await["engines"], json!([]));
+}
+
+/// To a service that does not know it, a message of a newer engine (as this one's of workers once was) has no body.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_not_known_is_passed_over() {
+    let (site, service, mut api) = furnished("").await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.until_revision(1).await;
+    engine.outbound.send(EngineMessage { body: None }).await.unwrap();
+    engine.report("web/eth0", InterfaceState::Live).await;
+    engine.until("web live", |known| known.blue(1).is_some_and(|m| m.state() == MappingState::Live)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_of_too_many_workers_ends_the_stream_with_the_legal_number() {
+    let (site, service, _) = furnished("").await;
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.until_revision(1).await;
+    let report = WorkersReport { workers: vec![WorkerReport::default(); 1025] };
+    engine.send(engine_message::Body::WorkersReport(report)).await;
+    let refused = engine.next().await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("1025 workers; legal: up to 1024"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -188,7 +188,7 @@ impl Start {
             tokio::spawn(Reconciler::new(settings, dataplane, kernel, inputs, outputs).run());
 
         let vitals = Arc::new(RuntimeVitals(Arc::downgrade(&runtime)));
-        let telemetry = Telemetry { status, vitals, pulse, log };
+        let telemetry = Telemetry { status, vitals: vitals.clone(), pulse, log };
         tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, telemetry.router()).await {
                 tracing::error!(%error, "telemetry is not served any more");
@@ -210,6 +210,7 @@ impl Start {
                     events: event_sender,
                     applied,
                     reports,
+                    vitals,
                 };
                 tasks.spawn(client.run());
                 None

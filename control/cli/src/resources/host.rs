@@ -5,7 +5,7 @@ use std::io;
 use clap::Subcommand;
 use overlane_api::resource::{DEFAULT_CAPACITY, EngineStatus, Host, HostSpec, ListQuery};
 
-use super::{Resource, parse_id};
+use super::{Resource, parse_id, workers};
 use crate::args::ListArgs;
 use crate::client::Client;
 use crate::output::Printer;
@@ -86,7 +86,12 @@ impl Resource for Host {
         facts.extend(self.engine.version.clone().map(|version| ("engine version", version)));
         facts.extend(self.engine.capacity.map(|capacity| ("engine capacity", capacity.to_string())));
         facts.push(("revision", self.revision.to_string()));
-        printer.facts(facts)
+        printer.facts(facts)?;
+        if self.engine.workers.is_empty() {
+            return Ok(());
+        }
+        printer.line("")?;
+        printer.table(&workers::HEADER, self.engine.workers.iter().map(workers::row))
     }
 }
 

@@ -15,6 +15,7 @@ pub mod host;
 pub mod moving;
 pub mod network;
 pub mod node;
+pub(crate) mod workers;
 
 /// What the commands of every kind of resource need to know about it.
 pub(crate) trait Resource: Serialize + DeserializeOwned {

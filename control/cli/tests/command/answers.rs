@@ -60,6 +60,38 @@ fn an_answer_without_end_is_cut_off() {
 }
 
 #[test]
+fn status_tells_what_packets_cost_each_worker_and_does_without_from_an_older_service() {
+    let pki = Pki::new();
+    let status = |engines: &str| {
+        let body = format!(
+            r#"{{"version":"1","incarnation":"00","revision":1,"entities":0,"networks":0,"hosts":2,"hosts_connected":2,
+                "hosts_in_step":2,"nodes":0,"interfaces":{{"defined":0,"attached":0,"live":0,"gone":0}},"moves":[]{engines}}}"#
+        );
+        let service = Scripted::start(&pki.service, Box::new(move |_| answer(200, &body)));
+        overlane(&pki.flags(service.address), "status").unwrap()
+    };
+    let said = status(
+        r#","engines":[{"host":"rack1-a","workers":[
+            {"core":1,"packets":70,"busy_permille":123,
+             "cycles_per_packet":{"receive":20,"stages":50,"send":10,"total":84}},
+            {"core":2,"packets":0,"busy_permille":0}]}]"#,
+    );
+    let lines: Vec<_> =
+        said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let at = lines.iter().position(|line| line.starts_with("HOST")).unwrap();
+    assert_eq!(
+        lines[at..at + 3],
+        [
+            "HOST CORE PACKETS BUSY CYCLES/PACKET RECEIVE STAGES SEND",
+            "rack1-a 1 70 12.3 % 84 20 50 10",
+            "rack1-a 2 0 0.0 % - - - -"
+        ]
+    );
+    assert!(said.contains("`overlane host show HOST`"), "another engine is connected: {said}");
+    assert!(!status("").contains("CYCLES"));
+}
+
+#[test]
 fn a_list_is_read_page_by_page() {
     let pki = Pki::new();
     let pages = |asked: &str| {

@@ -2,7 +2,10 @@
 
 use crate::fixture::{Case, up};
 use anyhow::{Context, Result, ensure};
+use clap::Parser;
 use nix::sys::signal::Signal;
+use overlane_api::resource::{Status, WorkerStatus};
+use overlane_cli::args::Cli;
 use overlane_cli::lab::engine;
 use overlane_cli::lab::handle::{Lab, find_binary};
 use overlane_cli::lab::probe::ping;
@@ -24,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::Alone("a_bad_service_configuration_is_one_message_with_the_file_and_the_field", bad_service),
     Case::Shared("a_truncated_store_is_refused_and_not_overwritten", truncated_store),
     Case::Shared("the_log_level_changes_at_run_time", log_level),
+    Case::Shared("status_tells_what_packets_cost_the_workers_of_both_hosts", packet_cycles),
     Case::Shared("an_engine_ends_cleanly_on_sigterm_and_leaves_nothing", sigterm),
     Case::Alone("static_mode_forwards_without_a_service_and_reloads_on_sighup", static_mode),
 ];
@@ -140,6 +144,55 @@ fn log_level(lab: &Lab) -> Result<()> {
     let back = engine::ask(lab, "host-a", "PUT", "/log", "info")?;
     ensure!((200..300).contains(&back.status), "/log answers {}: {}", back.status, back.body);
     more.map(|_| ())
+}
+
+/// What `overlane status` says to the lab's operator, with more on the command line.
+fn overlane_status(lab: &Lab, more: &[&str]) -> Result<String> {
+    let settings = lab.state().file("conf/cli.toml");
+    let words = ["overlane", "--config", settings.to_str().context("a path")?, "status"];
+    let cli = Cli::try_parse_from(words.iter().chain(more))?;
+    lab.namespace("svc").enter(|| {
+        let mut said = Vec::new();
+        overlane_cli::run(cli, &mut said)?;
+        Ok(String::from_utf8(said)?)
+    })
+}
+
+fn packet_cycles(lab: &Lab) -> Result<()> {
+    const PINGS: u32 = 5;
+    let (from, to) = (lab.node("acme-1")?, lab.node("acme-3")?);
+    ensure!(from.host != to.host, "both are on {}", to.host);
+    let workers = |host: &str| -> Result<Vec<WorkerStatus>> {
+        let status: Status = serde_json::from_str(&overlane_status(lab, &["--output", "json"])?)?;
+        let engine = status.engines.into_iter().find(|engine| engine.host == host);
+        Ok(engine.with_context(|| format!("no workers of {host}"))?.workers)
+    };
+    let packets =
+        |host: &str| -> Result<u64> { Ok(workers(host)?.iter().map(|worker| worker.packets).sum()) };
+    let hosts = [from.host.as_str(), to.host.as_str()];
+    let before = wait::until_ok("both engines to report", SOON, || hosts.map(packets).into_iter().collect())?;
+    let before: Vec<u64> = before;
+    ensure!(ping(&lab.namespace("acme-1"), to.ipv4, PINGS)?.is_complete(), "a ping was lost");
+    for (host, before) in hosts.into_iter().zip(before) {
+        // A request and its answer each.
+        wait::until_ok(&format!("{host} to report the pings"), SOON, || {
+            let now = packets(host)?;
+            ensure!(now >= before + 2 * u64::from(PINGS), "{now} packets, {before} before");
+            Ok(())
+        })?;
+        let workers = workers(host)?;
+        let worker = workers.iter().find(|worker| worker.packets > 0).context("no worker with packets")?;
+        let cycles = worker.cycles_per_packet.with_context(|| format!("no cycles: {worker:?}"))?;
+        // The cheapest of veths costs a system call, and one packet alone has a turn of its own.
+        let parts = cycles.receive + cycles.stages + cycles.send;
+        ensure!((200..10_000_000).contains(&cycles.total) && parts <= cycles.total, "{cycles:?}");
+        ensure!(cycles.receive > 0 && cycles.stages > 0 && cycles.send > 0, "{cycles:?}");
+        ensure!(worker.busy_permille < 900, "busy with pings: {worker:?}");
+        let said = overlane_status(lab, &[])?;
+        let told = said.lines().any(|line| line.trim_start().starts_with(host) && line.contains('%'));
+        ensure!(told && said.contains("CYCLES/PACKET"), "{host} is not in:\n{said}");
+    }
+    Ok(())
 }
 
 fn sigterm(lab: &Lab) -> Result<()> {

@@ -16,6 +16,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// How many moves are shown.
 const MAX_MOVES: usize = 100;
+/// Of how many hosts the workers are shown.
+const MAX_ENGINES: usize = 100;
 /// How long whoever fetches a backup may pause: it holds a view of the store open.
 const STALL: Duration = Duration::from_secs(30);
 /// How much of a backup is sent at once, in bytes.
@@ -26,6 +28,7 @@ const CHUNK: usize = 64 << 10;
     responses((status = 200, body = Status), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Failure> {
     let (hosts_connected, hosts_in_step) = api.hub.counts();
+    let engines = api.hub.workers(MAX_ENGINES);
     let mut status = api
         .blocking(move |ledger| {
             let view = ledger.view()?;
@@ -41,6 +44,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Failu
                 nodes: view.count(Table::Nodes)?,
                 interfaces: list::interface_counts(&*view)?,
                 moves: list::moves(&*view, MAX_MOVES)?,
+                engines,
             })
         })
         .await?;

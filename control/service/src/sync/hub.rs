@@ -1,12 +1,15 @@
 //! Which engines are connected, and how far each is.
 
+use super::workers::Workers;
 use crate::ledger::Ledger;
-use overlane_api::resource::EngineStatus;
+use overlane_api::resource::{EngineStatus, HostWorkers};
+use overlane_api::sync::WorkersReport;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 /// The connected engines.
 pub struct Hub {
@@ -32,6 +35,7 @@ struct Session {
     /// The last revision that was looked at for it: it has all that concerns it up to here, once it has
     /// acknowledged what was sent.
     covered: u64,
+    workers: Workers,
 }
 
 /// What an engine said of itself.
@@ -79,7 +83,22 @@ impl Hub {
             capacity: Some(session.capacity),
             acknowledged: Some(session.acknowledged),
             sent: Some(session.sent),
+            workers: session.workers.status().to_vec(),
         })
+    }
+
+    /// The workers of the first `limit` hosts whose engine has reported any, in the order of hosts.
+    #[must_use]
+    pub fn workers(&self, limit: usize) -> Vec<HostWorkers> {
+        let sessions = self.sessions.lock();
+        let reported = sessions.iter().filter(|(_, session)| !session.workers.status().is_empty());
+        let mut reported: Vec<_> = reported.collect();
+        reported.sort_unstable_by_key(|(host, _)| *host);
+        let workers = |(host, session): (&String, &Session)| HostWorkers {
+            host: host.clone(),
+            workers: session.workers.status().to_vec(),
+        };
+        reported.into_iter().take(limit).map(workers).collect()
     }
 
     /// How many engines are connected, and how many of them have acknowledged all that concerns them.
@@ -116,6 +135,7 @@ impl Hub {
             acknowledged: applied,
             sent: applied,
             covered: 0,
+            workers: Workers::default(),
         };
         if let Some(before) = sessions.insert(host.to_owned(), session) {
             before.end.cancel();
@@ -138,12 +158,15 @@ impl Hub {
 
 impl Ticket {
     fn with(&self, change: impl FnOnce(&mut Session)) {
-        let mut sessions = self.hub.sessions.lock();
-        if let Some(session) = sessions.get_mut(&self.host).filter(|session| session.number == self.number) {
-            change(session);
-        }
-        drop(sessions);
+        self.with_quietly(change);
         self.hub.tell();
+    }
+
+    /// The same for what nobody waits for.
+    fn with_quietly<T>(&self, change: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let mut sessions = self.hub.sessions.lock();
+        let session = sessions.get_mut(&self.host).filter(|session| session.number == self.number);
+        session.map(change)
     }
 
     /// Something is about to be sent that is true up to `revision`.
@@ -169,6 +192,14 @@ impl Ticket {
             }
         });
         known
+    }
+
+    /// The engine tells what its workers do.
+    ///
+    /// # Errors
+    /// What is wrong with the report.
+    pub(super) fn workers(&self, report: WorkersReport) -> Result<(), Status> {
+        self.with_quietly(|session| session.workers.report(report)).unwrap_or(Ok(()))
     }
 
     /// The engine starts over: what it acknowledged before does not count.

@@ -2,6 +2,7 @@
 
 mod hub;
 mod stream;
+mod workers;
 
 pub use hub::Hub;
 

@@ -265,6 +265,7 @@ async fn listen(
                 })
                 .await?;
             }
+            Some(engine_message::Body::WorkersReport(report)) => ticket.workers(report)?,
             Some(engine_message::Body::Hello(_)) => {
                 return Err(Status::invalid_argument("a second Hello"));
             }

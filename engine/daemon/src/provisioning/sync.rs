@@ -8,6 +8,7 @@ use super::model::{Host, Revision, What};
 use super::wire::{self, WireError};
 use super::{Applied, Connection, Event, InterfaceState, Report, Reports};
 use crate::config::ServiceConfig;
+use crate::telemetry::Vitals;
 use core::time::Duration;
 use hashbrown::HashMap;
 use overlane_api::sync::engine_message::Body as Outgoing;
@@ -20,6 +21,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
@@ -41,6 +43,8 @@ pub struct Client {
     pub applied: watch::Receiver<Applied>,
     /// How the interfaces are.
     pub reports: watch::Receiver<Arc<Reports>>,
+    /// What the workers do.
+    pub vitals: Arc<dyn Vitals>,
 }
 
 /// Largest message that is taken.
@@ -53,6 +57,9 @@ const BACKOFF_LEAST: Duration = Duration::from_millis(200);
 const BACKOFF_MOST: Duration = Duration::from_secs(10);
 /// A stream that lasted this long was a good one: the next attempt comes soon.
 const GOOD_STREAM: Duration = Duration::from_secs(30);
+
+/// How often the service is told what the workers have done.
+const WORKERS_REPORT: Duration = Duration::from_secs(5);
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -189,6 +196,8 @@ impl Client {
             event: Some(up),
             ack: None,
             reported: HashMap::new(),
+            workers: None,
+            workers_due: workers_due(),
         };
         session.run(self).await
     }
@@ -231,6 +240,16 @@ struct Session {
     event: Option<Event>,
     ack: Option<Revision>,
     reported: HashMap<Arc<str>, Report>,
+    /// What the workers have done, while the service is to be told.
+    workers: Option<proto::WorkersReport>,
+    workers_due: Interval,
+}
+
+/// At once, and then every [`WORKERS_REPORT`]; after a pause no faster than that.
+fn workers_due() -> Interval {
+    let mut due = interval(WORKERS_REPORT);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    due
 }
 
 impl Session {
@@ -266,6 +285,9 @@ impl Session {
                     let reports = client.reports.borrow_and_update();
                     self.reported.retain(|id, _| reports.contains_key(id));
                 }
+                _ = self.workers_due.tick() => {
+                    self.workers = wire::workers(&client.vitals.workers());
+                }
             }
         }
     }
@@ -276,12 +298,14 @@ impl Session {
         })
     }
 
-    /// What is to be said next: acknowledgements first, then the first report that the service does not have.
+    /// What is to be said next: acknowledgements first, then the first report that the service does not have, then what the
+    /// workers do.
     fn next_out(&self, reports: &Reports) -> Option<Outgoing> {
         if let Some(revision) = self.ack {
             return Some(Outgoing::Ack(proto::Ack { revision: Some(wire::encode_revision(revision)) }));
         }
-        let (id, report) = reports.iter().find(|(id, report)| self.reported.get(*id) != Some(*report))?;
+        let news = reports.iter().find(|(id, report)| self.reported.get(*id) != Some(*report));
+        let Some((id, report)) = news else { return self.workers.clone().map(Outgoing::WorkersReport) };
         let state = match report.state {
             InterfaceState::Defined => proto::InterfaceState::Defined,
             InterfaceState::Attached => proto::InterfaceState::Attached,
@@ -303,6 +327,7 @@ impl Session {
                     self.reported.insert(id.clone(), report.clone());
                 }
             }
+            Outgoing::WorkersReport(_) => self.workers = None,
             Outgoing::Hello(_) => {}
         }
     }

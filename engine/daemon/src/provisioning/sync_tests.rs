@@ -2,6 +2,9 @@
 
 use super::super::model::Target;
 use super::*;
+use crate::reconcile::counted::Totals;
+use crate::runtime::BusyCycles;
+use crate::telemetry::{FlowVitals, WorkerVitals};
 use core::net::Ipv4Addr;
 use overlane_api::pki::Authority;
 use overlane_api::sync::sync_server::{Sync, SyncServer};
@@ -87,12 +90,39 @@ impl Served {
     }
 }
 
+/// The workers of an engine, and nothing else of it.
+#[derive(Debug, Default)]
+struct Workers(parking_lot::Mutex<Vec<WorkerVitals>>);
+
+impl Vitals for Workers {
+    fn workers(&self) -> Vec<WorkerVitals> {
+        self.0.lock().clone()
+    }
+
+    fn buffers(&self) -> (u32, u32) {
+        (0, 0)
+    }
+
+    fn flows(&self) -> FlowVitals {
+        FlowVitals::default()
+    }
+
+    fn stalled(&self) -> Option<String> {
+        None
+    }
+
+    fn unplaced(&self) -> Totals {
+        Totals::default()
+    }
+}
+
 struct World {
     _directory: tempfile::TempDir,
     streams: mpsc::Receiver<Served>,
     events: mpsc::Receiver<Event>,
     applied: watch::Sender<Applied>,
     reports: watch::Sender<Arc<Reports>>,
+    workers: Arc<Workers>,
 }
 
 async fn world(certificate_name: &str) -> World {
@@ -110,6 +140,7 @@ async fn world(certificate_name: &str) -> World {
     let (event_sender, events) = mpsc::channel(4);
     let (applied, applied_in) = watch::channel(Applied::default());
     let (reports, reports_in) = watch::channel(Arc::default());
+    let workers = Arc::new(Workers::default());
     let service = ServiceConfig {
         address,
         server_name: "control.test".into(),
@@ -125,9 +156,10 @@ async fn world(certificate_name: &str) -> World {
         events: event_sender,
         applied: applied_in,
         reports: reports_in,
+        vitals: workers.clone(),
     };
     tokio::spawn(client.run());
-    World { _directory: directory, streams, events, applied, reports }
+    World { _directory: directory, streams, events, applied, reports, workers }
 }
 
 impl World {
@@ -239,6 +271,55 @@ async fn reports_are_sent_when_they_change_and_all_of_them_to_a_new_stream() {
 }
 
 #[tokio::test]
+async fn workers_are_reported_to_each_new_stream_and_not_with_every_change() {
+    let mut world = world("host-a").await;
+    let worker = |packets| WorkerVitals {
+        core: 3,
+        packets,
+        cycles: BusyCycles { receive: 300, stages: 500, send: 100, turns: 1000 },
+        busy: Duration::from_millis(2),
+        total: Duration::from_secs(1),
+        ..WorkerVitals::default()
+    };
+    let wanted = |packets| {
+        let worker = proto::WorkerReport {
+            core: 3,
+            packets,
+            receive_cycles: 300,
+            stage_cycles: 500,
+            send_cycles: 100,
+            turn_cycles: 1000,
+            busy_us: 2_000,
+            total_us: 1_000_000,
+        };
+        Outgoing::WorkersReport(proto::WorkersReport { workers: vec![worker] })
+    };
+    *world.workers.0.lock() = vec![worker(10)];
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome().await;
+    assert_eq!(stream.hear().await, wanted(10));
+
+    // What happens meanwhile is told by itself.
+    let begin = Instant::now();
+    *world.workers.0.lock() = vec![worker(20)];
+    for number in 1..=3 {
+        let report = Report { state: InterfaceState::Live, detail: number.to_string() };
+        world.reports.send_replace(Arc::new(Reports::from_iter([(Arc::from("n1/eth0"), report)])));
+        assert!(matches!(stream.hear().await, Outgoing::InterfaceReport(_)));
+    }
+    assert_eq!(stream.hear().await, wanted(20));
+    assert!(begin.elapsed() > Duration::from_secs(2), "{:?}", begin.elapsed());
+
+    drop(stream);
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome().await;
+    let heard = [stream.hear().await, stream.hear().await];
+    assert!(heard.contains(&wanted(20)), "{heard:?}");
+}
+
+#[tokio::test]
 async fn a_new_stream_goes_on_from_what_is_applied() {
     let mut world = world("host-a").await;
     let mut stream = world.stream().await;
@@ -338,6 +419,7 @@ async fn a_service_that_is_not_there_is_named_with_the_reason() {
         events,
         applied: world.applied.subscribe(),
         reports: world.reports.subscribe(),
+        vitals: world.workers.clone(),
     };
     tokio::spawn(client(with.clone(), events.clone()).run());
     let Some(Event::Connection(Connection::Down(why))) = told.recv().await else { panic!("down") };

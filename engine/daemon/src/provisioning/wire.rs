@@ -4,8 +4,10 @@ use super::model::{
     Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_NAME, MAX_SUBNETS,
     Mapping, Revision, Target, Vnet, What,
 };
+use crate::telemetry::WorkerVitals;
 use core::fmt::Display;
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
 use ipnet::Ipv4Net;
 use overlane_api::resource::DEVICE_NAME_LEGAL;
 use overlane_api::sync;
@@ -51,6 +53,23 @@ pub fn revision(revision: Option<&sync::Revision>) -> Result<Revision, WireError
 #[must_use]
 pub fn encode_revision(revision: Revision) -> sync::Revision {
     sync::Revision { incarnation: revision.incarnation.to_vec(), number: revision.number }
+}
+
+/// What the workers have done, as a message; `None` when there are none (any more).
+#[must_use]
+pub fn workers(workers: &[WorkerVitals]) -> Option<sync::WorkersReport> {
+    let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let report = |worker: &WorkerVitals| sync::WorkerReport {
+        core: u32::try_from(worker.core).unwrap_or(u32::MAX),
+        packets: worker.packets,
+        receive_cycles: worker.cycles.receive,
+        stage_cycles: worker.cycles.stages,
+        send_cycles: worker.cycles.send,
+        turn_cycles: worker.cycles.turns,
+        busy_us: microseconds(worker.busy),
+        total_us: microseconds(worker.total),
+    };
+    (!workers.is_empty()).then(|| sync::WorkersReport { workers: workers.iter().map(report).collect() })
 }
 
 /// Checks the engine's own host.
