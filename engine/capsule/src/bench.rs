@@ -102,7 +102,7 @@ pub fn run(bench: &Bench) -> Result<Measured> {
         Direction::SixToFour => (null, pcap),
     };
     let site: Site = site(bench, node, uplink)?.parse()?;
-    let limits = Limits { time: Some(bench.seconds), packets: None };
+    let limits = Limits { time: Some(bench.seconds), ..Limits::default() };
     let report = driver::run(&site, limits)?;
     let sent: u64 = report.ports.iter().map(|port| port.sent).sum();
     ensure!(

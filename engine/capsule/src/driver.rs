@@ -5,16 +5,18 @@ use crate::exits::Unheard;
 use crate::host::Host;
 use crate::report::{PortReport, Report, drops};
 use crate::site::{self, Site};
+use crate::tell;
 use crate::worker::{Plan, Reports, Worker};
 use anyhow::{Context, Result, anyhow, bail};
 use capsule::Runtime;
 use capsule::config::RuntimeConfig;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use core::time::Duration;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::Pid;
 use serde_json::json;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -25,6 +27,8 @@ pub struct Limits {
     pub time: Option<Duration>,
     /// Once that many packets have come in, and what became of them has been sent.
     pub packets: Option<u64>,
+    /// At the end of standard input, each line of which is answered with what was done so far.
+    pub input: bool,
 }
 
 /// How often it is seen whether a limit is reached.
@@ -35,6 +39,8 @@ const DESCRIPTORS: usize = 512;
 const CACHE: usize = 256;
 /// Bytes of a buffer with all that belongs to it, rounded up.
 const BUFFER_BYTES: u64 = 2_560;
+/// Memory for all that DPDK has besides buffers, in MiB.
+const OTHER_MEMORY_MIB: u64 = 88;
 
 /// Runs the site until a limit or a signal.
 ///
@@ -50,19 +56,25 @@ pub fn run(site: &Site, limits: Limits) -> Result<Report> {
     let _ = std::fs::remove_dir(runtime_directory(&runtime));
 
     let (unheard, reports) = (Arc::<Unheard>::default(), Reports::default());
+    let (clock_sender, clocks) = channel();
     let seed = seed()?;
     for (index, &core) in site.cores.iter().enumerate() {
         let reader = host.domain.register(&format!("core {core}"))?;
         let (host, unheard, reports) = (Arc::clone(&host), Arc::clone(&unheard), Arc::clone(&reports));
+        let clocks = clock_sender.clone();
         // capsule asks for `Sync` of what is used only once.
-        let plan = Mutex::new(Plan { index, core, host, reader, seed, unheard, reports });
+        let plan = Mutex::new(Plan { index, core, host, reader, seed, unheard, reports, clocks });
         run_on_core(&mut runtime, core, move |thread, queues| {
             let plan = plan.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
             Worker::new(plan, thread, queues)
         })?;
     }
-    let began = Instant::now();
-    watch(&mut runtime, main_core, &host, limits, began)?;
+    drop(clock_sender);
+    let (began, over) = (Instant::now(), Arc::<AtomicBool>::default());
+    if limits.input {
+        tell::start(&host, workers, clocks, &over)?;
+    }
+    watch(&mut runtime, main_core, &host, limits, began, over)?;
     runtime.execute()?;
     let seconds = began.elapsed().as_secs_f64();
 
@@ -89,8 +101,9 @@ fn watch(
     host: &Arc<Host>,
     limits: Limits,
     began: Instant,
+    over: Arc<AtomicBool>,
 ) -> Result<()> {
-    if limits.time.is_none() && limits.packets.is_none() {
+    if limits.time.is_none() && limits.packets.is_none() && !limits.input {
         return Ok(());
     }
     let host = Arc::clone(host);
@@ -100,7 +113,7 @@ fn watch(
             let traffic = host.ports.iter().flat_map(|port| port.traffic.iter());
             traffic.map(|traffic| traffic.rx_packets.get()).sum()
         };
-        if late || limits.packets.is_some_and(|packets| received(&host) >= packets) {
+        if late || over.load(Relaxed) || limits.packets.is_some_and(|packets| received(&host) >= packets) {
             // It fails for no signal that exists.
             let _ = raise(Signal::SIGTERM);
         }
@@ -139,12 +152,12 @@ fn config(site: &Site, host: &Host, main_core: usize) -> Result<RuntimeConfig> {
     }
     // capsule has a pool for each NUMA node with a worker. Without hugepages memory cannot grow.
     let pools = u64::from(site.buffers) * BUFFER_BYTES * site.cores.len() as u64;
-    let memory_mib = (pools >> 20) + 128;
+    let memory_mib = (pools >> 20) + OTHER_MEMORY_MIB;
     arguments.extend(["-m".to_owned(), memory_mib.to_string()]);
-    if free_hugepages_mib() < memory_mib {
-        arguments.extend(["--no-huge".to_owned(), "--no-shconf".to_owned()]);
-    } else {
+    if site.hugepages.unwrap_or_else(|| free_hugepages_mib() >= memory_mib) {
         arguments.push("--in-memory".to_owned());
+    } else {
+        arguments.extend(["--no-huge".to_owned(), "--no-shconf".to_owned()]);
     }
     // As the engine's: with DPDK's default, whoever is preempted in the ring holds up all others.
     arguments.push("--mbuf-pool-ops-name=ring_mt_rts".to_owned());

@@ -15,4 +15,5 @@ pub mod host;
 pub mod pcap;
 pub mod report;
 pub mod site;
+pub mod tell;
 mod worker;

@@ -56,6 +56,9 @@ struct LimitArgs {
     /// End once so many packets have come in
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     packets: Option<u64>,
+    /// Answer each line on standard input with what was done so far, a line of JSON, and end when there are no more
+    #[arg(long)]
+    tell: bool,
 }
 
 fn main() -> ExitCode {
@@ -71,7 +74,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Run { site, limits } => {
-            let limits = Limits { time: limits.seconds, packets: limits.packets };
+            let limits = Limits { time: limits.seconds, packets: limits.packets, input: limits.tell };
             let report = driver::run(&Site::load(&site)?, limits)?;
             println!("{}", serde_json::to_string(&report)?);
         }

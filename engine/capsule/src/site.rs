@@ -29,6 +29,7 @@ struct RawSite {
     cores: Vec<usize>,
     main_core: Option<usize>,
     buffers: Option<u32>,
+    hugepages: Option<bool>,
     uplink: RawUplink,
     #[serde(default)]
     network: Vec<RawNetwork>,
@@ -101,6 +102,8 @@ pub struct Site {
     pub main_core: Option<usize>,
     /// Packet buffers of each NUMA node.
     pub buffers: u32,
+    /// Whether packet memory is on hugepages; `None`: if enough are free.
+    pub hugepages: Option<bool>,
     /// The way to the substrate.
     pub uplink: Uplink,
     /// The virtual networks, by id.
@@ -188,6 +191,7 @@ impl FromStr for Site {
             cores,
             main_core: raw.main_core,
             buffers,
+            hugepages: raw.hugepages,
             uplink,
             networks,
             interfaces: Vec::new(),

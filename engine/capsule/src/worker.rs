@@ -4,6 +4,7 @@ use crate::adapter::{CapsuleThread, Frame, Frames, receive};
 use crate::exits::{Exits, Unheard};
 use crate::host::{Host, Port};
 use crate::report::WorkerReport;
+use crate::tell::WorkerClock;
 use arrayvec::ArrayVec;
 use capsule::PortQueue;
 use core::pin::Pin;
@@ -20,6 +21,7 @@ use overlane_dataplane::snapshot::HostSnapshot;
 use overlane_dataplane::table::qsbr::Reader;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -35,6 +37,7 @@ pub(crate) struct Plan {
     pub(crate) seed: [u64; 2],
     pub(crate) unheard: Arc<Unheard>,
     pub(crate) reports: Reports,
+    pub(crate) clocks: Sender<WorkerClock>,
 }
 
 /// One core's share of the data plane.
@@ -63,7 +66,9 @@ impl Clock for Monotonic {
 impl Worker {
     /// Ports of which this core has no queue are left out; there are none, since all ports have all cores.
     pub(crate) fn new(plan: Plan, thread: CapsuleThread, mut queues: HashMap<String, PortQueue>) -> Self {
-        let Plan { index, core, host, reader, seed, unheard, reports } = plan;
+        let Plan { index, core, host, reader, seed, unheard, reports, clocks } = plan;
+        // Where nobody asks for it, nobody hears it.
+        let _ = clocks.send(WorkerClock::of_this_thread(index));
         let report = WorkerReport { core, registered: thread.is_registered(), ..WorkerReport::default() };
         let pool = Frames::new(Rc::new(thread));
         let (mut receivers, mut ports) = (Vec::new(), Vec::new());

@@ -24,6 +24,7 @@ use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
 use overlane_dataplane::segment::{self, Capabilities};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -50,6 +51,7 @@ fn main() {
         trial("bench_forwards_everything_both_ways", bench),
         trial("what_cannot_be_is_refused_in_words", no_such_thing),
         trial("run_ends_at_its_time", ends_at_its_time),
+        trial("lines_are_answered_with_what_was_done_so_far_and_their_end_ends_the_run", tells),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -275,6 +277,52 @@ fn bench(core: usize) -> Result<(), Failed> {
         assert!(report["packets"].as_u64() > Some(1_024), "{report}");
         assert!(report["ns_per_packet"].as_f64() > Some(0.0), "{report}");
     }
+    Ok(())
+}
+
+fn tells(core: usize) -> Result<(), Failed> {
+    let directory = tempfile::tempdir()?;
+    let captures = directory.path().display();
+    let site = site(core, directory.path())
+        .replace(&format!(",tx_pcap={captures}/web-out.pcap"), ",infinite_rx=1")
+        .replace(&format!("rx_pcap={captures}/uplink-in.pcap,tx_pcap={captures}/uplink-out.pcap"), "no-rx=1")
+        .replace(&format!("rx_pcap={captures}/app-in.pcap,tx_pcap={captures}/app-out.pcap"), "no-rx=1")
+        .replace("net_pcap0", "net_null0")
+        .replace("net_pcap2", "net_null2");
+    let file = directory.path().join("site.toml");
+    std::fs::write(&file, site)?;
+    let fitting: Vec<_> = frames::from_web().into_iter().filter(|frame| fits(frame)).collect();
+    pcap::write(&directory.path().join("web-in.pcap"), &fitting)?;
+
+    let mut command = program();
+    // Should the end of its input not end it.
+    let limit = PATIENCE.as_secs().to_string();
+    command.arg("run").arg(&file).args(["--tell", "--seconds", &limit]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut input = child.stdin.take().ok_or("no standard input")?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();
+    let mut told = || -> Result<[u64; 3], Failed> {
+        writeln!(input)?;
+        let line: Value = serde_json::from_str(&lines.next().ok_or("it ended")??)?;
+        let worker = &line["workers"][0];
+        let number = |value: &Value| value.as_u64().ok_or_else(|| Failed::from(line.to_string()));
+        Ok([number(&worker["handed"])?, number(&worker["cpu_ns"])?, number(&line["dropped"])?])
+    };
+    let first = told()?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = first;
+    // Some of what web sends is bad, and comes again and again.
+    while (0..3).any(|index| last[index] <= first[index]) {
+        assert!(Instant::now() < deadline, "{first:?}, {last:?}");
+        last = told()?;
+    }
+    drop(input);
+    let report: Value = serde_json::from_str(&lines.next().ok_or("no report")??)?;
+    assert!(child.wait()?.success());
+    assert!(report["seconds"].as_f64() < Some(PATIENCE.as_secs_f64()), "it did not end by itself: {report}");
+    let handed: u64 =
+        report["ports"].as_array().ok_or("no ports")?.iter().flat_map(|port| port["handed"].as_u64()).sum();
+    assert!(handed >= last[0] && report["cpu_ns"].as_u64() >= Some(last[1] - first[1]), "{report}, {last:?}");
     Ok(())
 }
 
