@@ -7,15 +7,14 @@
 use crate::bare::{self, Bare};
 use crate::engine::{self, Engine};
 use crate::frames::PACKETS;
-use crate::measure::{Reading, Share};
+use crate::measure::{Reading, Share, Side};
+use crate::piped::Piped;
 use anyhow::{Context, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use overlane_dpdk::Devargs;
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 /// Packet buffers of each side: more than the capture, the queues and the caches hold at once.
@@ -23,7 +22,7 @@ pub(crate) const BUFFERS: u32 = 16_383;
 /// Memory of each side in MiB, for the buffers and what DPDK has beside them.
 pub(crate) const MEMORY_MIB: u32 = 128;
 /// How long a process turns before it is measured, so that its caches are its own again.
-const WARM: Duration = Duration::from_millis(50);
+pub(crate) const WARM: Duration = Duration::from_millis(50);
 
 /// The devices and memory that both sides have.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,71 +103,46 @@ fn answer(answer: &Answer) -> anyhow::Result<()> {
 
 /// The process, from outside.
 #[derive(Debug)]
-pub(crate) struct Contender {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
+pub(crate) struct Contender(Piped);
 
 impl Contender {
     /// Starts the process and waits until it forwards, then stops it.
     pub(crate) fn start(setup: &Setup, task: &Task) -> anyhow::Result<Self> {
-        let program: &Path = Path::new("/proc/self/exe");
-        let mut child = Command::new(program)
-            .args(["child", &serde_json::to_string(setup)?, &serde_json::to_string(task)?])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("start a process for what is measured")?;
-        let pipes = child.stdin.take().zip(child.stdout.take());
-        let (input, output) = pipes.context("the process's pipes")?;
-        let mut contender = Self { child, input, output: BufReader::new(output) };
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["child", &serde_json::to_string(setup)?, &serde_json::to_string(task)?]);
+        let mut contender = Self(Piped::start(&mut command)?);
         match contender.hear()? {
-            Answer::Ready => contender.signal(Signal::SIGSTOP)?,
+            Answer::Ready => contender.0.stop()?,
             other => bail!("instead of being ready it says {other:?}"),
         }
         Ok(contender)
     }
 
-    /// Measures for `time`.
-    pub(crate) fn measure(&mut self, time: Duration) -> anyhow::Result<Reading> {
-        self.signal(Signal::SIGCONT)?;
-        writeln!(self.input, "{}", time.as_millis())?;
-        let answer = self.hear()?;
-        self.signal(Signal::SIGSTOP)?;
-        match answer {
-            Answer::Reading(reading) => Ok(reading),
-            other => bail!("instead of what it measured it says {other:?}"),
-        }
-    }
-
     fn hear(&mut self) -> anyhow::Result<Answer> {
-        let mut line = String::new();
-        if self.output.read_line(&mut line)? == 0 {
-            bail!("the process that is measured ended: {}", self.child.wait()?);
-        }
+        let line = self.0.hear()?;
         match serde_json::from_str(&line).with_context(|| format!("it says {line:?}"))? {
             Answer::Failed(error) => bail!(error),
             answer => Ok(answer),
         }
     }
-
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
-    }
 }
 
-impl Drop for Contender {
-    fn drop(&mut self) {
-        // Whatever it is doing, or whether it is stopped; there is nothing of it that outlives it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Side for Contender {
+    fn measure(&mut self, time: Duration) -> anyhow::Result<Reading> {
+        self.0.go_on()?;
+        self.0.say(&time.as_millis().to_string())?;
+        let answer = self.hear()?;
+        self.0.stop()?;
+        match answer {
+            Answer::Reading(reading) => Ok(reading),
+            other => bail!("instead of what it measured it says {other:?}"),
+        }
     }
 }
 
 impl Reading {
     /// What was done between two readings, by every thread.
-    fn since(&self, before: &Self) -> anyhow::Result<Self> {
+    pub(crate) fn since(&self, before: &Self) -> anyhow::Result<Self> {
         let shares = self.shares.iter().zip(&before.shares).map(|(now, before)| Share {
             packets: now.packets.saturating_sub(before.packets),
             cpu: now.cpu.saturating_sub(before.cpu),

@@ -3,12 +3,14 @@
 //! `benches/README.md` tells the method and how to read the rows.
 
 mod bare;
+mod capsule;
 mod child;
 mod clock;
 mod engine;
 mod frames;
 mod hugepages;
 mod measure;
+mod piped;
 mod report;
 mod rows;
 mod run;

@@ -23,6 +23,8 @@ pub(crate) enum What {
     Engine { direction: Direction, size: Size, mappings: u32 },
     /// The same in a stateful vnet: a flow with each of so many nodes, all of them alive.
     Stateful { direction: Direction, size: Size, flows: u32 },
+    /// The capsule driver on one worker, beside testpmd.
+    Capsule { direction: Direction, size: Size, mappings: u32 },
     /// The loop that only receives and sends, beside testpmd.
     Bare { direction: Direction, size: Size },
     /// The same loop with the stamp, beside testpmd: what engine rows with more mappings than the capture has packets
@@ -51,6 +53,9 @@ impl fmt::Display for Row {
             }
             What::Stateful { direction, size, flows } => {
                 write!(f, "{}/{size}/{}-flows", way(direction), count(flows))
+            }
+            What::Capsule { direction, size, mappings } => {
+                write!(f, "capsule/{}/{size}/{}", way(direction), count(mappings))
             }
             What::Bare { direction, size } => write!(f, "bare/{}/{size}", way(direction)),
             What::Stamp { direction, size } => write!(f, "stamp/{}/{size}", way(direction)),
@@ -81,7 +86,9 @@ impl Row {
     /// Mappings in the table.
     pub(crate) fn mappings(&self) -> u32 {
         match self.what {
-            What::Engine { mappings, .. } | What::TwoWorkers { mappings, .. } => mappings,
+            What::Engine { mappings, .. }
+            | What::Capsule { mappings, .. }
+            | What::TwoWorkers { mappings, .. } => mappings,
             What::Stateful { flows, .. } => flows,
             What::Bare { .. } | What::Stamp { .. } => 0,
         }
@@ -132,6 +139,8 @@ pub(crate) fn all() -> Vec<Row> {
         what: What::Bare { direction: Direction::FourToSix, size: Size::Bytes(1_500) },
         budget: None,
     });
+    let what = What::Capsule { direction: Direction::FourToSix, size: SMALL, mappings: 1 << 10 };
+    rows.push(Row { what, budget: None });
     for direction in [Direction::FourToSix, Direction::SixToFour] {
         let what = What::TwoWorkers { direction, size: SMALL, mappings: 1 << 20 };
         rows.push(Row { what, budget: budget(1.9, 2.0) });

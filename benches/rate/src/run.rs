@@ -1,6 +1,7 @@
 //! Measures rows: makes the capture, starts both sides, and compares them.
 
 use crate::bare::Bare;
+use crate::capsule::{self, Capsule};
 use crate::child::{Contender, MEMORY_MIB, Setup, Task};
 use crate::engine::{Engine, limits};
 use crate::frames::{Direction, Size, frames, write_capture};
@@ -18,6 +19,8 @@ use std::time::Duration;
 const MAPPING: u64 = 96;
 /// Cores that rows with two workers need: theirs and one for everything else.
 const CORES_FOR_TWO: usize = 3;
+/// Cores that capsule needs: its main thread's is none of its worker's.
+const CORES_FOR_CAPSULE: usize = 2;
 
 /// How long to measure.
 #[derive(Debug, Clone, Copy)]
@@ -49,12 +52,6 @@ pub(crate) struct Bench {
     control: usize,
     hugepages: Hugepages,
     directory: tempfile::TempDir,
-}
-
-impl Side for Contender {
-    fn measure(&mut self, time: Duration) -> anyhow::Result<Reading> {
-        Contender::measure(self, time)
-    }
 }
 
 impl Side for Testpmd {
@@ -107,6 +104,14 @@ impl Bench {
                 self.cores.len()
             ));
         }
+        if matches!(row.what, What::Capsule { .. }) {
+            if capsule::program().is_none() {
+                return Some(format!("the capsule driver is not built: {}", capsule::BUILD));
+            }
+            if self.cores.len() < CORES_FOR_CAPSULE {
+                return Some("capsule's main thread and its worker need a core each".to_owned());
+            }
+        }
         let flows = limits(row.flows()).map_or(0, |limits| limits.memory(row.workers()) as u64);
         let needed = (u64::from(row.mappings()) * MAPPING + flows) >> 20;
         let free = available_mib().unwrap_or(u64::MAX);
@@ -127,19 +132,10 @@ impl Bench {
         let (direction, size) = match row.what {
             What::Engine { direction, size, .. }
             | What::Stateful { direction, size, .. }
+            | What::Capsule { direction, size, .. }
             | What::Bare { direction, size }
             | What::Stamp { direction, size }
             | What::TwoWorkers { direction, size, .. } => (direction, size),
-        };
-        let task = match row.what {
-            What::Engine { direction, mappings, .. } | What::TwoWorkers { direction, mappings, .. } => {
-                engine(direction, mappings)?
-            }
-            What::Stateful { direction, flows, .. } => engine(direction, flows)?,
-            What::Bare { .. } => Task::Bare(Bare { stamp: None }),
-            What::Stamp { direction, .. } => {
-                Task::Bare(Bare { stamp: Some(Stamp::new(direction, u32::MAX)?) })
-            }
         };
         // What the stamp writes is added to packets of the first node.
         let spread = if row.is_stamped() { 1 } else { row.mappings().max(1) };
@@ -150,12 +146,31 @@ impl Bench {
             cores: self.cores.iter().copied().take(workers).collect(),
             control: self.control,
         };
-        let mut baseline: Box<dyn Side> = match row.what {
-            What::TwoWorkers { .. } => Box::new(Contender::start(&setup(1), &task)?),
+        let ours = |task, workers| -> anyhow::Result<Box<dyn Side>> {
+            Ok(Box::new(Contender::start(&setup(workers), &task)?))
+        };
+        let side = |workers| -> anyhow::Result<Box<dyn Side>> {
+            match row.what {
+                What::Engine { direction, mappings, .. } | What::TwoWorkers { direction, mappings, .. } => {
+                    ours(engine(direction, mappings)?, workers)
+                }
+                What::Stateful { direction, flows, .. } => ours(engine(direction, flows)?, workers),
+                What::Capsule { direction, mappings, .. } => {
+                    let site = self.directory.path().join("capsule.toml");
+                    Ok(Box::new(Capsule::start(&setup(workers), direction, mappings, &site)?))
+                }
+                What::Bare { .. } => ours(Task::Bare(Bare { stamp: None }), workers),
+                What::Stamp { direction, .. } => {
+                    ours(Task::Bare(Bare { stamp: Some(Stamp::new(direction, u32::MAX)?) }), workers)
+                }
+            }
+        };
+        let mut baseline = match row.what {
+            What::TwoWorkers { .. } => side(1)?,
             _ => Box::new(Testpmd::start(&setup(1))?),
         };
-        let mut contender = Contender::start(&setup(row.workers()), &task)?;
-        compare(&mut contender, &mut *baseline, effort.rounds, effort.time, go_on)
+        let mut contender = side(row.workers())?;
+        compare(&mut *contender, &mut *baseline, effort.rounds, effort.time, go_on)
     }
 
     fn capture(&self, direction: Direction, size: Size, spread: u32) -> anyhow::Result<std::path::PathBuf> {

@@ -34,11 +34,14 @@ pub(crate) const NODES_PER_HOST: u32 = 64;
 /// The most nodes elsewhere that there can be.
 pub(crate) const LIMIT: u32 = 1 << 24;
 
-const SUBNET: &str = "40.0.0.0/6";
-const PREFIX: &str = "fd00:0:0:a::/64";
-/// What a node sends at most, and what it may have grown to on the substrate.
-const NODE_MTU: u16 = 1_500;
-const UPLINK_MTU: u16 = 1_520;
+/// The virtual network's subnet.
+pub(crate) const SUBNET: &str = "40.0.0.0/6";
+/// The host's prefix.
+pub(crate) const PREFIX: &str = "fd00:0:0:a::/64";
+/// What a node sends at most.
+pub(crate) const NODE_MTU: u16 = 1_500;
+/// What that may have grown to on the substrate.
+pub(crate) const UPLINK_MTU: u16 = 1_520;
 
 /// The virtual network.
 pub(crate) fn vnet() -> anyhow::Result<VnetId> {
