@@ -54,7 +54,7 @@ instructions: deps ## Counts the instructions of the packet path against benches
 
 .PHONY: bench
 bench: deps root ## Runs the benches, then the rate harness (its options: RATE="--row 64B --json rates.json")
-	cargo bench --locked -p overlane-benches
+	cargo bench --locked -p overlane-benches --features rte-hash
 	cargo build --release --locked -p overlane-rate
 	scripts/capsule build
 	scripts/as-root $(target)/release/overlane-rate $(RATE)

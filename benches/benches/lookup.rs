@@ -1,10 +1,12 @@
-//! Look-ups in the mapping table, in bursts of 64, beside what one would use in its place: hashbrown behind a lock and
-//! papaya. Each at three sizes, with keys that are all as frequent and such that few are most of them, without and with a
-//! writer that replaces 100,000 values a second meanwhile.
+//! Look-ups in the mapping table, in bursts of 64, beside what one would use in its place: hashbrown behind a lock,
+//! papaya, and, with the feature `rte-hash`, DPDK's `rte_hash`. Each at three sizes, with keys that are all as frequent and
+//! such that few are most of them, without and with a writer that replaces 100,000 values a second meanwhile.
 //!
 //! Every value that is found is read. Time is CPU time of the looking-up thread; waiting for a lock is none.
 
 mod cpu_time;
+#[cfg(feature = "rte-hash")]
+mod rte_hash;
 
 use core::hint::black_box;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -26,6 +28,8 @@ type Result<T> = core::result::Result<T, Box<dyn Error>>;
 const BURST: usize = 64;
 /// How many look-ups there are before they come again: so many bytes that no cache keeps the order.
 const WALK: usize = 1 << 22;
+/// How many bursts are checked before measuring.
+const CHECKED: usize = 1 << 10;
 /// What the writer does in each of its steps, a millisecond long.
 const UPDATES: u32 = 100;
 const STEP: Duration = Duration::from_millis(1);
@@ -199,6 +203,11 @@ fn measure<S: Subject>(
 ) -> Result<()> {
     let walk = spread.walk(size);
     let (mut looker, mut changer) = subject.split()?;
+    for burst in walk.as_chunks::<BURST>().0.iter().take(CHECKED) {
+        let wanted: u64 = burst.iter().map(|index| Ok(of(Some(&node(*index)?.1)))).sum::<Result<u64>>()?;
+        // What does not find everything is not worth measuring.
+        assert_eq!(S::look_up(&mut looker, &burst.map(key)), wanted, "{name}");
+    }
     let mut bursts = walk.as_chunks::<BURST>().0.iter().cycle();
     let mut run = |group: &mut BenchmarkGroup<'_, CpuTime>, id: BenchmarkId| {
         group.bench_function(id, |bencher| {
@@ -235,6 +244,8 @@ fn main() -> Result<()> {
     let measuring = std::env::args().any(|argument| argument == "--bench");
     let sizes: &[_] =
         if measuring { &[("64K", 1 << 16), ("1M", 1 << 20), ("16M", 1 << 24)] } else { &[("1K", 1 << 10)] };
+    #[cfg(feature = "rte-hash")]
+    let (eal, rte_hash) = rte_hash::dpdk(sizes.iter().map(|(_, size)| *size).max().unwrap_or_default())?;
     for (name, size) in sizes {
         let nodes = || (0..*size).map(node);
         let mut group = criterion.benchmark_group(format!("lookup/{name}"));
@@ -261,6 +272,15 @@ fn main() -> Result<()> {
         let mut subject = Papaya(nodes().collect::<Result<_>>()?);
         for spread in [Spread::Uniform, Spread::Zipf] {
             measure(&mut group, "papaya", &mut subject, *size, spread)?;
+        }
+        drop(subject);
+
+        #[cfg(feature = "rte-hash")]
+        {
+            let mut subject = rte_hash::RteHash::new(&eal, nodes().collect::<Result<_>>()?)?;
+            for spread in [Spread::Uniform, Spread::Zipf] {
+                measure(&mut group, rte_hash, &mut subject, *size, spread)?;
+            }
         }
         group.finish();
     }

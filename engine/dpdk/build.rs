@@ -48,12 +48,18 @@ const FUNCTIONS: &[&str] = &[
     "rte_thread_unregister",
 ];
 
+/// What the feature `hash` adds.
+const HASH_FUNCTIONS: &[&str] =
+    &["rte_hash_add_key_data", "rte_hash_create", "rte_hash_free", "rte_hash_lookup_bulk_data"];
+
 const TYPES: &[&str] = &["rte_mbuf", "rte_mempool", "rte_eth_conf", "rte_eth_dev_info", "rte_eth_link"];
 
 const CONSTANTS: &[&str] = &["OVERLANE_.*", "RTE_MAX_ETHPORTS", "RTE_PKTMBUF_HEADROOM"];
 
 fn main() {
-    for file in ["build.rs", "build/machine.rs", "build/probe.rs", "csrc/shim.c", "csrc/shim.h"] {
+    for file in
+        ["build.rs", "build/machine.rs", "build/probe.rs", "csrc/hash.h", "csrc/shim.c", "csrc/shim.h"]
+    {
         println!("cargo:rerun-if-changed={file}");
     }
     for variable in ["PKG_CONFIG_PATH", "PKG_CONFIG_LIBDIR", "PKG_CONFIG_SYSROOT_DIR", "LIBCLANG_PATH"] {
@@ -62,6 +68,11 @@ fn main() {
     let flags = dpdk();
     shims(&flags);
     bindings(&flags);
+}
+
+/// Whether DPDK's hash table is asked for.
+fn with_hash() -> bool {
+    std::env::var_os("CARGO_FEATURE_HASH").is_some()
 }
 
 /// Checks DPDK's version, passes its link flags to cargo and returns its compiler flags.
@@ -80,7 +91,8 @@ fn dpdk() -> Vec<String> {
     }
     // Only what the bindings call, in DPDK's own order: the rest would cost every start of the process.
     const CALLED: &[&str] = &["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_eal"];
-    for library in libraries.iter().filter(|library| CALLED.contains(&library.as_str())) {
+    let is_called = |library: &str| CALLED.contains(&library) || library == "rte_hash" && with_hash();
+    for library in libraries.iter().filter(|library| is_called(library)) {
         println!("cargo:rustc-link-lib=dylib={library}");
     }
     pkg_config(&["--cflags"]).split_whitespace().map(str::to_owned).collect()
@@ -122,6 +134,12 @@ fn bindings(flags: &[String]) {
     }
     for function in FUNCTIONS {
         builder = builder.allowlist_function(function);
+    }
+    if with_hash() {
+        builder = builder.header("csrc/hash.h").opaque_type("rte_hash").allowlist_var("RTE_HASH_ENTRIES_MAX");
+        for function in HASH_FUNCTIONS {
+            builder = builder.allowlist_function(function);
+        }
     }
     for kind in TYPES {
         builder = builder.allowlist_type(kind);

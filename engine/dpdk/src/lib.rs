@@ -10,6 +10,8 @@ mod clock;
 mod devargs;
 mod eal;
 mod ethdev;
+#[cfg(feature = "hash")]
+pub mod hash;
 mod mbuf;
 mod mempool;
 mod offload;

@@ -16,6 +16,8 @@ use overlane_dpdk::{Eal, EalOptions, Hugepages, MemoryMode, Mempool, MempoolOpti
 mod eal;
 mod ethdev;
 mod forward;
+#[cfg(feature = "hash")]
+mod hash;
 mod jumbo;
 mod kernel;
 mod mbuf;
@@ -68,6 +70,10 @@ fn main() {
     let mut trials = Vec::new();
     for (name, body) in [eal::CASES, mbuf::CASES, ethdev::CASES, virtio::CASES].concat() {
         trials.push(Trial::test(name, move || run(body)));
+    }
+    #[cfg(feature = "hash")]
+    for (name, body) in hash::CASES {
+        trials.push(Trial::test(*name, move || run(*body)));
     }
     // SAFETY: no arguments, no failure.
     let root = unsafe { libc::geteuid() } == 0;
