@@ -64,3 +64,17 @@ phase() {
     "$@"
     printf '== %s: %d s\n' "$name" $((SECONDS - began))
 }
+
+# Runs a command that is a `cargo test`; fails also when it ran no test, as when those that it asks for by name have been
+# renamed.
+ran_tests() {
+    local log status=0
+    log=$(mktemp)
+    "$@" 2>&1 </dev/null | tee "$log" || status=${PIPESTATUS[0]}
+    if [ "$status" -eq 0 ] && ! grep -q '^test result: ok\. [1-9]' "$log"; then
+        say "no test ran: $*"
+        status=1
+    fi
+    rm -f "$log"
+    return "$status"
+}
