@@ -49,8 +49,8 @@ const SCENARIOS: &[(&str, Run)] = &[
 ];
 
 fn main() {
-    if let Ok(thread) = std::env::var(stuck::HOLD) {
-        return stuck::hold(&thread);
+    if common::held::held_one() {
+        return;
     }
     if let Ok(name) = std::env::var(SCENARIO) {
         let scenario = SCENARIOS.iter().find(|(known, _)| *known == name);

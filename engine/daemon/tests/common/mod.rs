@@ -1,5 +1,6 @@
 //! What tests on real interfaces need: network namespaces, and a way to say that they cannot be had.
 
+pub(crate) mod held;
 pub(crate) mod site;
 
 use libtest_mimic::Trial;

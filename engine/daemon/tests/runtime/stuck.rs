@@ -1,17 +1,13 @@
 //! Ports that take nothing and workers that do not turn: what they cost others, which is nothing.
 
 use super::common::Node;
+use super::common::held::{Held, thread};
 use super::{World, reaches};
-use nix::sys::ptrace;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use overlane_dataplane::drop::DropReason;
-use std::io::BufRead;
 use std::net::{SocketAddr, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Names the thread that this process is to hold up, in its environment.
-pub(crate) const HOLD: &str = "OVERLANE_HOLD";
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Datagrams sent to the stuck node before each turn of the others.
@@ -174,7 +170,8 @@ pub(crate) fn held_up(world: &mut World) {
         settle(world);
         let (sent, dropped) = (world.sent(2), full());
 
-        let held = Held::worker(world.senders(2)[0]);
+        let worker = format!("overlane-w{}", world.senders(2)[0]);
+        let held = Held::thread(thread(std::process::id(), &worker));
         let beside = echo.turns(TURNS, flood);
         // What was handed over waits, as much as the ring takes; all else is dropped.
         wait_for(FLOOD * TURNS as u64, || full() - dropped + waiting());
@@ -188,48 +185,4 @@ pub(crate) fn held_up(world: &mut World) {
         assert!(reaches(&one, 2) && reaches(&two, 3));
         (alone, beside)
     });
-}
-
-/// A thread of this process that is held up: another process traces it.
-struct Held(Child);
-
-impl Held {
-    fn worker(index: usize) -> Self {
-        let name = format!("overlane-w{index}\n");
-        let thread = std::fs::read_dir("/proc/self/task")
-            .unwrap()
-            .map(|task| task.unwrap())
-            .find(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm == name));
-        let thread = thread.expect("the worker's thread").file_name();
-        let holder = Command::new(std::env::current_exe().unwrap())
-            .env(HOLD, thread)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut held = Self(holder);
-        let mut line = String::new();
-        std::io::BufReader::new(held.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "held\n");
-        held
-    }
-}
-
-/// What the other process does: it holds the thread until its standard input ends.
-pub(crate) fn hold(thread: &str) {
-    let thread = nix::unistd::Pid::from_raw(thread.parse().unwrap());
-    ptrace::seize(thread, ptrace::Options::empty()).unwrap();
-    ptrace::interrupt(thread).unwrap();
-    let stopped = waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
-    assert!(matches!(stopped, WaitStatus::PtraceEvent(..)), "{stopped:?}");
-    println!("held");
-    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
-    ptrace::detach(thread, None).unwrap();
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        assert!(self.0.wait().unwrap().success() || std::thread::panicking());
-    }
 }
