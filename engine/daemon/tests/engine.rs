@@ -2,6 +2,8 @@
 
 #[allow(dead_code, reason = "shared between test binaries, each of which uses a part")]
 mod common;
+#[path = "engine/held_up.rs"]
+mod held_up;
 
 use common::site::{ENGINE, NODES, PACKET, Site};
 use libtest_mimic::{Failed, Trial};
@@ -16,18 +18,22 @@ const CONF: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conf");
 type Scenario = fn(&mut Site);
 
 fn main() {
+    if common::held::held_one() {
+        return;
+    }
     let arguments = libtest_mimic::Arguments::from_args();
     let mut trials = vec![
         Trial::test("wrong_configuration_exits_with_2_and_one_line", wrong_configuration),
         Trial::test("unusable_tls_files_exit_with_2_and_one_line", unusable_tls),
         Trial::test("check_config_finds_nothing_in_the_samples", samples),
     ];
-    let real: [(&str, Scenario); 6] = [
+    let real: [(&str, Scenario); 7] = [
         ("nodes_reach_each_other_within_a_host_and_across_hosts", reach),
         ("recreated_interface_is_attached_again_without_disturbing_others", recreated),
         ("site_file_is_read_again_on_sighup_and_a_bad_one_changes_nothing", reload),
         ("network_made_stateful_goes_by_flows_and_metrics_tell_them", flows),
         ("narrow_path_is_learned_and_shown_and_what_may_be_cut_fits_it", narrow),
+        ("worker_that_stands_still_makes_the_engine_unready_until_all_is_caught_up", held_up::unready),
         ("sigterm_ends_the_engine_in_order_and_its_metrics_told_every_drop", ends),
     ];
     let root = nix::unistd::Uid::effective().is_root();

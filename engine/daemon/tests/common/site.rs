@@ -23,6 +23,8 @@ pub(crate) struct Site {
     uplinks: [Uplink; 2],
     /// Of the substrate's links; a node's are 20 bytes less.
     mtu: u16,
+    /// `[workers] idle` of each host's engine that is started from now on.
+    pub(crate) idle: [&'static str; 2],
 }
 
 /// How an engine is to reach the router by `up0`.
@@ -62,8 +64,8 @@ impl Site {
         let (hosts, router) = ([Node::new(), Node::new()], Node::new());
         router.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
         let directory = tempfile::tempdir().unwrap();
-        let mut site =
-            Self { hosts, router, nodes: Vec::new(), engines: Vec::new(), directory, uplinks, mtu };
+        let (nodes, engines, idle) = (Vec::new(), Vec::new(), ["backoff"; 2]);
+        let mut site = Self { hosts, router, nodes, engines, directory, uplinks, mtu, idle };
         for letter in LETTERS {
             site.wire(letter);
             site.route(letter, &format!("fd00:0:0:f{letter}::e"));
@@ -144,9 +146,10 @@ impl Site {
         } else {
             format!("address = \"fd00:0:0:f{letter}::e/64\"\ngateway = \"fd00:0:0:f{letter}::1\"")
         };
+        let idle = self.idle[host];
         let config = format!(
             "[engine]\nhost = \"host-{letter}\"\n[uplink]\n{device}\n{address}\n\
-             [workers]\nidle = \"backoff\"\nmempool = 4096\nhugepages = \"never\"\n\
+             [workers]\nidle = \"{idle}\"\nmempool = 4096\nhugepages = \"never\"\n\
              [provisioning]\nfile = \"site.toml\"\n"
         );
         let file = self.file(&format!("{letter}.toml"));
@@ -284,9 +287,14 @@ impl Site {
         drops.collect::<Vec<_>>().join("\n")
     }
 
-    pub(crate) fn signal(&self, host: usize, signal: nix::sys::signal::Signal) {
+    /// An engine's process.
+    pub(crate) fn process(&self, host: usize) -> u32 {
         // nsenter replaces itself: the child is the engine.
-        let id = i32::try_from(self.engines[host].id()).unwrap();
+        self.engines[host].id()
+    }
+
+    pub(crate) fn signal(&self, host: usize, signal: nix::sys::signal::Signal) {
+        let id = i32::try_from(self.process(host)).unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), signal).unwrap();
     }
 
