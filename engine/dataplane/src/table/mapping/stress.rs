@@ -8,10 +8,15 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use std::time::Instant;
 
-/// How long the readers and the writer run.
+/// How long the readers and the writer run at least, and at most while something has not happened yet.
 const RUN: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(60);
+/// Fewest readers; there is one for each way to compare. With many more than cores the writer would wait for them.
+const READERS: usize = 2;
 /// Keys that are always there, and whose values are replaced.
 const STABLE: u32 = 2_000;
+/// Those of them that half of all looks and changes are for, so that they meet.
+const HOT: u32 = 8;
 /// Keys that come and go one by one.
 const CHURN: u32 = 3_000;
 /// Keys that come and go together, so that the table grows and shrinks.
@@ -51,6 +56,12 @@ fn random(state: &mut u64, below: u32) -> u32 {
     ((*state >> 33) % u64::from(below)) as u32
 }
 
+/// One of the keys that are always there.
+fn stable(state: &mut u64) -> MappingKey {
+    let among = if random(state, 2) == 0 { HOT } else { STABLE };
+    key(1, random(state, among))
+}
+
 struct Shared {
     stop: AtomicBool,
     /// Doomed keys below this are gone.
@@ -63,7 +74,7 @@ fn read(table: &Table<Sealed>, mut reader: Reader, shared: &Shared, mut state: u
     while !shared.stop.load(Ordering::Relaxed) {
         let gone = shared.gone.load(Ordering::Acquire);
         let keys: [MappingKey; 48] = core::array::from_fn(|i| match i % 4 {
-            0 => key(1, random(&mut state, STABLE)),
+            0 => stable(&mut state),
             1 => key(2, random(&mut state, CHURN)),
             2 => key(3, random(&mut state, WAVE)),
             _ => key(4, random(&mut state, DOOMED)),
@@ -86,7 +97,8 @@ fn read(table: &Table<Sealed>, mut reader: Reader, shared: &Shared, mut state: u
             }
         }
         shared.checked.fetch_add(48, Ordering::Relaxed);
-        if random(&mut state, 1000) == 0 {
+        // Often enough that it seldom loses its core while it is online: the writer would wait for it then.
+        if random(&mut state, 64) == 0 {
             reader.offline(std::thread::yield_now);
         } else {
             reader.quiesce();
@@ -94,22 +106,56 @@ fn read(table: &Table<Sealed>, mut reader: Reader, shared: &Shared, mut state: u
     }
 }
 
-/// Changes of every kind; returns how many, and how many resizes there were.
-fn write(writer: &mut Writer<Sealed>, shared: &Shared) -> (u64, u32) {
-    let (mut state, mut version, mut changes) = (99, 0, 0);
+/// What the writer has done.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Values that were replaced.
+    updated: u64,
+    /// Keys that were removed, and of these, that came back.
+    removed: u64,
+    returned: u64,
+    /// Resizes to more lines and to fewer.
+    grown: u32,
+    shrunk: u32,
+    /// Times that value slots were given back, so that values had to move.
+    compacted: u32,
+}
+
+impl Seen {
+    fn everything(&self) -> bool {
+        let Self { updated, removed, returned, grown, shrunk, compacted } = *self;
+        [updated, removed, returned]
+            .into_iter()
+            .chain([grown, shrunk, compacted].map(u64::from))
+            .all(|n| n > 0)
+    }
+}
+
+/// Changes of every kind.
+fn write(writer: &mut Writer<Sealed>, shared: &Shared) -> Seen {
+    let (mut state, mut version, mut seen) = (99, 0, Seen::default());
     let (mut wave, mut rising) = (0, true);
-    let until = Instant::now() + RUN;
-    while Instant::now() < until {
+    let (mut lines, mut values) = (writer.lines().homes(), writer.memory().values);
+    let mut left = vec![false; CHURN as usize];
+    let began = Instant::now();
+    while began.elapsed() < if seen.everything() { RUN } else { LONGEST }
+        && !shared.stop.load(Ordering::Relaxed)
+    {
         for _ in 0..64 {
             version += 1;
-            let stable = key(1, random(&mut state, STABLE));
+            let stable = stable(&mut state);
             writer.insert(stable, Sealed::new(stable, version)).unwrap();
-            let churn = key(2, random(&mut state, CHURN));
-            // Refused only while a reader is not scheduled for long.
+            seen.updated += 1;
+            let number = random(&mut state, CHURN);
+            let (churn, left) = (key(2, number), &mut left[number as usize]);
             if random(&mut state, 2) == 0 {
-                let _ = writer.insert(churn, Sealed::new(churn, version));
-            } else {
-                writer.remove(churn);
+                // Refused only while a reader is not scheduled for long.
+                if writer.insert(churn, Sealed::new(churn, version)).is_ok() {
+                    seen.returned += u64::from(std::mem::take(left));
+                }
+            } else if writer.remove(churn).is_some() {
+                seen.removed += 1;
+                *left = true;
             }
             let moving = key(3, wave);
             if rising {
@@ -122,16 +168,20 @@ fn write(writer: &mut Writer<Sealed>, shared: &Shared) -> (u64, u32) {
                 wave = wave.saturating_sub(1);
                 rising = wave == 0;
             }
-            changes += 3;
             let gone = shared.gone.load(Ordering::Relaxed);
             if version % 8 == 0 && gone < DOOMED {
                 writer.remove(key(4, gone)).unwrap();
                 shared.gone.store(gone + 1, Ordering::Release);
             }
+            let before = std::mem::replace(&mut lines, writer.lines().homes());
+            seen.grown += u32::from(lines > before);
+            seen.shrunk += u32::from(lines < before);
             assert!(writer.in_limbo() <= writer.domain().limbo_limit());
         }
+        let before = std::mem::replace(&mut values, writer.memory().values);
+        seen.compacted += u32::from(values < before);
     }
-    (changes, writer.generation())
+    seen
 }
 
 #[test]
@@ -146,8 +196,8 @@ fn readers_see_whole_and_right_values_while_the_table_changes_and_resizes() {
     }
     let shared = Shared { stop: AtomicBool::new(false), gone: AtomicU32::new(0), checked: AtomicU64::new(0) };
     let ways: Vec<_> = Compare::ALL.into_iter().filter_map(|way| table.with_compare(way)).collect();
-    let (changes, resizes) = std::thread::scope(|scope| {
-        for (number, table) in ways.iter().enumerate() {
+    let seen = std::thread::scope(|scope| {
+        for (number, table) in ways.iter().cycle().take(READERS.max(ways.len())).enumerate() {
             let (shared, domain) = (&shared, &domain);
             scope.spawn(move || {
                 let stop = Stop(&shared.stop);
@@ -156,13 +206,13 @@ fn readers_see_whole_and_right_values_while_the_table_changes_and_resizes() {
             });
         }
         let stop = Stop(&shared.stop);
-        let done = write(&mut writer, &shared);
+        let seen = write(&mut writer, &shared);
         drop(stop);
-        done
+        seen
     });
     let checked = shared.checked.load(Ordering::Relaxed);
-    println!("{changes} changes, {resizes} resizes, {checked} values checked");
-    assert!(resizes > 0 && checked > 0);
+    println!("{seen:?}, {checked} values checked by {} ways to compare", ways.len());
+    assert!(seen.everything() && checked > 0, "{seen:?}");
     for number in 0..STABLE {
         assert!(writer.get(key(1, number)).unwrap().is_of(key(1, number)));
     }
