@@ -4,6 +4,8 @@
     reason = "helpers of tests are outside test functions"
 )]
 
+mod preempted;
+
 use super::row::Row;
 use super::*;
 use crate::table::Reader;
