@@ -72,7 +72,7 @@ impl Lines {
 
     /// The line of a bucket that `home` returned, or one of the [`PROBES`] - 1 after it.
     #[inline(always)]
-    fn line(&self, bucket: u32) -> &KeyLine {
+    pub(super) fn line(&self, bucket: u32) -> &KeyLine {
         debug_assert!((bucket as usize) < self.lines.len());
         // SAFETY: a home is less than `homes`, and a search goes at most PROBES - 1 further: `new` made that many.
         unsafe { self.lines.get_unchecked(bucket as usize) }

@@ -4,6 +4,7 @@
     reason = "helpers of tests are outside test functions"
 )]
 
+mod adversarial;
 mod preempted;
 
 use super::row::Row;
