@@ -73,6 +73,32 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
 }
 
 #[test]
+fn the_end_of_what_a_failed_test_says_is_said_again_under_its_name() {
+    for header in ["---- a::three ----", "---- a::three stdout ----"] {
+        let words: String = (1..=20).map(|number| format!("line {number}.\n")).collect();
+        let log = format!(
+            "     Running tests/b.rs (target/debug/deps/b-1)
+test a::three ... FAILED
+
+failures:
+
+{header}
+{words}
+
+failures:
+    a::three
+
+test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+"
+        );
+        let (said, _) = summary(&log);
+        let (_, failed) = said.split_once("a::three\n").unwrap();
+        let words: Vec<&str> = failed.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        assert_eq!(words, (13..=20).map(|number| format!("line {number}.")).collect::<Vec<_>>(), "{said}");
+    }
+}
+
+#[test]
 fn a_binary_that_dies_before_its_result_is_a_failure() {
     for rest in ["", GOOD] {
         let log = format!("     Running tests/c.rs (target/debug/deps/c-1)\ntest four ... ok\n{rest}");
