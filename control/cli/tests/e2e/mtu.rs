@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
     Case::Alone("engine_and_router_tell_a_ping_that_is_too_large_which_mtu_fits", || narrow(too_large)),
-    Case::Alone("tracepath_finds_a_narrow_link_behind_the_router", || narrow(traced)),
+    Case::Alone("tracepath_finds_a_narrow_link_behind_the_router", patiently_traced),
     Case::Alone("tcp_finds_the_mtu_of_a_narrow_path_both_ways", || narrow(tcp)),
     Case::Alone("an_mss_clamp_spares_tcp_the_discovery_of_a_narrow_path", mss_clamp),
     Case::Alone("datagrams_with_df_find_the_mtu_of_a_narrow_path", || narrow(with_df)),
@@ -118,6 +118,18 @@ fn too_large(lab: &Lab) -> Result<()> {
     let result = whole(lab, "acme-1", "acme-2", 1500)?;
     ensure!(result.ping.is_complete(), "{result:?}");
     Ok(())
+}
+
+/// tracepath waits a second for an answer, and one that comes later spoils what it prints: on a machine that is shared, and
+/// stood still just then, the same is tried again, in a lab that has learned nothing.
+fn patiently_traced() -> Result<()> {
+    for attempt in 1..3 {
+        match narrow(traced) {
+            Ok(()) => return Ok(()),
+            Err(error) => println!("attempt {attempt}: {error:#}"),
+        }
+    }
+    narrow(traced)
 }
 
 fn traced(lab: &Lab) -> Result<()> {
