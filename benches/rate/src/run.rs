@@ -60,6 +60,13 @@ impl Side for Testpmd {
     }
 }
 
+/// Cores for so many workers, as far from each other as there are cores: neighbours are often two threads of one core, which
+/// share what they are measured by.
+fn apart(cores: &[usize], workers: usize) -> Vec<usize> {
+    let step = cores.len().checked_div(workers).unwrap_or(1).max(1);
+    cores.iter().copied().step_by(step).take(workers).collect()
+}
+
 impl Bench {
     /// Looks at the machine, and prepares memory on it.
     pub(crate) fn new() -> anyhow::Result<Self> {
@@ -143,7 +150,7 @@ impl Bench {
         let setup = |workers: usize| Setup {
             capture: capture.clone(),
             hugepages: self.hugepages(),
-            cores: self.cores.iter().copied().take(workers).collect(),
+            cores: apart(&self.cores, workers),
             control: self.control,
         };
         let ours = |task, workers| -> anyhow::Result<Box<dyn Side>> {
@@ -185,4 +192,18 @@ fn available_mib() -> Option<u64> {
     let text = std::fs::read_to_string(Path::new("/proc/meminfo")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? >> 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_on_cores_far_apart() {
+        let cores: Vec<usize> = (0..16).rev().collect();
+        assert_eq!(apart(&cores, 1), [15]);
+        assert_eq!(apart(&cores, 2), [15, 7]);
+        assert_eq!(apart(&[2, 1, 0], 2), [2, 1]);
+        assert_eq!(apart(&[1, 0], 1), [1]);
+    }
 }
