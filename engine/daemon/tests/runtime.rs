@@ -8,22 +8,20 @@ mod common;
 #[path = "runtime/stuck.rs"]
 mod stuck;
 
-use common::{Node, attempt, run};
+use common::{Node, attempt, run, runtime_config};
 use libtest_mimic::Trial;
 use nix::sched::{CloneFlags, unshare};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::drop::DropReason;
-use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::{PortId, Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
-use overlane_dataplane::table::flow::FlowLimits;
 use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter};
-use overlane_engine::config::{Hugepages, Idle, WorkersConfig};
+use overlane_engine::config::Idle;
 use overlane_engine::kernel::Kernel;
-use overlane_engine::runtime::{Cores, OpenPort, PortEvent, PortSpec, Runtime, RuntimeConfig};
+use overlane_engine::runtime::{Cores, OpenPort, PortEvent, PortSpec, Runtime};
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::Arc;
@@ -107,20 +105,7 @@ impl World {
         let tokio =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let kernel = tokio.block_on(async { Kernel::connect().unwrap() });
-        let config = RuntimeConfig {
-            layout: Layout::Slot64,
-            workers: WorkersConfig {
-                cores,
-                idle: if spin { Idle::Spin } else { Idle::Backoff },
-                mempool: 8191,
-                hugepages: Hugepages::Never,
-            },
-            expected_mappings: 1024,
-            fragments: FragmentLimits::default(),
-            flows: FlowLimits::default(),
-            seed: [1, 2],
-            devargs: Vec::new(),
-        };
+        let config = runtime_config(cores, if spin { Idle::Spin } else { Idle::Backoff });
         let (runtime, writer) = Runtime::start(&config, kernel).unwrap();
         let vnet = Arc::new(Vnet {
             id: VnetId::new(7).unwrap(),

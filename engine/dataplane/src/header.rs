@@ -99,7 +99,7 @@ pub(crate) fn cut_padding(packet: &mut impl Packet, length: usize) -> Result<(),
 }
 
 /// What a fixed IPv6 header says, with its addresses.
-fn ipv6_fields(header: ipv6::Header<'_>) -> (NetworkHeader, Ipv6Addr, Ipv6Addr) {
+pub(crate) fn ipv6_fields(header: ipv6::Header<'_>) -> (NetworkHeader, Ipv6Addr, Ipv6Addr) {
     let (source, destination) = (header.source(), header.destination());
     let read = NetworkHeader {
         source: Ipv4Addr::from_bits(source.to_bits() as u32),

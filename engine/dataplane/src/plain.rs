@@ -6,7 +6,7 @@
 //! it was. What a plain packet's header says is not kept: whoever wants to know reads it again, from a cache line that is at
 //! hand.
 
-use crate::header::{NetworkHeader, trim};
+use crate::header::{NetworkHeader, ipv6_fields, trim};
 use crate::packet::{Checksum, Packet};
 use crate::wire::word::{u16_at, u32_at, u64_at};
 use crate::wire::{checksum, ethernet, ipv4, ipv6, protocol, tcp, udp};
@@ -221,6 +221,12 @@ impl<'p> Six<'p> {
         ethernet::Header::new_checked(self.0).ok()
     }
 
+    /// The IPv6 header.
+    #[inline(always)]
+    fn network(self) -> &'p [u8; ipv6::LENGTH] {
+        self.0.last_chunk().unwrap_or(&[0; ipv6::LENGTH])
+    }
+
     /// The upper half of the source address, as it lies in memory, and the lower half.
     #[inline(always)]
     pub(crate) fn source(self) -> [u64; 2] {
@@ -254,9 +260,8 @@ impl<'p> Six<'p> {
     /// The one's-complement sum of what is in front of the virtual addresses.
     #[inline(always)]
     pub(crate) fn sum_of_locators(self) -> u16 {
-        let sum =
-            |at| -> u64 { [at, at + 4, at + 8].map(|at| u64::from(u32_at(self.0, at))).into_iter().sum() };
-        checksum::turned(sum(Self::SOURCE) + sum(Self::DESTINATION))
+        let [source, destination] = ipv6::Header::of_checked(self.network()).addresses();
+        checksum::sum_of_fronts([source, destination])
     }
 
     #[inline(always)]
@@ -298,23 +303,6 @@ impl<'p> Six<'p> {
 
     /// What the header of a plain packet says, with its addresses.
     pub(crate) fn header(self) -> (NetworkHeader, Ipv6Addr, Ipv6Addr) {
-        let wide = |[upper, lower]: [u64; 2]| {
-            Ipv6Addr::from_bits(u128::from(u64::from_be(upper)) << 64 | u128::from(u64::from_be(lower)))
-        };
-        let (source, destination) = (wide(self.source()), wide(self.destination()));
-        let header = NetworkHeader {
-            source: Ipv4Addr::from_bits(source.to_bits() as u32),
-            destination: Ipv4Addr::from_bits(destination.to_bits() as u32),
-            protocol: self.next_header(),
-            ttl: self.hop_limit(),
-            traffic_class: self.traffic_class(),
-            dont_fragment: true,
-            live_route: 0,
-            fragment: None,
-            transport: TRANSPORT_6,
-            payload: self.payload(),
-            transport_length: 0,
-        };
-        (header, source, destination)
+        ipv6_fields(ipv6::Header::of_checked(self.network()))
     }
 }

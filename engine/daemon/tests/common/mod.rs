@@ -5,8 +5,26 @@ pub(crate) mod site;
 
 use libtest_mimic::Trial;
 use nix::sched::{CloneFlags, unshare};
+use overlane_dataplane::address::Layout;
+use overlane_dataplane::fragment::FragmentLimits;
+use overlane_dataplane::table::flow::FlowLimits;
+use overlane_engine::config::{Hugepages, Idle, WorkersConfig};
+use overlane_engine::runtime::RuntimeConfig;
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
+
+/// A small runtime with a worker on each of `cores`, on ordinary pages.
+pub(crate) fn runtime_config(cores: Vec<usize>, idle: Idle) -> RuntimeConfig {
+    RuntimeConfig {
+        layout: Layout::Slot64,
+        workers: WorkersConfig { cores, idle, mempool: 8191, hugepages: Hugepages::Never },
+        expected_mappings: 1024,
+        fragments: FragmentLimits::default(),
+        flows: FlowLimits::default(),
+        seed: [1, 2],
+        devargs: Vec::new(),
+    }
+}
 
 /// Runs a command in the calling thread's network namespace; panics with its words if it fails.
 pub(crate) fn run(command: &str) -> String {

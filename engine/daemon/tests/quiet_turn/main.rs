@@ -14,13 +14,11 @@ mod trace;
 
 use libtest_mimic::Trial;
 use overlane_dataplane::drop::DropReason;
-use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
-use overlane_dataplane::table::flow::FlowLimits;
 use overlane_dpdk::{Devargs, Mbuf};
-use overlane_engine::config::{Hugepages, Idle, WorkersConfig};
+use overlane_engine::config::Idle;
 use overlane_engine::kernel::Kernel;
-use overlane_engine::runtime::{Cores, OnReceived, OpenPort, PortSpec, Runtime, RuntimeConfig};
+use overlane_engine::runtime::{Cores, OnReceived, OpenPort, PortSpec, Runtime};
 use site::Direction::{self, FourToSix, SixToFour};
 use std::process::Command;
 use std::sync::Arc;
@@ -101,20 +99,7 @@ fn run((name, direction, stateful, noise): Scenario) {
     site::write_capture(&capture, direction);
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let kernel = tokio.block_on(async { Kernel::connect().unwrap() });
-    let config = RuntimeConfig {
-        layout: site::LAYOUT,
-        workers: WorkersConfig {
-            cores: Cores::choose(&[]).unwrap().workers,
-            idle: Idle::Spin,
-            mempool: 8191,
-            hugepages: Hugepages::Never,
-        },
-        expected_mappings: 1024,
-        fragments: FragmentLimits::default(),
-        flows: FlowLimits::default(),
-        seed: [1, 2],
-        devargs: Vec::new(),
-    };
+    let config = common::runtime_config(Cores::choose(&[]).unwrap().workers, Idle::Spin);
     let ear = Ear::default();
     let (runtime, mut writer) = Runtime::start_with(&config, kernel, &ear).unwrap();
     site::fill(&mut writer);

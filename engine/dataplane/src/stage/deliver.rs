@@ -286,7 +286,7 @@ fn inbound_any(
     let frame = Arm::new(receiver, header.destination).frame_from(header.source);
     let hop = LastHop { frame, mtu: receiver.mtu, way_back, uplink_mtu: uplink.uplink.mtu };
     // What a pseudo-header loses: what is in front of the virtual addresses in both substrate addresses.
-    let change = Change::ZERO.remove(checksum::sum_of_fronts([source, destination]));
+    let change = Change::ZERO.remove(checksum::sum_of_fronts([&source.octets(), &destination.octets()]));
     let ends = FormerEnds { source: *source, destination: *destination, change };
     six_to_four(packet, header, &ends, &hop, settings, &quote::Inbound, identifications)
 }

@@ -28,6 +28,19 @@ impl<'a> Header<'a> {
         Ok(Self(header))
     }
 
+    /// The header in these bytes, whose version has been looked at.
+    #[inline(always)]
+    pub(crate) const fn of_checked(bytes: &'a [u8; LENGTH]) -> Self {
+        Self(bytes)
+    }
+
+    /// The octets of both addresses, the source's first.
+    #[inline(always)]
+    pub(crate) fn addresses(&self) -> [&'a [u8; 16]; 2] {
+        let octets = |at: usize| self.0.get(at..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; 16]);
+        [octets(ADDRESSES), octets(ADDRESSES + size_of::<Ipv6Addr>())]
+    }
+
     /// Traffic class: DSCP and ECN.
     #[inline]
     #[must_use]
