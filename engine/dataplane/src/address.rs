@@ -9,7 +9,6 @@
 
 use crate::id::{Slot, VnetId};
 use crate::wire::checksum::Sum;
-use crate::wire::word::{u32_at, u64_at};
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;
@@ -329,18 +328,18 @@ impl Locator {
         (stem, octet >> 2)
     }
 
+    /// The locator as it lies in memory: its first eight octets, and the next four.
+    #[cfg(test)]
+    pub(crate) fn words(&self) -> (u64, u32) {
+        (crate::wire::word::u64_at(&self.octets, 0), crate::wire::word::u32_at(&self.octets, 8))
+    }
+
     /// Whether it is what `address` begins with.
     #[inline]
     #[must_use]
     pub fn leads(&self, address: Ipv6Addr) -> bool {
         let [octets @ .., _, _, _, _] = address.octets();
         octets == self.octets
-    }
-
-    /// The locator as it lies in memory: its first eight octets, and the next four.
-    #[inline(always)]
-    pub(crate) fn words(&self) -> (u64, u32) {
-        (u64_at(&self.octets, 0), u32_at(&self.octets, 8))
     }
 
     /// The substrate address of an IPv4 address that lives here.

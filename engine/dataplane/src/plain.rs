@@ -22,7 +22,9 @@ pub(crate) const TRANSPORT_6: usize = ethernet::LENGTH + ipv6::LENGTH;
 /// to be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Plain {
-    /// Whether the checksum is left to a device; it is where the transport has it.
+    /// Where in the transport header the checksum lies.
+    pub(crate) checksum: u16,
+    /// Whether it is left to a device.
     pub(crate) partial: bool,
 }
 
@@ -54,7 +56,7 @@ impl Plain {
             }
         };
         let missing = number == protocol::UDP && checksum == 0 && !partial;
-        if missing || work.segmentation.is_some() { None } else { Some(Self { partial }) }
+        if missing || work.segmentation.is_some() { None } else { Some(Self { checksum: place, partial }) }
     }
 }
 

@@ -87,8 +87,12 @@ impl Mbuf {
     #[must_use]
     pub fn is_plain(&self) -> bool {
         let raw = self.raw();
-        let partial = raw.ol_flags & sys::OVERLANE_RX_L4_MASK == sys::OVERLANE_RX_L4_NONE;
-        raw.nb_segs == 1 && raw.ol_flags & sys::OVERLANE_RX_LRO == 0 && !partial
+        let flags = raw.ol_flags & OFFLOAD_FLAGS;
+        // Most often there is none.
+        let whole = flags == 0
+            || flags & sys::OVERLANE_RX_LRO == 0
+                && flags & sys::OVERLANE_RX_L4_MASK != sys::OVERLANE_RX_L4_NONE;
+        whole && raw.nb_segs == 1
     }
 
     /// Asks for the first line of the first segment's bytes, where the headers are.

@@ -160,6 +160,18 @@ impl TxQueue {
         }
     }
 
+    /// [`Self::send`] of packets that are all plain ([`Mbuf::is_plain`]), as the caller has seen while he had them at hand: a
+    /// device with a DPDK driver gets them without another look. One that is not plain would leave as if it were.
+    #[inline]
+    pub fn send_plain(&mut self, packets: &mut ArrayVec<Mbuf, BURST>) -> usize {
+        debug_assert!(packets.iter().all(Mbuf::is_plain));
+        match &mut self.kind {
+            TxKind::Ethdev(queue) => queue.hand_over(packets),
+            TxKind::Packet(queue) => queue.send(packets),
+            TxKind::Tap(queue) => queue.send(packets),
+        }
+    }
+
     /// What the device does by itself. What it does not, the worker does before (`segment::finish`): here a checksum
     /// is computed in software after all, and a packet to be cut is refused.
     #[must_use]

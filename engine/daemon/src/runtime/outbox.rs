@@ -41,8 +41,48 @@ struct TxPort {
 }
 
 enum Exit {
-    Queue { queue: TxQueue, capabilities: Capabilities, packets: Box<ArrayVec<Mbuf, BURST>> },
+    Queue { queue: TxQueue, capabilities: Capabilities, gathered: Box<Gathered> },
     Via(usize),
+}
+
+/// Packets for a queue, and what was seen of them while they were at hand.
+#[derive(Default)]
+struct Gathered {
+    packets: ArrayVec<Mbuf, BURST>,
+    /// All of their bytes.
+    bytes: u64,
+    /// Some are not [plain](Mbuf::is_plain).
+    special: bool,
+}
+
+impl Gathered {
+    /// One more, for which there is room.
+    #[inline]
+    fn push(&mut self, packet: Mbuf) {
+        self.special |= !packet.is_plain();
+        self.bytes += packet.len() as u64;
+        self.packets.push(packet);
+    }
+
+    /// Gives the queue what it takes; says how many it took and how many it sent, and the bytes of those that it took.
+    fn send(&mut self, queue: &mut TxQueue) -> (usize, usize, u64) {
+        let Self { packets, bytes, special } = self;
+        let (before, gathered) = (packets.len(), *bytes);
+        let sent = if *special { queue.send(packets) } else { queue.send_plain(packets) };
+        let left = packets.len();
+        if left == 0 {
+            (*bytes, *special) = (0, false);
+        } else {
+            *bytes = packets.iter().map(|packet| packet.len() as u64).sum();
+        }
+        (before - left, sent, gathered - *bytes)
+    }
+
+    fn clear(&mut self) -> usize {
+        let dropped = self.packets.len();
+        *self = Self::default();
+        dropped
+    }
 }
 
 impl Out {
@@ -72,7 +112,7 @@ impl Out {
 
     pub(super) fn add(&mut self, port: PortId, way: Way, traffic: Arc<PerWorker<Traffic>>) {
         let exit = match way {
-            Way::Queue(queue, capabilities) => Exit::Queue { queue, capabilities, packets: Box::default() },
+            Way::Queue(queue, capabilities) => Exit::Queue { queue, capabilities, gathered: Box::default() },
             Way::Via(worker) => Exit::Via(worker),
         };
         if self.ports.len() <= port.index() {
@@ -129,16 +169,16 @@ impl Outbox<Mbuf> for Out {
     /// The straight line: the queue is this worker's, it has room, and the packet is to leave as it is.
     #[inline]
     fn transmit(&mut self, port: PortId, packet: Mbuf) {
-        if let Some(Some(TxPort { exit: Exit::Queue { packets, .. }, pending, .. })) =
+        if let Some(Some(TxPort { exit: Exit::Queue { gathered, .. }, pending, .. })) =
             self.ports.get_mut(port.index())
             && packet.is_plain()
-            && !packets.is_full()
+            && !gathered.packets.is_full()
         {
             // Not by whether something is gathered: nothing may have come of the packets before.
             if !std::mem::replace(pending, true) {
                 self.pending.push(port);
             }
-            packets.push(packet);
+            gathered.push(packet);
             return;
         }
         self.transmit_otherwise(port, packet);
@@ -147,20 +187,27 @@ impl Outbox<Mbuf> for Out {
     /// The same line for a whole burst, which then moves at once.
     #[inline]
     fn transmit_burst(&mut self, port: PortId, packets: &mut ArrayVec<Mbuf, BURST>) {
-        if let Some(Some(TxPort { exit: Exit::Queue { packets: gathered, .. }, pending, .. })) =
+        if let Some(Some(TxPort { exit: Exit::Queue { gathered, .. }, pending, .. })) =
             self.ports.get_mut(port.index())
-            && packets.len() <= gathered.remaining_capacity()
-            && packets.iter().all(Mbuf::is_plain)
+            && packets.len() <= gathered.packets.remaining_capacity()
         {
-            if !std::mem::replace(pending, true) {
-                self.pending.push(port);
+            let (mut bytes, mut plain) = (0, true);
+            for packet in packets.iter() {
+                bytes += packet.len() as u64;
+                plain &= packet.is_plain();
             }
-            if gathered.is_empty() {
-                std::mem::swap(&mut **gathered, packets);
-            } else {
-                gathered.extend(packets.drain(..));
+            if plain {
+                if !std::mem::replace(pending, true) {
+                    self.pending.push(port);
+                }
+                gathered.bytes += bytes;
+                if gathered.packets.is_empty() {
+                    std::mem::swap(&mut gathered.packets, packets);
+                } else {
+                    gathered.packets.extend(packets.drain(..));
+                }
+                return;
             }
-            return;
         }
         for packet in packets.drain(..) {
             self.transmit(port, packet);
@@ -218,28 +265,30 @@ impl Out {
 
 impl TxPort {
     fn gather(&mut self, packet: Mbuf, worker: usize) {
-        if matches!(&self.exit, Exit::Queue { packets, .. } if packets.is_full()) {
+        if self.is_full() {
             self.flush(worker);
-            if matches!(&self.exit, Exit::Queue { packets, .. } if packets.is_full()) {
+            if self.is_full() {
                 self.abandon(worker);
             }
         }
-        if let Exit::Queue { packets, .. } = &mut self.exit {
-            packets.push(packet);
+        if let Exit::Queue { gathered, .. } = &mut self.exit {
+            gathered.push(packet);
         }
+    }
+
+    fn is_full(&self) -> bool {
+        matches!(&self.exit, Exit::Queue { gathered, .. } if gathered.packets.is_full())
     }
 
     /// Sends as much as the device takes.
     fn flush(&mut self, worker: usize) {
-        let Exit::Queue { queue, packets, .. } = &mut self.exit else { return };
-        let (before, bytes) = (packets.len(), bytes(packets));
-        let sent = queue.send(packets);
-        let taken = before - packets.len();
+        let Exit::Queue { queue, gathered, .. } = &mut self.exit else { return };
+        let (taken, sent, bytes) = gathered.send(queue);
         let Some(traffic) = self.traffic.get(worker) else { return };
-        let taken_bytes = bytes - self::bytes(packets);
         // The device refuses a packet, or loses it, so rarely that its share of the bytes need not be exact.
+        let bytes = if sent == taken { bytes } else { bytes * sent as u64 / taken.max(1) as u64 };
         traffic.tx_packets.add(sent as u64);
-        traffic.tx_bytes.add(taken_bytes * sent as u64 / taken.max(1) as u64);
+        traffic.tx_bytes.add(bytes);
         if sent < taken {
             let reason = match queue.state() {
                 QueueState::Running => DropReason::TxRefused,
@@ -253,24 +302,20 @@ impl TxPort {
 
     /// Drops what the device has no room for. Kept, it would only grow old: the queue behind the port is the buffer.
     fn abandon(&mut self, worker: usize) {
-        let Exit::Queue { queue, packets, .. } = &mut self.exit else { return };
-        if packets.is_empty() {
+        let Exit::Queue { queue, gathered, .. } = &mut self.exit else { return };
+        if gathered.packets.is_empty() {
             return;
         }
         let reason = match queue.state() {
             QueueState::Running => DropReason::TxQueueFull,
             QueueState::Gone => DropReason::PortGone,
         };
-        for _ in packets.drain(..) {
+        for _ in 0..gathered.clear() {
             if let Some(traffic) = self.traffic.get(worker) {
                 traffic.drops.count(reason);
             }
         }
     }
-}
-
-fn bytes(packets: &[Mbuf]) -> u64 {
-    packets.iter().map(|packet| packet.len() as u64).sum()
 }
 
 #[cfg(test)]

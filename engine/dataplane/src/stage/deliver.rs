@@ -10,14 +10,14 @@ use crate::offload;
 use crate::packet::{Offload, Packet, Pool};
 use crate::path_mtu::PathMtus;
 use crate::pipeline::Outbox;
-use crate::plain::{Four, Six};
+use crate::plain::Six;
 use crate::refusal::{Answer, Refusal};
 use crate::snapshot::{Interface, PortRole, Subnet};
 use crate::table::mapping::Mapping;
 use crate::translate::icmp::Mtus;
 use crate::translate::{
-    Crossing, Ends, FormerEnds, Identifications, LastHop, PlainEnds4, PlainEnds6, WayOut, four_to_six,
-    plain_four_to_six, plain_six_to_four, six_to_four,
+    Crossing, Ends, FormerEnds, Identifications, LastHop, PlainHop, PlainWay, Settings, WayOut, four_to_six,
+    six_to_four,
 };
 use crate::wire::checksum::{self, Change};
 use crate::wire::{ethernet, fragment, ipv4, ipv6, word};
@@ -34,14 +34,11 @@ struct Departure<'a> {
     narrowest: usize,
 }
 
-/// The straight line of such a burst.
+/// The straight line of such a burst: from the interface's first address, for what every path carries.
 struct Line {
     own: Locator,
-    /// The same as it lies in memory: an array of its octets the compiler takes apart.
-    words: (u64, u32),
     port: PortId,
-    /// For what every path carries.
-    way: WayOut,
+    way: PlainWay,
 }
 
 /// From a node: to another node of this host as it is, or translated to the substrate.
@@ -62,26 +59,23 @@ pub(crate) fn outbound<P: Packet>(
     });
     let narrowest = snapshot.path_mtus.smallest();
     let departure = Departure { node, own: own_locator(node), uplink, narrowest: narrowest.into() };
-    let line = departure.own.zip(uplink).map(|(own, (port, way))| Line {
-        own,
-        words: own.words(),
-        port,
-        way: way.at_most(narrowest),
+    let first = node.interface.addresses.first();
+    let line = departure.own.zip(uplink).zip(first).map(|((own, (port, way)), first)| {
+        let way = PlainWay::new(*first, own.address(*first), &way.at_most(narrowest), settings);
+        Line { own, port, way }
     });
     let plain = |packet: &mut P, item: &mut Outbound<'_>| {
-        let (Line { own, words, port, way }, plain, mapping) = (line.as_ref()?, item.plain?, item.mapping?);
+        let (Line { own, port, way }, plain, mapping) = (line.as_ref()?, item.plain?, item.mapping?);
         let (home, key) = (mapping.value(), item.asked.key());
         if home.local.is_some() || home.stem.shares_prefix(mapping.tag().get(), own, layout) {
             return None;
         }
-        let front = Four::of(packet)?;
-        let address = |(eight, four), ipv4| [eight, word::joined(four, ipv4)];
-        let ends = PlainEnds6 {
-            source: address(*words, front.source()),
-            destination: address(mapping.words(key), front.destination()),
-            change: change(own, mapping.sum(key)),
+        let ends = || {
+            let (upper, four) = mapping.words(key);
+            let lower = word::joined(four, u32::from_ne_bytes(key.ipv4().octets()));
+            ([upper, lower], change(own, mapping.sum(key)))
         };
-        plain_four_to_six(packet, plain, &ends, way, settings).then_some(*port)
+        way.carry(packet, plain, ends).then_some(*port)
     };
     let any = |packet: &mut P, item: &mut Outbound<'_>| departure.any(packet, item);
     let expected = uplink.as_ref().map(|(port, _)| *port);
@@ -199,21 +193,49 @@ fn locally(
     Ok((port, crossing))
 }
 
-/// The way to one address of a receiver: packets behind each other often go there.
+/// The way to one address of a receiver.
 struct Arm<'a> {
-    receiver: &'a Interface,
-    destination: Ipv4Addr,
     /// The subnet that both ends may be in.
-    subnet: Option<Subnet>,
+    subnet: Option<&'a Subnet>,
     frame: ethernet::Prepared,
 }
 
 impl<'a> Arm<'a> {
     fn new(receiver: &'a Interface, destination: Ipv4Addr) -> Self {
-        let subnet = receiver.vnet.subnet_of(destination).copied();
+        let subnet = receiver.vnet.subnet_of(destination);
         let (vnet, kind) = (receiver.vnet.id, ethernet::ethertype::IPV4);
         let frame = ethernet::Prepared::from_dummy(receiver.mac, vnet, destination, kind);
-        Self { receiver, destination, subnet, frame }
+        Self { subnet, frame }
+    }
+
+    /// Whose dummy MAC the receiver sees packets from `source` come from: the sender's, or its gateway's when the sender is
+    /// in another subnet.
+    #[inline(always)]
+    fn sender(&self, source: Ipv4Addr) -> Ipv4Addr {
+        let beyond = self.subnet.filter(|subnet| !subnet.contains(source));
+        beyond.and_then(|subnet| subnet.gateway).unwrap_or(source)
+    }
+
+    /// The Ethernet header of packets from `source`.
+    fn frame_from(&self, source: Ipv4Addr) -> ethernet::Prepared {
+        self.frame.sent_by(self.sender(source))
+    }
+}
+
+/// The straight line to one address of a receiver.
+struct Arrow<'a> {
+    receiver: &'a Interface,
+    destination: Ipv4Addr,
+    arm: Arm<'a>,
+    way: PlainHop,
+}
+
+impl<'a> Arrow<'a> {
+    #[inline(never)]
+    fn new(receiver: &'a Interface, destination: Ipv4Addr, settings: &Settings) -> Self {
+        let arm = Arm::new(receiver, destination);
+        let way = PlainHop::new(&arm.frame, destination, receiver.mtu, settings);
+        Self { receiver, destination, arm, way }
     }
 
     #[inline(always)]
@@ -221,12 +243,9 @@ impl<'a> Arm<'a> {
         core::ptr::eq(self.receiver, receiver) && self.destination == destination
     }
 
-    /// The Ethernet header of packets from `source`: the receiver sees the sender's dummy MAC as their source, or its
-    /// gateway's when the sender is in another subnet.
     #[inline(always)]
-    fn frame_from(&self, source: Ipv4Addr) -> ethernet::Prepared {
-        let beyond = self.subnet.filter(|subnet| !subnet.contains(source));
-        self.frame.sent_by(beyond.and_then(|subnet| subnet.gateway).unwrap_or(source))
+    fn sender(&self, source: Ipv4Addr) -> Ipv4Addr {
+        self.arm.sender(source)
     }
 }
 
@@ -241,19 +260,18 @@ pub(crate) fn inbound<'a, P: Packet>(
     out: &mut impl Outbox<P>,
 ) {
     let settings = &uplink.snapshot.translate;
-    let mut last: Option<Arm<'a>> = None;
+    // Packets behind each other often go to the same address.
+    let mut last: Option<Arrow<'a>> = None;
     let plain = |packet: &mut P, item: &mut Inbound<'a>| {
         let (receiver, plain, front) = (item.receiver?, item.plain?, Six::of(packet)?);
-        let (source, destination) = (front.virtual_source(), front.virtual_destination());
-        let ends = PlainEnds4 { source, destination, change: Change::ZERO.remove(front.sum_of_locators()) };
-        let arm = match last.take().filter(|last| last.is_to(receiver, destination)) {
-            Some(arm) => arm,
-            None => Arm::new(receiver, destination),
-        };
-        let frame = arm.frame_from(source);
-        last = Some(arm);
-        plain_six_to_four(packet, plain, &ends, (&frame, receiver.mtu), settings, identifications)
-            .then_some(receiver.port)
+        let destination = front.virtual_destination();
+        if !last.as_ref().is_some_and(|last| last.is_to(receiver, destination)) {
+            last = Some(Arrow::new(receiver, destination, settings));
+        }
+        let (arrow, source) = (last.as_ref()?, front.virtual_source());
+        let words = [source, arrow.sender(source)].map(|address| u32::from_ne_bytes(address.octets()));
+        let change = Change::ZERO.remove(front.sum_of_locators());
+        arrow.way.carry(packet, plain, words, change, identifications).then_some(receiver.port)
     };
     let any = |packet: &mut P, item: &mut Inbound<'a>| {
         let receiver = item.receiver.ok_or(DropReason::DstUnknownNode)?;

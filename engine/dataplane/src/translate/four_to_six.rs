@@ -12,7 +12,7 @@ use crate::plain::{Four, Plain, TRANSPORT_4};
 use crate::refusal::{Answer, Refusal};
 use crate::wire::checksum::Change;
 use crate::wire::{ethernet, fragment, ipv4, ipv6, protocol, tcp};
-use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 const HEADERS: usize = ethernet::LENGTH + ipv6::LENGTH;
 const HEADERS_OF_FRAGMENT: usize = HEADERS + fragment::LENGTH;
@@ -61,53 +61,73 @@ pub(crate) struct Ends {
     pub(crate) change: Change,
 }
 
-/// The same of a plain packet, the addresses as they lie in memory.
+/// The way of plain packets from one address: all of their new front that is the same for each of them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PlainEnds6 {
-    pub(crate) source: [u64; 2],
-    pub(crate) destination: [u64; 2],
-    pub(crate) change: Change,
+pub(crate) struct PlainWay {
+    front: [u8; HEADERS],
+    /// The address that they come from, as it lies in memory.
+    source: u32,
+    /// The most bytes behind the header of a packet, and of one that may be cut.
+    most: u16,
+    most_cut: u16,
+    copy_class: bool,
 }
 
-/// Replaces the frame's Ethernet and IPv4 headers if the packet is a plain one that fits the way as it is; `false`, and it is
-/// as it was, if it is for [`four_to_six`], which does the same to plain ones.
-#[inline(always)]
-pub(crate) fn plain_four_to_six(
-    packet: &mut impl Packet,
-    plain: Plain,
-    ends: &PlainEnds6,
-    way: &WayOut,
-    settings: &Settings,
-) -> bool {
-    let Some(front) = Four::of(packet) else { return false };
-    let (payload, protocol) = (front.payload(), front.protocol());
-    let mtu = if front.dont_fragment() { way.mtu } else { way.cut_mtu };
-    let header = ipv6::Prepared {
-        traffic_class: settings.traffic_class(front.traffic_class()),
-        payload_length: payload,
-        next_header: protocol,
-        hop_limit: front.ttl() - 1,
-        source: ends.source,
-        destination: ends.destination,
-    };
-    let fits = ipv6::LENGTH + usize::from(payload) <= usize::from(mtu);
-    if !fits || packet.prepend(HEADERS - TRANSPORT_4).is_err() {
-        return false;
-    }
-    let Some((front, transport)) = packet.head_mut().split_first_chunk_mut::<HEADERS>() else {
-        // It cannot be: the headers that were there and the new bytes are as many.
-        let _ = packet.trim_front(HEADERS - TRANSPORT_4);
-        return false;
-    };
-    if let Some((frame, rest)) = front.split_first_chunk_mut::<{ ethernet::LENGTH }>() {
-        way.frame.emit(frame);
-        if let Some(rest) = rest.first_chunk_mut() {
-            header.emit(rest);
+impl PlainWay {
+    /// The way of packets from `source`, which becomes `ends.source`.
+    pub(crate) fn new(source: Ipv4Addr, ends: Ipv6Addr, way: &WayOut, settings: &Settings) -> Self {
+        let mut front = [0; HEADERS];
+        let fields = ipv6::Fields {
+            traffic_class: 0,
+            payload_length: 0,
+            next_header: 0,
+            hop_limit: 0,
+            source: ends,
+            destination: Ipv6Addr::UNSPECIFIED,
+        };
+        emit_front(&mut front, way, &fields);
+        let payload = |mtu: u16| mtu.saturating_sub(ipv6::LENGTH as u16);
+        Self {
+            front,
+            source: u32::from_ne_bytes(source.octets()),
+            most: payload(way.mtu),
+            most_cut: payload(way.cut_mtu),
+            copy_class: settings.copy_traffic_class,
         }
     }
-    cross_plain(transport, protocol, plain, ends.change);
-    settle_plain(packet, HEADERS, plain);
-    true
+
+    /// Replaces the frame's Ethernet and IPv4 headers if the packet is a plain one from the way's address and fits as it is;
+    /// `false`, and it is as it was, if it is for [`four_to_six`], which does the same to plain ones. `ends`: the halves of
+    /// the new destination, as they lie in memory, and [`Ends::change`]; asked for late, when what the old header said is
+    /// written already and need not be kept.
+    #[inline(always)]
+    pub(crate) fn carry(
+        &self,
+        packet: &mut impl Packet,
+        plain: Plain,
+        ends: impl FnOnce() -> ([u64; 2], Change),
+    ) -> bool {
+        let Some(old) = Four::of(packet) else { return false };
+        let payload = old.payload();
+        let fits = payload <= self.most_cut || (payload <= self.most && old.dont_fragment());
+        let (class, next_header, hop_limit) = (old.traffic_class(), old.protocol(), old.ttl() - 1);
+        if old.source() != self.source || !fits || packet.prepend(HEADERS - TRANSPORT_4).is_err() {
+            return false;
+        }
+        let Some((front, transport)) = packet.head_mut().split_first_chunk_mut::<HEADERS>() else {
+            // It cannot be: the headers that were there and the new bytes are as many.
+            let _ = packet.trim_front(HEADERS - TRANSPORT_4);
+            return false;
+        };
+        *front = self.front;
+        let Some(header) = front.last_chunk_mut() else { return false };
+        ipv6::set_own(header, if self.copy_class { class } else { 0 }, payload, next_header, hop_limit);
+        let (destination, change) = ends();
+        ipv6::set_destination(header, destination);
+        cross_plain(transport, plain, change);
+        settle_plain(packet, HEADERS, plain);
+        true
+    }
 }
 
 /// Replaces the frame's Ethernet and IPv4 headers; IPv4 options are left behind (RFC 7915, 4.1). A packet that is refused
@@ -272,6 +292,11 @@ fn emit(
         source: ends.source,
         destination: ends.destination,
     };
+    emit_front(front, way, &fields);
+}
+
+#[inline(always)]
+fn emit_front(front: &mut [u8; HEADERS], way: &WayOut, fields: &ipv6::Fields) {
     if let Some((frame, rest)) = front.split_first_chunk_mut() {
         way.frame.emit(frame);
         if let Some(rest) = rest.first_chunk_mut() {

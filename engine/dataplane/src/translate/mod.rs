@@ -14,13 +14,11 @@ mod six_to_four;
 mod standalone;
 mod transport;
 
-pub(crate) use four_to_six::{Ends, PlainEnds6, WayOut, four_to_six, plain_four_to_six};
+pub(crate) use four_to_six::{Ends, PlainWay, WayOut, four_to_six};
 pub use map::{AddressMap, MapError};
 pub(crate) use message::{quoted_ends, replace};
 pub use settings::{RouterSource, Settings};
-pub(crate) use six_to_four::{
-    FormerEnds, Identifications, LastHop, PlainEnds4, plain_six_to_four, six_to_four,
-};
+pub(crate) use six_to_four::{FormerEnds, Identifications, LastHop, PlainHop, six_to_four};
 pub use standalone::{Options, Side, Translator};
 
 use crate::drop::DropReason;

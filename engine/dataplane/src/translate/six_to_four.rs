@@ -9,7 +9,8 @@ use crate::offload;
 use crate::packet::{Packet, Segmentation};
 use crate::plain::{Plain, Six, TRANSPORT_6};
 use crate::refusal::{Answer, Refusal};
-use crate::wire::checksum::Change;
+use crate::wire::checksum::{Change, Sum};
+use crate::wire::word::put_u32;
 use crate::wire::{ethernet, ipv4, ipv6, protocol, tcp};
 use core::cell::Cell;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -61,52 +62,82 @@ pub(crate) struct FormerEnds {
     pub(crate) change: Change,
 }
 
-/// The addresses that a plain packet gets, and what its pseudo-header changes by.
+/// The way of plain packets to one address: all of their new front that is the same for each of them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PlainEnds4 {
-    pub(crate) source: Ipv4Addr,
-    pub(crate) destination: Ipv4Addr,
-    pub(crate) change: Change,
+pub(crate) struct PlainHop {
+    front: [u8; HEADERS],
+    /// What the constant words of the IPv4 header sum to.
+    sum: Sum,
+    /// The most bytes behind the header.
+    most: u16,
+    copy_class: bool,
 }
 
-/// Replaces the frame's Ethernet and IPv6 headers if the packet is a plain one that fits the node's link as it is; `false`, and
-/// it is as it was, if it is for [`six_to_four`], which does the same to plain ones.
-#[inline(always)]
-pub(crate) fn plain_six_to_four(
-    packet: &mut impl Packet,
-    plain: Plain,
-    ends: &PlainEnds4,
-    hop: (&ethernet::Prepared, u16),
-    settings: &Settings,
-    identifications: &Identifications,
-) -> bool {
-    let Some(front) = Six::of(packet) else { return false };
-    let (frame, mtu) = hop;
-    let size = ipv4::LENGTH + usize::from(front.payload());
-    // What is not larger than an MTU has 16 bits, as an MTU has.
-    let mut fields = ipv4::Fields {
-        tos: settings.traffic_class(front.traffic_class()),
-        total_length: size as u16,
-        identification: 0,
-        dont_fragment: size > DONT_FRAGMENT_ABOVE,
-        more_fragments: false,
-        fragment_offset: 0,
-        ttl: front.hop_limit() - 1,
-        protocol: front.next_header(),
-        source: ends.source,
-        destination: ends.destination,
-    };
-    // That the frame has what is cut off cannot fail, nor that there is room for the headers in the rest; and without it no
-    // translation would come to anything else.
-    if size > usize::from(mtu) || packet.trim_front(TRANSPORT_6 - HEADERS).is_err() {
-        return false;
+impl PlainHop {
+    /// The way of packets to `destination`, over a link that carries IPv4 packets of `mtu` bytes, in frames like `frame`.
+    #[inline(always)]
+    pub(crate) fn new(
+        frame: &ethernet::Prepared,
+        destination: Ipv4Addr,
+        mtu: u16,
+        settings: &Settings,
+    ) -> Self {
+        let mut front = [0; HEADERS];
+        if let Some((ethernet, header)) = front.split_first_chunk_mut() {
+            frame.emit(ethernet);
+            header.copy_from_slice(&ipv4::draft(destination));
+        }
+        Self {
+            front,
+            sum: Sum::ZERO.add_bytes(&ipv4::draft(destination)),
+            most: mtu.saturating_sub(ipv4::LENGTH as u16),
+            copy_class: settings.copy_traffic_class,
+        }
     }
-    let Some((front, transport)) = packet.head_mut().split_first_chunk_mut() else { return false };
-    fields.identification = identifications.take(1);
-    emit(front, frame, &fields);
-    cross_plain(transport, fields.protocol, plain, ends.change);
-    settle_plain(packet, HEADERS, plain);
-    true
+
+    /// Replaces the frame's Ethernet and IPv6 headers if the packet is a plain one that fits the link as it is; `false`, and
+    /// it is as it was, if it is for [`six_to_four`], which does the same to plain ones. `source` is its new source, as it
+    /// lies in memory; `sender` what the frame's has in its last four octets; `change` as in [`FormerEnds`].
+    #[inline(always)]
+    pub(crate) fn carry(
+        &self,
+        packet: &mut impl Packet,
+        plain: Plain,
+        [source, sender]: [u32; 2],
+        change: Change,
+        identifications: &Identifications,
+    ) -> bool {
+        let Some(old) = Six::of(packet) else { return false };
+        let (payload, class) = (old.payload(), if self.copy_class { old.traffic_class() } else { 0 });
+        let (hop_limit, protocol) = (old.hop_limit() - 1, old.next_header());
+        // That the frame has what is cut off cannot fail, nor that there is room for the headers in the rest; and without it
+        // no translation would come to anything else.
+        if payload > self.most || packet.trim_front(TRANSPORT_6 - HEADERS).is_err() {
+            return false;
+        }
+        let Some((front, transport)) = packet.head_mut().split_first_chunk_mut::<HEADERS>() else {
+            return false;
+        };
+        *front = self.front;
+        put_u32(front, ethernet::SENDER, sender);
+        if let Some(header) = front.last_chunk_mut() {
+            // What is not larger than an MTU has 16 bits, as an MTU has.
+            let length = payload + ipv4::LENGTH as u16;
+            let own = ipv4::Own {
+                tos: class,
+                length,
+                identification: identifications.take(1),
+                dont_fragment: usize::from(length) > DONT_FRAGMENT_ABOVE,
+                ttl: hop_limit,
+                protocol,
+                source,
+            };
+            own.complete(header, self.sum);
+        }
+        cross_plain(transport, plain, change);
+        settle_plain(packet, HEADERS, plain);
+        true
+    }
 }
 
 /// Replaces the frame's Ethernet and IPv6 headers, extension headers included. A packet that is refused with an answer is

@@ -6,8 +6,8 @@
 use super::answer::{Envelope, about_ipv4, about_ipv6};
 use super::icmp::Mtus;
 use super::{
-    AddressMap, Crossing, Ends, FormerEnds, Identifications, LastHop, PlainEnds4, PlainEnds6, Settings,
-    WayOut, four_to_six, message, plain_four_to_six, plain_six_to_four, quoted_ends, six_to_four,
+    AddressMap, Crossing, Ends, FormerEnds, Identifications, LastHop, PlainHop, PlainWay, Settings, WayOut,
+    four_to_six, message, quoted_ends, six_to_four,
 };
 use crate::drop::DropReason;
 use crate::extension;
@@ -127,9 +127,9 @@ impl Translator {
         let change = sum(&[&source.octets(), &destination.octets()]).remove(former.fold());
         let ends = Ends { source, destination, change };
         let way = WayOut::new(from, to, self.mtus(), settings);
-        let plain_ends =
-            PlainEnds6 { source: ipv6::halves(source), destination: ipv6::halves(destination), change };
-        if plain.is_some_and(|plain| plain_four_to_six(&mut packet, plain, &plain_ends, &way, settings)) {
+        let line = PlainWay::new(header.source, source, &way, settings);
+        let late = || (ipv6::halves(destination), change);
+        if plain.is_some_and(|plain| line.carry(&mut packet, plain, late)) {
             emit(Side::Ipv6, packet);
             return Ok(());
         }
@@ -181,10 +181,9 @@ impl Translator {
         let frame = ethernet::Prepared::new(to, from, ethertype::IPV4);
         let hop = LastHop { frame, mtu, way_back: six, uplink_mtu: six };
         let identifications = &self.identifications;
-        let plain_ends = PlainEnds4 { source: header.source, destination: header.destination, change };
-        if plain.is_some_and(|plain| {
-            plain_six_to_four(&mut packet, plain, &plain_ends, (&frame, mtu), settings, identifications)
-        }) {
+        let line = PlainHop::new(&frame, header.destination, mtu, settings);
+        let words = [u32::from_ne_bytes(header.source.octets()), frame.sender()];
+        if plain.is_some_and(|plain| line.carry(&mut packet, plain, words, change, identifications)) {
             emit(Side::Ipv4, packet);
             return Ok(());
         }

@@ -67,14 +67,13 @@ pub(super) fn cross(
 
 /// Carries the transport header of a plain packet, which `transport` begins with, over, as [`cross`] would.
 #[inline(always)]
-pub(super) fn cross_plain(transport: &mut [u8], number: u8, plain: Plain, addresses: Change) {
-    let is_udp = number != protocol::TCP;
-    let place = if is_udp { udp::CHECKSUM } else { tcp::CHECKSUM };
-    if let Some(field) = transport.get_mut(usize::from(place)..).and_then(<[u8]>::first_chunk_mut) {
+pub(super) fn cross_plain(transport: &mut [u8], plain: Plain, addresses: Change) {
+    let place = usize::from(plain.checksum);
+    if let Some(field) = transport.get_mut(place..).and_then(<[u8]>::first_chunk_mut) {
         let old = u16::from_be_bytes(*field);
         let new = if plain.partial {
             checksum::updated_sum(old, addresses)
-        } else if is_udp {
+        } else if plain.checksum == udp::CHECKSUM {
             checksum::nonzero(checksum::updated(old, addresses))
         } else {
             checksum::updated(old, addresses)

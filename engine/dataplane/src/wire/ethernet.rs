@@ -8,6 +8,8 @@ use core::net::Ipv4Addr;
 
 /// Bytes of the header; there are no VLAN tags on a port.
 pub const LENGTH: usize = 14;
+/// Where the last four octets of the source MAC lie: an IPv4 address, where it is a dummy.
+pub(crate) const SENDER: usize = 8;
 
 /// The EtherType numbers that the engine knows.
 pub mod ethertype {
@@ -135,6 +137,12 @@ impl Prepared {
             [four, two, source] => four << 32 | two << 16 | source,
         };
         Self { one, two: rest, three: ethertype.to_be() }
+    }
+
+    /// The last four octets of the source MAC, as they lie in memory.
+    #[inline(always)]
+    pub(crate) const fn sender(&self) -> u32 {
+        self.two
     }
 
     /// Writes the header.

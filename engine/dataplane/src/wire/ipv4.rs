@@ -2,6 +2,7 @@
 
 use super::WireError;
 use super::checksum::Sum;
+use super::word::put_u32;
 use arrayvec::ArrayVec;
 use core::net::Ipv4Addr;
 
@@ -279,6 +280,43 @@ impl Fields {
         for (place, word) in header.as_chunks_mut().0.iter_mut().zip(words) {
             *place = word.to_be_bytes();
         }
+    }
+}
+
+/// A header without options of which only the destination is filled in; the rest is [`Own`]'s.
+#[inline(always)]
+pub(crate) const fn draft(destination: Ipv4Addr) -> [u8; LENGTH] {
+    let [a, b, c, d] = destination.octets();
+    [0x45, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]
+}
+
+/// What is a packet's own in the header of one that is no fragment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own {
+    pub(crate) tos: u8,
+    /// Bytes of the packet with this header.
+    pub(crate) length: u16,
+    pub(crate) identification: u16,
+    pub(crate) dont_fragment: bool,
+    pub(crate) ttl: u8,
+    pub(crate) protocol: u8,
+    /// As it lies in memory.
+    pub(crate) source: u32,
+}
+
+impl Own {
+    /// Completes a [`draft`] whose bytes sum to `sum`.
+    #[inline(always)]
+    pub(crate) fn complete(&self, header: &mut [u8; LENGTH], sum: Sum) {
+        let one = u32::from(self.tos) << 16 | u32::from(self.length);
+        let flags = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
+        let two = u32::from(self.identification) << 16 | u32::from(flags);
+        let three = u32::from(self.ttl) << 24 | u32::from(self.protocol) << 16;
+        let sum = sum.add_32(one).add_32(two).add_32(three).add_32(u32::from_be(self.source));
+        put_u32(header, 0, (0x4500_0000 | one).to_be());
+        put_u32(header, 4, two.to_be());
+        put_u32(header, 8, (three | u32::from(sum.checksum())).to_be());
+        put_u32(header, 12, self.source);
     }
 }
 

@@ -1,7 +1,7 @@
 //! IPv6 (RFC 8200).
 
 use super::WireError;
-use super::word::{put_u64, u64_at};
+use super::word::{put_u16, put_u64, u64_at};
 use core::net::Ipv6Addr;
 
 /// Bytes of the fixed header.
@@ -107,44 +107,39 @@ impl Fields {
     #[inline(always)]
     pub fn emit(&self, header: &mut [u8; LENGTH]) {
         let Self { traffic_class, payload_length, next_header, hop_limit, source, destination } = *self;
-        let (source, destination) = (halves(source), halves(destination));
-        Prepared { traffic_class, payload_length, next_header, hop_limit, source, destination }.emit(header);
+        let fixed = 0x6000_0000 | u64::from(traffic_class) << 20;
+        let rest = u64::from(payload_length) << 16 | u64::from(next_header) << 8 | u64::from(hop_limit);
+        put_u64(header, 0, (fixed << 32 | rest).to_be());
+        for (place, half) in
+            (ADDRESSES..).step_by(8).zip([halves(source), halves(destination)].as_flattened())
+        {
+            put_u64(header, place, *half);
+        }
     }
 }
 
-/// The header of a packet on the straight line, its addresses as they lie in memory: the upper and the lower half of each.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Prepared {
-    pub(crate) traffic_class: u8,
-    pub(crate) payload_length: u16,
-    pub(crate) next_header: u8,
-    pub(crate) hop_limit: u8,
-    pub(crate) source: [u64; 2],
-    pub(crate) destination: [u64; 2],
-}
-
-impl Prepared {
-    /// Writes the header, as [`Fields::emit`] does.
-    #[inline(always)]
-    pub(crate) fn emit(&self, header: &mut [u8; LENGTH]) {
-        put_u64(
-            header,
-            0,
-            first_words(self.traffic_class, self.payload_length, self.next_header, self.hop_limit),
-        );
-        let ([a, b], [c, d]) = (self.source, self.destination);
-        put_u64(header, ADDRESSES, a);
-        put_u64(header, ADDRESSES + 8, b);
-        put_u64(header, ADDRESSES + 16, c);
-        put_u64(header, ADDRESSES + 24, d);
-    }
-}
-
-/// What is in front of the addresses, as it lies in memory.
+/// Writes what is a packet's own into a header with a traffic class of 0.
 #[inline(always)]
-const fn first_words(traffic_class: u8, payload_length: u16, next_header: u8, hop_limit: u8) -> u64 {
-    let fixed = 0x6000_0000 | (traffic_class as u64) << 20;
-    (fixed << 32 | (payload_length as u64) << 16 | (next_header as u64) << 8 | hop_limit as u64).to_be()
+pub(crate) fn set_own(
+    header: &mut [u8; LENGTH],
+    traffic_class: u8,
+    payload_length: u16,
+    next_header: u8,
+    hop_limit: u8,
+) {
+    if traffic_class != 0 {
+        [header[0], header[1]] = [0x60 | traffic_class >> 4, traffic_class << 4];
+    }
+    put_u16(header, 4, payload_length.to_be());
+    header[6] = next_header;
+    header[7] = hop_limit;
+}
+
+/// Writes the destination: the halves of the address, as they lie in memory.
+#[inline(always)]
+pub(crate) fn set_destination(header: &mut [u8; LENGTH], [upper, lower]: [u64; 2]) {
+    put_u64(header, ADDRESSES + 16, upper);
+    put_u64(header, ADDRESSES + 24, lower);
 }
 
 /// The halves of an address, as they lie in memory.

@@ -29,6 +29,22 @@ pub(crate) const fn joined(first: u32, second: u32) -> u64 {
     if cfg!(target_endian = "little") { first | second << 32 } else { first << 32 | second }
 }
 
+/// Writes the two octets from `at` on.
+#[inline(always)]
+pub(crate) fn put_u16<const N: usize>(bytes: &mut [u8; N], at: usize, word: u16) {
+    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = word.to_ne_bytes();
+    }
+}
+
+/// Writes the four octets from `at` on.
+#[inline(always)]
+pub(crate) fn put_u32<const N: usize>(bytes: &mut [u8; N], at: usize, word: u32) {
+    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = word.to_ne_bytes();
+    }
+}
+
 /// Writes the eight octets from `at` on.
 #[inline(always)]
 pub(crate) fn put_u64<const N: usize>(bytes: &mut [u8; N], at: usize, word: u64) {
@@ -61,6 +77,11 @@ mod tests {
         let mut bytes = [0; 10];
         put_u64(&mut bytes, 1, u64::from_ne_bytes([1, 2, 3, 4, 5, 6, 7, 8]));
         put_u64(&mut bytes, 3, u64::MAX);
-        assert_eq!(bytes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 0]);
+        put_u32(&mut bytes, 1, u32::from_ne_bytes([11, 12, 13, 14]));
+        put_u32(&mut bytes, 7, u32::MAX);
+        assert_eq!(bytes, [0, 11, 12, 13, 14, 5, 6, 7, 8, 0]);
+        put_u16(&mut bytes, 9, u16::MAX);
+        put_u16(&mut bytes, 8, u16::from_ne_bytes([9, 10]));
+        assert_eq!(bytes, [0, 11, 12, 13, 14, 5, 6, 7, 9, 10]);
     }
 }

@@ -167,7 +167,7 @@ impl EthdevTx {
 
     /// Gives the driver packets that are as it expects them; says how many it took from the front.
     #[inline]
-    fn hand_over(&mut self, packets: &mut ArrayVec<Mbuf, BURST>) -> usize {
+    pub(crate) fn hand_over(&mut self, packets: &mut ArrayVec<Mbuf, BURST>) -> usize {
         // SAFETY: the device is started, as we hold it, and this is the queue's only value. The packets are in the
         // vector; the driver owns the first `taken` of them from then on, and they leave the vector.
         let taken = unsafe {
