@@ -173,7 +173,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         let node = FromNode { snapshot, view, table, reader, clock, interface, worker, traffic };
         let (mut arps, mut burst) = (ArrayVec::new_const(), Burst::new());
 
-        classify_node::run(&node, received, &mut arps, &mut burst);
+        classify_node::run(&node, &mut self.flows, received, &mut arps, &mut burst);
         if !arps.is_empty() {
             arp::run(&node, &mut arps, out);
         }
@@ -202,7 +202,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         let uplink = FromUplink { snapshot, view, table, reader, clock, uplink, prefix, worker, traffic };
         let mut burst = Burst::new();
 
-        classify_uplink::run(&uplink, received, &mut burst, out);
+        classify_uplink::run(&uplink, &mut self.flows, received, &mut burst, out);
         if !snapshot.layout.has_slots() {
             classify_uplink::receivers_by_mapping(&uplink, &mut burst);
         }

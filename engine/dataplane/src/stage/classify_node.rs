@@ -1,13 +1,14 @@
 //! From a node: what kind of frame is it? IPv4 headers are read and checked here, and their destinations asked for.
 
-use super::{Burst, FromNode, Outbound, next_hop, source_check};
+use super::flow::{Ahead, Flows, Foresight, Nothing};
+use super::{Burst, FromNode, Line, Outbound, next_hop, source_check};
 use crate::drop::DropReason;
 use crate::header::{contiguous, read_ipv4, trim};
-use crate::id::VnetId;
 use crate::mac::MacAddr;
 use crate::packet::Packet;
 use crate::pipeline::BURST;
-use crate::plain::{self, Four};
+use crate::plain::{self, Four, TRANSPORT_4};
+use crate::snapshot::Vnet;
 use crate::table::mapping::{MappingKey, MappingView};
 use crate::wire::ethernet::{self, ethertype};
 use arrayvec::ArrayVec;
@@ -17,22 +18,48 @@ use arrayvec::ArrayVec;
 #[inline(always)]
 pub(crate) fn run<'a, P: Packet>(
     node: &FromNode<'a>,
+    flows: &mut Flows,
     received: &mut ArrayVec<P, BURST>,
     arps: &mut ArrayVec<P, BURST>,
     burst: &mut Burst<P, Outbound<'a>>,
 ) {
-    let line = Line::new(node);
-    let plain = |packet: &mut P| line.admit(packet);
-    burst.admit(received, node.view, plain, |packet, burst| admit_any(node, packet, arps, burst));
+    match flows.ahead(node.reader, node.interface.vnet.stateful) {
+        None => admit(node, &mut Nothing, received, arps, burst),
+        Some(mut ahead) => admit_stateful(node, &mut ahead, received, arps, burst),
+    }
+}
+
+#[inline(always)]
+fn admit<'a, P: Packet>(
+    node: &FromNode<'a>,
+    ahead: &mut impl Foresight,
+    received: &mut ArrayVec<P, BURST>,
+    arps: &mut ArrayVec<P, BURST>,
+    burst: &mut Burst<P, Outbound<'a>>,
+) {
+    let line = Straight::new(node, ahead);
+    burst.admit(received, node.view, line, |packet, burst| admit_any(node, packet, arps, burst));
+}
+
+#[inline(never)]
+fn admit_stateful<'a, P: Packet>(
+    node: &FromNode<'a>,
+    ahead: &mut Ahead<'_>,
+    received: &mut ArrayVec<P, BURST>,
+    arps: &mut ArrayVec<P, BURST>,
+    burst: &mut Burst<P, Outbound<'a>>,
+) {
+    admit(node, ahead, received, arps, burst);
 }
 
 /// The first octet of multicast, and above it of reserved addresses and broadcast (RFC 5771, RFC 1112).
 const FIRST_GROUP: u8 = 224;
 
 /// What most packets are like: plain, from the interface's first address, to the dummy MAC of their destination.
-struct Line<'a> {
+struct Straight<'a, 'f, F> {
+    ahead: &'f mut F,
     view: MappingView<'a>,
-    vnet: VnetId,
+    vnet: &'a Vnet,
     /// As it lies in memory.
     address: Option<u32>,
     /// See [`MacAddr::dummy_hash`].
@@ -41,21 +68,24 @@ struct Line<'a> {
     source_and_type: u64,
 }
 
-impl<'a> Line<'a> {
+impl<'a, 'f, F> Straight<'a, 'f, F> {
     #[inline(always)]
-    fn new(node: &FromNode<'a>) -> Self {
+    fn new(node: &FromNode<'a>, ahead: &'f mut F) -> Self {
         Self {
+            ahead,
             view: *node.view,
-            vnet: node.interface.vnet.id,
+            vnet: &node.interface.vnet,
             address: node.interface.addresses.first().map(|first| u32::from_ne_bytes(first.octets())),
             hash: MacAddr::dummy_hash(node.interface.vnet.id),
             source_and_type: ethernet::source_and_type(node.interface.mac, ethertype::IPV4),
         }
     }
+}
 
+impl<'a, P: Packet, F: Foresight> Line<P, Outbound<'a>> for Straight<'a, '_, F> {
     /// What [`classify`] finds out about a packet that is like most, with the same checks in fewer steps.
     #[inline(always)]
-    fn admit(&self, packet: &mut impl Packet) -> Option<Outbound<'a>> {
+    fn admit(&mut self, packet: &mut P) -> Option<Outbound<'a>> {
         let front = Four::of(packet)?;
         let (frame, destination) = (front.frame()?, front.destination());
         let [first, ..] = destination.to_ne_bytes();
@@ -65,9 +95,12 @@ impl<'a> Line<'a> {
             return None;
         }
         let (plain, length) = (front.plain(packet)?, front.length());
-        let asked = self.view.ask(MappingKey::new(self.vnet, plain::address(destination)));
+        let (source, destination) = (plain::address(front.source()), plain::address(destination));
+        let asked = self.view.ask(MappingKey::new(self.vnet.id, destination));
+        let ends = (source, destination);
+        let ticket = self.ahead.ask(packet, self.vnet, front.protocol(), TRANSPORT_4, ends);
         trim(packet, length);
-        Some(Outbound::plain(plain, asked))
+        Some(Outbound::plain(plain, asked, ticket))
     }
 }
 

@@ -1,6 +1,7 @@
 //! From an uplink: is it for the engine itself, for a node of this host, or for nobody here?
 
-use super::{Arrival, Burst, FromUplink, Inbound, Place, destination, verify_source};
+use super::flow::{Ahead, Flows, Foresight, Nothing};
+use super::{Arrival, Burst, FromUplink, Inbound, Line, Place, destination, verify_source};
 use crate::address::{Layout, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::extension;
@@ -9,7 +10,7 @@ use crate::id::VnetId;
 use crate::mac::MacAddr;
 use crate::packet::Packet;
 use crate::pipeline::{BURST, Outbox};
-use crate::plain::Six;
+use crate::plain::{Six, TRANSPORT_6};
 use crate::snapshot::{HostSnapshot, Interface};
 use crate::table::mapping::{MappingKey, MappingView};
 use crate::wire::ethernet::{self, ethertype};
@@ -25,18 +26,44 @@ const NEIGHBOUR_DISCOVERY: core::ops::RangeInclusive<u8> = 133..=137;
 #[inline(always)]
 pub(crate) fn run<'a, P: Packet>(
     uplink: &FromUplink<'a>,
+    flows: &mut Flows,
     received: &mut ArrayVec<P, BURST>,
     burst: &mut Burst<P, Inbound<'a>>,
     out: &mut impl Outbox<P>,
 ) {
-    let line = Line::new(uplink);
-    let plain = |packet: &mut P| line.admit(packet);
-    burst.admit(received, uplink.view, plain, |packet, burst| admit_any(uplink, packet, burst, out));
+    match flows.ahead(uplink.reader, uplink.snapshot.stateful) {
+        None => admit(uplink, &mut Nothing, received, burst, out),
+        Some(mut ahead) => admit_stateful(uplink, &mut ahead, received, burst, out),
+    }
+}
+
+#[inline(always)]
+fn admit<'a, P: Packet>(
+    uplink: &FromUplink<'a>,
+    ahead: &mut impl Foresight,
+    received: &mut ArrayVec<P, BURST>,
+    burst: &mut Burst<P, Inbound<'a>>,
+    out: &mut impl Outbox<P>,
+) {
+    let line = Straight::new(uplink, ahead);
+    burst.admit(received, uplink.view, line, |packet, burst| admit_any(uplink, packet, burst, out));
+}
+
+#[inline(never)]
+fn admit_stateful<'a, P: Packet>(
+    uplink: &FromUplink<'a>,
+    ahead: &mut Ahead<'_>,
+    received: &mut ArrayVec<P, BURST>,
+    burst: &mut Burst<P, Inbound<'a>>,
+    out: &mut impl Outbox<P>,
+) {
+    admit(uplink, ahead, received, burst, out);
 }
 
 /// What most packets are like: plain, to our own MAC and the owner of an address here, whose vnet their source is in too,
 /// in a layout with slots.
-struct Line<'a> {
+struct Straight<'a, 'f, F> {
+    ahead: &'f mut F,
     view: MappingView<'a>,
     snapshot: &'a HostSnapshot,
     mac: MacAddr,
@@ -44,18 +71,20 @@ struct Line<'a> {
     prefix: Option<u64>,
 }
 
-impl<'a> Line<'a> {
+impl<'a, 'f, F> Straight<'a, 'f, F> {
     #[inline(always)]
-    fn new(uplink: &FromUplink<'a>) -> Self {
+    fn new(uplink: &FromUplink<'a>, ahead: &'f mut F) -> Self {
         let prefix = uplink.prefix.filter(|_| uplink.snapshot.layout.has_slots());
         let prefix = prefix.map(|prefix| ((prefix.network().to_bits() >> 64) as u64).to_be());
-        Self { view: *uplink.view, snapshot: uplink.snapshot, mac: uplink.uplink.mac, prefix }
+        Self { ahead, view: *uplink.view, snapshot: uplink.snapshot, mac: uplink.uplink.mac, prefix }
     }
+}
 
+impl<'a, P: Packet, F: Foresight> Line<P, Inbound<'a>> for Straight<'a, '_, F> {
     /// What [`classify`] and the stages behind it find out about a packet that is like most, with the same checks in fewer
     /// steps.
     #[inline(always)]
-    fn admit(&self, packet: &mut impl Packet) -> Option<Inbound<'a>> {
+    fn admit(&mut self, packet: &mut P) -> Option<Inbound<'a>> {
         let front = Six::of(packet)?;
         let frame = front.frame()?;
         let ([from, source], [to, destination]) = (front.source(), front.destination());
@@ -72,9 +101,11 @@ impl<'a> Line<'a> {
             return None;
         }
         let (plain, length) = (front.plain(packet)?, front.length());
-        let asked = self.view.ask(MappingKey::new(vnet, Ipv4Addr::from_bits(source as u32)));
+        let ends = (Ipv4Addr::from_bits(source as u32), Ipv4Addr::from_bits(destination as u32));
+        let asked = self.view.ask(MappingKey::new(vnet, ends.0));
+        let ticket = self.ahead.ask(packet, &receiver.vnet, front.next_header(), TRANSPORT_6, ends);
         trim(packet, length);
-        Some(Inbound::plain(plain, asked, receiver))
+        Some(Inbound::plain(plain, asked, receiver, ticket))
     }
 }
 

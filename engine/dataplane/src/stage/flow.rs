@@ -4,7 +4,7 @@
 //! entered if it may pass, as is one that is joined in the middle. The look-up of the mapping still says where it leads:
 //! moves change that, not the flow.
 //!
-//! It runs after [`super::fragments`]: what is not the first of its datagram has no ports, and is there only because the
+//! Flows of plain packets are asked for as they come in, which [`Ahead`] does; the rest of it runs after [`super::fragments`]: what is not the first of its datagram has no ports, and is there only because the
 //! first one may pass. ICMP other than echo has no flow of its own and goes by the rules alone.
 
 use super::fragments::{self, Fragments, Source};
@@ -14,10 +14,14 @@ use crate::header::{NetworkHeader, contiguous};
 use crate::id::{PortId, VnetId};
 use crate::packet::Packet;
 use crate::pipeline::BURST;
-use crate::table::flow::{Direction, Flow, FlowKey, FlowTable, FlowWorker, NewFlow, Observed, Sign, Tick};
+use crate::snapshot::Vnet;
+use crate::table::flow::{
+    Direction, Flow, FlowKey, FlowQuery, FlowTable, FlowView, FlowWorker, NewFlow, Observed, Sign, Tick,
+};
 use crate::table::qsbr::Reader;
 use crate::wire::{icmp, protocol, tcp, udp};
 use arrayvec::ArrayVec;
+use core::net::Ipv4Addr;
 use core::time::Duration;
 
 /// The flow table, as one worker uses it.
@@ -25,11 +29,12 @@ use core::time::Duration;
 pub(crate) struct Flows {
     table: FlowTable,
     worker: FlowWorker,
+    steps: Steps,
 }
 
 impl Flows {
     pub(crate) fn new(table: FlowTable, worker: usize) -> Self {
-        Self { worker: table.worker(worker), table }
+        Self { worker: table.worker(worker), table, steps: Steps::default() }
     }
 
     /// Whether [`Self::turn`] has something to do even if there is nothing stateful.
@@ -42,17 +47,123 @@ impl Flows {
     pub(crate) fn turn(&mut self, reader: &Reader, now: Duration) {
         self.worker.turn(reader, Tick::at(now));
     }
+
+    /// To ask for flows while packets come in, if there may be any; the burst before is forgotten.
+    #[inline]
+    pub(crate) fn ahead<'a>(&'a mut self, reader: &'a Reader, stateful: bool) -> Option<Ahead<'a>> {
+        stateful.then(|| {
+            self.steps.clear();
+            Ahead { view: self.table.view(reader), steps: &mut self.steps }
+        })
+    }
 }
 
 /// What a packet is to the flow table.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Step {
-    key: FlowKey,
+    query: FlowQuery,
     direction: Direction,
     sign: Sign,
-    /// The vnets of its source and its destination.
-    vnets: (VnetId, VnetId),
 }
+
+/// Which of a burst's steps is a packet's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket(u8);
+
+/// The steps of a burst's packets, on their way.
+#[derive(Debug, Default)]
+struct Steps {
+    steps: ArrayVec<Step, BURST>,
+    /// How many of the first of them have come to the second step of their look-up.
+    approached: usize,
+}
+
+/// How many flows are asked for before those of as many packets before them are approached.
+const STRIDE: usize = 16;
+
+impl Steps {
+    fn clear(&mut self) {
+        self.steps.clear();
+        self.approached = 0;
+    }
+
+    /// One more; `None` if there is no room, which a burst's packets have.
+    #[inline(always)]
+    fn push(&mut self, step: Step) -> Option<Ticket> {
+        let ticket = Ticket(self.steps.len() as u8);
+        self.steps.try_push(step).ok().map(|()| ticket)
+    }
+
+    #[inline(always)]
+    fn approach(&mut self, view: &FlowView<'_>, end: usize) {
+        let due = self.steps.get_mut(self.approached..end).unwrap_or_default();
+        view.approach(due.iter_mut().map(|step| &mut step.query));
+        self.approached = end;
+    }
+}
+
+/// Flows are asked for as soon as a packet's headers are read: what else is to be done until they are needed takes about as
+/// long as the ways to memory do.
+pub(crate) struct Ahead<'a> {
+    view: FlowView<'a>,
+    steps: &'a mut Steps,
+}
+
+/// Whoever looks ahead for flows, or nobody where there are none.
+pub(crate) trait Foresight {
+    /// Asks for the flow of a plain packet, if it is to have one; the packet's transport header has this number and begins at
+    /// `transport`.
+    fn ask(
+        &mut self,
+        packet: &impl Packet,
+        vnet: &Vnet,
+        protocol: u8,
+        transport: usize,
+        ends: (Ipv4Addr, Ipv4Addr),
+    ) -> Option<Ticket>;
+}
+
+/// Where nothing is stateful.
+pub(crate) struct Nothing;
+
+impl Foresight for Nothing {
+    #[inline(always)]
+    fn ask(&mut self, _: &impl Packet, _: &Vnet, _: u8, _: usize, _: (Ipv4Addr, Ipv4Addr)) -> Option<Ticket> {
+        None
+    }
+}
+
+impl Foresight for Ahead<'_> {
+    #[inline(always)]
+    fn ask(
+        &mut self,
+        packet: &impl Packet,
+        vnet: &Vnet,
+        protocol: u8,
+        transport: usize,
+        (source, destination): (Ipv4Addr, Ipv4Addr),
+    ) -> Option<Ticket> {
+        if !vnet.stateful {
+            return None;
+        }
+        let bytes = packet.head().get(transport..)?;
+        let sign = match protocol {
+            protocol::TCP => Sign::tcp(*bytes.get(FLAGS)?),
+            _ => Sign::DATAGRAM,
+        };
+        let (from, to) = ports(bytes);
+        let (key, direction) = FlowKey::new(vnet.id, protocol, (source, from), (destination, to));
+        let ticket = self.steps.push(Step { query: self.view.ask(key), direction, sign });
+        let asked = self.steps.steps.len();
+        if asked.is_multiple_of(STRIDE) {
+            self.steps.approach(&self.view, asked - STRIDE);
+        }
+        ticket
+    }
+}
+
+/// Where TCP's flags are.
+const FLAGS: usize = 13;
 
 /// A direction's way to tell a packet's flow.
 trait Side<I>: Source<I> {
@@ -133,25 +244,29 @@ fn run<'a, P: Packet, I: Known<'a>, S: Side<I> + Place<'a, I>>(
     fragments: &mut Fragments<P>,
     burst: &mut Burst<P, I>,
 ) {
-    let Flows { table, worker } = flows;
+    let Flows { table, worker, steps } = flows;
+    let view = table.view(side.reader());
     let (now, epoch) = (Tick::at(side.clock().now()), side.epoch());
     let judge = Judge { table, reader: side.reader(), epoch, port: side.port(), now };
-    // One for each packet that stays; `None` for those that belong to no flow.
-    let mut steps: ArrayVec<Option<Step>, BURST> = ArrayVec::new_const();
+    // Those that nobody has asked for yet.
     burst.each(side, |packet, item| {
-        let step = if side.is_stateful(item) { read(side, packet, item) } else { Ok(None) };
-        step.map(|step| steps.push(step))
-            .inspect_err(|reason| refused(side, fragments, packet, item, *reason))
+        if item.ticket().is_some() || !side.is_stateful(item) {
+            return Ok(());
+        }
+        let read =
+            read(side, packet, item).inspect_err(|reason| refused(side, fragments, packet, item, *reason))?;
+        *item.ticket() = read
+            .and_then(|(key, direction, sign)| steps.push(Step { query: view.ask(key), direction, sign }));
+        Ok(())
     });
-    let keys: ArrayVec<FlowKey, BURST> = steps.iter().flatten().map(|step| step.key).collect();
-    let mut found = [None; BURST];
-    let Some(found) = found.get_mut(..keys.len()) else { return };
-    table.lookup_burst(side.reader(), &keys, found);
-    let (mut steps, mut found) = (steps.into_iter(), found.iter());
+    steps.approach(&view, steps.steps.len());
     burst.each(side, |packet, item| {
-        let Some(step) = steps.next().flatten() else { return Ok(()) };
-        let found = found.next().copied().flatten();
-        judge.pass(worker, &step, found).inspect_err(|reason| refused(side, fragments, packet, item, *reason))
+        let step = item.ticket().and_then(|Ticket(number)| steps.steps.get(usize::from(number)));
+        // Some belong to no flow.
+        let Some(step) = step else { return Ok(()) };
+        judge
+            .pass(worker, step, view.answer(&step.query), || side.vnets(item))
+            .inspect_err(|reason| refused(side, fragments, packet, item, *reason))
     });
 }
 
@@ -180,29 +295,45 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    #[inline]
-    fn pass(&self, worker: &mut FlowWorker, step: &Step, found: Option<Flow<'_>>) -> Result<(), DropReason> {
+    /// `vnets`: those of the packet's source and destination.
+    #[inline(always)]
+    fn pass(
+        &self,
+        worker: &mut FlowWorker,
+        step: &Step,
+        found: Option<Flow<'_>>,
+        vnets: impl Fn() -> (VnetId, VnetId),
+    ) -> Result<(), DropReason> {
         match found {
-            Some(flow) if self.observed(step, flow) == Observed::Ours => self.verdict(step, flow),
-            ended => self.enter(worker, step, ended),
+            Some(flow) if self.observed(step, flow) == Observed::Ours => self.verdict(step, flow, vnets),
+            ended => self.enter(worker, step, ended, vnets()),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn observed(&self, step: &Step, flow: Flow<'_>) -> Observed {
         flow.observe(step.direction, step.sign, self.now, self.table.timeouts())
     }
 
     /// What was said of a flow, if the policy is still the same.
-    #[inline]
-    fn verdict(&self, step: &Step, flow: Flow<'_>) -> Result<(), DropReason> {
-        flow.judged(self.epoch).unwrap_or_else(|| self.judge_again(step, flow))
+    #[inline(always)]
+    fn verdict(
+        &self,
+        step: &Step,
+        flow: Flow<'_>,
+        vnets: impl Fn() -> (VnetId, VnetId),
+    ) -> Result<(), DropReason> {
+        flow.judged(self.epoch).unwrap_or_else(|| self.judge_again(step, flow, vnets()))
     }
 
     /// Another policy judges a flow as it was opened, whichever way this packet goes.
     #[cold]
-    fn judge_again(&self, step: &Step, flow: Flow<'_>) -> Result<(), DropReason> {
-        let (source, destination) = step.vnets;
+    fn judge_again(
+        &self,
+        step: &Step,
+        flow: Flow<'_>,
+        (source, destination): (VnetId, VnetId),
+    ) -> Result<(), DropReason> {
         let verdict = if flow.opened() == step.direction {
             authorise::verdict(source, destination)
         } else {
@@ -214,19 +345,28 @@ impl Judge<'_> {
 
     /// A new flow, which may follow one that has `ended`.
     #[cold]
-    fn enter(&self, worker: &mut FlowWorker, step: &Step, ended: Option<Flow<'_>>) -> Result<(), DropReason> {
+    fn enter(
+        &self,
+        worker: &mut FlowWorker,
+        step: &Step,
+        ended: Option<Flow<'_>>,
+        vnets: (VnetId, VnetId),
+    ) -> Result<(), DropReason> {
         if let Some(ended) = ended {
             worker.remove(self.reader, ended);
         }
-        let Step { key, direction, sign, vnets: (source, destination) } = *step;
+        let Step { query, direction, sign } = *step;
+        let (source, destination) = vnets;
         let verdict = authorise::verdict(source, destination);
         // What may not pass takes no room.
         verdict?;
         let new = NewFlow { direction, sign, opener: self.port, epoch: self.epoch, verdict };
-        match worker.insert(self.table, self.reader, key, &new, self.now) {
+        match worker.insert(self.table, self.reader, query.key(), &new, self.now) {
             Ok((_, true)) => Ok(()),
             // Another worker, or an earlier packet of the burst, was faster.
-            Ok((flow, false)) if self.observed(step, flow) == Observed::Ours => self.verdict(step, flow),
+            Ok((flow, false)) if self.observed(step, flow) == Observed::Ours => {
+                self.verdict(step, flow, || vnets)
+            }
             // One that has ended could not be taken out.
             Ok((_, false)) | Err(_) => Err(DropReason::FlowTableFull),
         }
@@ -239,8 +379,8 @@ fn read<'a, P: Packet, I: Known<'a>, S: Side<I>>(
     side: &S,
     packet: &mut P,
     item: &mut I,
-) -> Result<Option<Step>, DropReason> {
-    let vnets @ (_, vnet) = side.vnets(item);
+) -> Result<Option<(FlowKey, Direction, Sign)>, DropReason> {
+    let (_, vnet) = side.vnets(item);
     let header = *item.header(packet);
     if header.part().is_some_and(|part| part.offset > 0) {
         return Ok(None);
@@ -250,8 +390,7 @@ fn read<'a, P: Packet, I: Known<'a>, S: Side<I>>(
         protocol::TCP => {
             let segment = transport::<{ tcp::LENGTH }>(packet, &header)?;
             let (source, destination) = ports(segment);
-            let [.., flags, _, _, _, _, _, _] = *segment;
-            (protocol::TCP, ends(source, destination), Sign::tcp(flags))
+            (protocol::TCP, ends(source, destination), Sign::tcp(segment[FLAGS]))
         }
         // All of these begin with the ports.
         number @ (protocol::UDP | protocol::UDP_LITE | protocol::DCCP | protocol::SCTP) => {
@@ -273,7 +412,7 @@ fn read<'a, P: Packet, I: Known<'a>, S: Side<I>>(
         other => (other, ends(0, 0), Sign::DATAGRAM),
     };
     let (key, direction) = FlowKey::new(vnet, protocol, source, destination);
-    Ok(Some(Step { key, direction, sign, vnets }))
+    Ok(Some((key, direction, sign)))
 }
 
 /// The first bytes of the transport header.

@@ -39,6 +39,7 @@ use crate::table::qsbr::Reader;
 use crate::translate::Crossing;
 use arrayvec::ArrayVec;
 use core::net::Ipv6Addr;
+use flow::Ticket;
 
 /// What the stages have found out about a packet from a node.
 pub(crate) struct Outbound<'a> {
@@ -50,6 +51,8 @@ pub(crate) struct Outbound<'a> {
     pub(crate) asked: Query,
     /// Whether the node sent it to its gateway.
     pub(crate) routed: bool,
+    /// Its flow's look-up, if that is under way.
+    ticket: Option<Ticket>,
     /// The destination's mapping.
     pub(crate) mapping: Option<FoundMapping<'a>>,
 }
@@ -64,6 +67,8 @@ pub(crate) struct Inbound<'a> {
     pub(crate) asked: Query,
     /// The interface that it is for.
     pub(crate) receiver: Option<&'a Interface>,
+    /// Its flow's look-up, if that is under way.
+    ticket: Option<Ticket>,
     /// The mapping that the running stage looks at: in layouts without slots first the destination's, then the
     /// source's.
     pub(crate) mapping: Option<FoundMapping<'a>>,
@@ -85,26 +90,31 @@ pub(crate) struct Arrival {
 impl<'a> Outbound<'a> {
     /// A plain packet, whose header nobody has asked for yet.
     #[inline(always)]
-    pub(crate) const fn plain(plain: Plain, asked: Query) -> Self {
-        Self { plain: Some(plain), header: None, asked, routed: false, mapping: None }
+    pub(crate) const fn plain(plain: Plain, asked: Query, ticket: Option<Ticket>) -> Self {
+        Self { plain: Some(plain), header: None, asked, routed: false, ticket, mapping: None }
     }
 
     /// Any packet.
     pub(crate) const fn any(plain: Option<Plain>, header: NetworkHeader, asked: Query, routed: bool) -> Self {
-        Self { plain, header: Some(header), asked, routed, mapping: None }
+        Self { plain, header: Some(header), asked, routed, ticket: None, mapping: None }
     }
 }
 
 impl<'a> Inbound<'a> {
     /// A plain packet for `receiver`, from a source in its vnet, whose headers nobody has asked for yet.
     #[inline(always)]
-    pub(crate) const fn plain(plain: Plain, asked: Query, receiver: &'a Interface) -> Self {
-        Self { plain: Some(plain), arrival: None, asked, receiver: Some(receiver), mapping: None }
+    pub(crate) const fn plain(
+        plain: Plain,
+        asked: Query,
+        receiver: &'a Interface,
+        ticket: Option<Ticket>,
+    ) -> Self {
+        Self { plain: Some(plain), arrival: None, asked, receiver: Some(receiver), ticket, mapping: None }
     }
 
     /// Any packet.
     pub(crate) const fn any(plain: Option<Plain>, arrival: Arrival, asked: Query) -> Self {
-        Self { plain, arrival: Some(arrival), asked, receiver: None, mapping: None }
+        Self { plain, arrival: Some(arrival), asked, receiver: None, ticket: None, mapping: None }
     }
 
     /// The vnets of source and destination.
@@ -192,6 +202,8 @@ pub(crate) trait Known<'a> {
     fn is_fragment(&self) -> bool;
     /// The look-up that was asked for it, and where its answer belongs.
     fn lookup(&mut self) -> (Query, &mut Option<FoundMapping<'a>>);
+    /// The look-up of its flow.
+    fn ticket(&mut self) -> &mut Option<Ticket>;
 }
 
 impl<'a> Known<'a> for Outbound<'a> {
@@ -206,6 +218,11 @@ impl<'a> Known<'a> for Outbound<'a> {
     #[inline(always)]
     fn lookup(&mut self) -> (Query, &mut Option<FoundMapping<'a>>) {
         (self.asked, &mut self.mapping)
+    }
+
+    #[inline(always)]
+    fn ticket(&mut self) -> &mut Option<Ticket> {
+        &mut self.ticket
     }
 }
 
@@ -222,6 +239,17 @@ impl<'a> Known<'a> for Inbound<'a> {
     fn lookup(&mut self) -> (Query, &mut Option<FoundMapping<'a>>) {
         (self.asked, &mut self.mapping)
     }
+
+    #[inline(always)]
+    fn ticket(&mut self) -> &mut Option<Ticket> {
+        &mut self.ticket
+    }
+}
+
+/// The straight line into a burst.
+pub(crate) trait Line<P, I> {
+    /// What is known of a packet that is on it; of any other nothing has changed.
+    fn admit(&mut self, packet: &mut P) -> Option<I>;
 }
 
 /// The packets that are still under way, and what is known of each.
@@ -262,8 +290,8 @@ impl<P, I> Burst<P, I> {
         }
     }
 
-    /// Takes what was received: `plain` is asked first, and says no to what `any` is to put somewhere, here or elsewhere.
-    /// While all are plain, they stay where they are.
+    /// Takes what was received: `line` is asked first, and says no to what `any` is to put somewhere, here or elsewhere.
+    /// While all are on it, they stay where they are.
     ///
     /// Look-ups are answered some packets after they were asked for: then the first way from memory is over, and the
     /// second, to the mapping, has as long as it takes to look at the packets behind.
@@ -272,7 +300,7 @@ impl<P, I> Burst<P, I> {
         &mut self,
         received: &mut ArrayVec<P, BURST>,
         view: &MappingView<'a>,
-        mut plain: impl FnMut(&mut P) -> Option<I>,
+        mut line: impl Line<P, I>,
         any: impl FnMut(P, &mut Self),
     ) where
         I: Known<'a>,
@@ -280,7 +308,7 @@ impl<P, I> Burst<P, I> {
         self.packets = core::mem::replace(received, ArrayVec::new_const());
         let Self { packets, items, answered, missing, .. } = self;
         for packet in packets.iter_mut() {
-            let Some(item) = plain(packet) else { break };
+            let Some(item) = line.admit(packet) else { break };
             items.push(item);
             if items.len().is_multiple_of(STEP) {
                 let due = items.len() - STEP;
@@ -289,21 +317,18 @@ impl<P, I> Burst<P, I> {
             }
         }
         if self.items.len() < self.packets.len() {
-            self.admit_rest(plain, any);
+            self.admit_rest(line, any);
         }
     }
 
     #[inline(never)]
-    fn admit_rest<'a>(
-        &mut self,
-        mut plain: impl FnMut(&mut P) -> Option<I>,
-        mut any: impl FnMut(P, &mut Self),
-    ) where
+    fn admit_rest<'a>(&mut self, mut line: impl Line<P, I>, mut any: impl FnMut(P, &mut Self))
+    where
         I: Known<'a>,
     {
         let rest: ArrayVec<P, BURST> = self.packets.drain(self.items.len()..).collect();
         for mut packet in rest {
-            match plain(&mut packet) {
+            match line.admit(&mut packet) {
                 Some(item) => self.push(packet, item),
                 None => any(packet, self),
             }

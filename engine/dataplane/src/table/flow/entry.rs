@@ -125,8 +125,16 @@ impl Flow<'_> {
     }
 
     /// Notes a packet. For most packets of a busy flow this only reads.
-    #[inline]
+    #[inline(always)]
     pub fn observe(&self, direction: Direction, sign: Sign, now: Tick, timeouts: &Timeouts) -> Observed {
+        if self.entry.state().has_nothing_to_note(direction, sign, now) {
+            return Observed::Ours;
+        }
+        self.observe_news(direction, sign, now, timeouts)
+    }
+
+    #[inline(never)]
+    fn observe_news(&self, direction: Direction, sign: Sign, now: Tick, timeouts: &Timeouts) -> Observed {
         let protocol = self.entry.key().protocol();
         let mut old = self.entry.state();
         loop {

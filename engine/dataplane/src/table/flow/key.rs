@@ -94,8 +94,7 @@ impl FlowKey {
     /// A keyed hash; the same for both directions, since the key is.
     #[inline(always)]
     pub(super) const fn hash(self, hasher: &Hasher) -> u64 {
-        let [one, two] = self.words;
-        hasher.hash(hasher.hash(one) ^ two)
+        hasher.hash_two(self.words)
     }
 }
 

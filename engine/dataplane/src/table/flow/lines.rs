@@ -54,7 +54,7 @@ impl Word {
 }
 
 /// Where a key may lie, and what its words look like.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Home {
     first: u32,
     second: u32,

@@ -39,7 +39,7 @@ pub use entry::{Flow, NewFlow, Observed};
 pub use key::{Direction, End, FlowKey};
 pub use state::{Progress, Sign, Tick, Timeouts};
 pub use stats::{FlowStats, FlowTotals};
-pub use table::{FlowLimits, FlowTable};
+pub use table::{FlowLimits, FlowQuery, FlowTable, FlowView};
 pub use worker::{FlowWorker, Full};
 
 #[cfg(all(test, loom))]

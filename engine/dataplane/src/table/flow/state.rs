@@ -164,6 +164,13 @@ impl State {
         Self(signs | tick as u64)
     }
 
+    /// Whether one more packet is one of the flow's and changes nothing: the last one was a moment ago, and has shown as much.
+    #[inline(always)]
+    pub(super) const fn has_nothing_to_note(self, direction: Direction, sign: Sign, now: Tick) -> bool {
+        let seen = (self.0 >> Self::shift(direction)) as u8;
+        self.idle(now) < GRAIN && sign.0 & !seen == 0 && !sign.opens()
+    }
+
     /// Ticks since the last packet; 0 if that was noted by a worker whose clock is ahead.
     #[inline]
     pub(super) const fn idle(self, now: Tick) -> u32 {

@@ -2,7 +2,7 @@
 
 use super::entry::{Entry, Flow};
 use super::key::FlowKey;
-use super::lines::{Home, Lines};
+use super::lines::{Home, Lines, Word};
 use super::pool::{BATCH, Pool, Stock};
 use super::state::Timeouts;
 use super::stats::{FlowStats, FlowTotals};
@@ -14,6 +14,7 @@ use crate::table::mapping::Hasher;
 use crate::table::qsbr::{Domain, Reader};
 use crate::table::region::{Region, prefetch};
 use crate::table::sync::AtomicU64;
+use arrayvec::ArrayVec;
 use core::fmt;
 use core::ops::RangeInclusive;
 use std::sync::Arc;
@@ -192,6 +193,17 @@ impl FlowTable {
         self.shared.entries.bytes() + Lines::bytes_of(self.shared.lines.buckets() as usize)
     }
 
+    /// The table, for look-ups in steps.
+    ///
+    /// # Panics
+    /// If the reader is registered with another domain: it would not keep flows from being reused.
+    #[inline]
+    #[must_use]
+    pub fn view<'r>(&'r self, reader: &'r Reader) -> FlowView<'r> {
+        assert!(reader.protects(&self.shared.domain), "a reader of another reclamation domain");
+        FlowView { shared: &self.shared, compare: self.compare }
+    }
+
     /// The flow of a key.
     ///
     /// # Panics
@@ -212,76 +224,133 @@ impl FlowTable {
     /// If the reader is registered with another domain: it would not keep the flows from being reused.
     #[inline]
     pub fn lookup_burst<'r>(&'r self, reader: &'r Reader, keys: &[FlowKey], found: &mut [Option<Flow<'r>>]) {
-        assert!(reader.protects(&self.shared.domain), "a reader of another reclamation domain");
+        let view = self.view(reader);
         for (keys, found) in keys.chunks(BURST).zip(found.chunks_mut(BURST)) {
-            match self.compare {
-                // SAFETY: needs no special instructions.
-                Compare::Scalar => unsafe { self.shared.burst::<Scalar>(keys, found) },
-                #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-                // SAFETY: `detect` or `with_compare` saw the instructions.
-                Compare::Avx2 => unsafe { self.shared.burst_avx2(keys, found) },
-                #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
-                // SAFETY: `detect` or `with_compare` saw the instructions.
-                Compare::Avx512 => unsafe { self.shared.burst_avx512(keys, found) },
-                #[cfg(not(all(target_arch = "x86_64", not(any(miri, loom)))))]
-                // SAFETY: as for `Scalar`.
-                Compare::Avx2 | Compare::Avx512 => unsafe { self.shared.burst::<Scalar>(keys, found) },
+            let mut queries: ArrayVec<FlowQuery, BURST> = keys.iter().map(|key| view.ask(*key)).collect();
+            view.approach(queries.iter_mut());
+            for (query, found) in queries.iter().zip(found) {
+                *found = view.answer(query);
             }
         }
     }
 }
 
+/// The table, for one burst. A look-up has three steps, and memory is asked for in each of the first two; the longer a
+/// caller does something else in between, the less of it is waited for.
+#[derive(Clone, Copy)]
+pub struct FlowView<'r> {
+    shared: &'r Shared,
+    compare: Compare,
+}
+
+/// A look-up under way; for the table that was asked.
+#[derive(Debug, Clone, Copy)]
+pub struct FlowQuery {
+    key: FlowKey,
+    home: Home,
+    /// The number of the entry where the flow most likely is; [`NOWHERE`] if it is not in its first bucket.
+    candidate: u32,
+}
+
+/// No entry's number.
+const NOWHERE: u32 = u32::MAX;
+
+impl FlowQuery {
+    /// What is looked for.
+    #[inline]
+    #[must_use]
+    pub const fn key(&self) -> FlowKey {
+        self.key
+    }
+}
+
+impl<'r> FlowView<'r> {
+    /// The first step: asks for the bucket where the key is most often.
+    #[inline(always)]
+    #[must_use]
+    pub fn ask(&self, key: FlowKey) -> FlowQuery {
+        let home = self.shared.lines.home(key);
+        self.shared.lines.prefetch_first(home);
+        FlowQuery { key, home, candidate: NOWHERE }
+    }
+
+    /// The second step: looks into the buckets, and asks for the entries.
+    #[inline]
+    pub fn approach<'q>(&self, queries: impl Iterator<Item = &'q mut FlowQuery>) {
+        match self.compare {
+            // SAFETY: needs no special instructions.
+            Compare::Scalar => unsafe { self.shared.approach::<Scalar>(queries) },
+            #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+            // SAFETY: `detect` or `with_compare` saw the instructions.
+            Compare::Avx2 => unsafe { self.shared.approach_avx2(queries) },
+            #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+            // SAFETY: `detect` or `with_compare` saw the instructions.
+            Compare::Avx512 => unsafe { self.shared.approach_avx512(queries) },
+            #[cfg(not(all(target_arch = "x86_64", not(any(miri, loom)))))]
+            // SAFETY: as for `Scalar`.
+            Compare::Avx2 | Compare::Avx512 => unsafe { self.shared.approach::<Scalar>(queries) },
+        }
+    }
+
+    /// The last step. What is found stays the key's as long as the reader does not quiesce.
+    #[inline(always)]
+    #[must_use]
+    pub fn answer(&self, query: &FlowQuery) -> Option<Flow<'r>> {
+        match self.shared.entries.get(query.candidate as usize) {
+            Some(entry) if entry.key() == query.key => Some(Flow { entry }),
+            _ => self.answer_otherwise(query),
+        }
+    }
+
+    /// The flow is in its second bucket, or nowhere; or another has the same tag.
+    #[cold]
+    #[inline(never)]
+    fn answer_otherwise(&self, query: &FlowQuery) -> Option<Flow<'r>> {
+        let FlowQuery { key, home, .. } = *query;
+        // SAFETY: `Scalar` needs no special instructions.
+        let found = unsafe { self.shared.lines.find::<Scalar>(&self.shared.entries, home, key) };
+        found.map(|(_, _, entry)| Flow { entry })
+    }
+}
+
 impl Shared {
-    /// Looks up to [`BURST`] keys up. What is found stays that key's as long as the caller's reader does not quiesce.
+    /// See [`FlowView::approach`].
     ///
     /// # Safety
     /// The processor has the instructions of `W`.
     #[inline(always)]
-    unsafe fn burst<'r, W: Way>(&'r self, keys: &[FlowKey], found: &mut [Option<Flow<'r>>]) {
+    unsafe fn approach<'q, W: Way>(&self, queries: impl Iterator<Item = &'q mut FlowQuery>) {
         let (lines, entries) = (&self.lines, &*self.entries);
-        let mut homes: [Option<Home>; BURST] = [None; BURST];
-        for (key, home) in keys.iter().zip(&mut homes) {
-            let at = lines.home(*key);
-            lines.prefetch_first(at);
-            *home = Some(at);
-        }
-        let mut candidates: [Option<&Entry>; BURST] = [None; BURST];
-        for (home, candidate) in homes.iter().flatten().zip(&mut candidates) {
+        for query in queries {
             // SAFETY: the caller's promise.
-            let word = unsafe { lines.candidate::<W>(*home) };
-            *candidate = word.and_then(|word| entries.get(word.entry() as usize));
-            match candidate {
-                Some(entry) => prefetch(*entry),
-                None => lines.prefetch_second(*home),
+            let word = unsafe { lines.candidate::<W>(query.home) };
+            if let Some(number) = word.map(Word::entry)
+                && let Some(entry) = entries.get(number as usize)
+            {
+                prefetch(entry);
+                query.candidate = number;
+            } else {
+                lines.prefetch_second(query.home);
             }
         }
-        for (((key, home), candidate), found) in
-            keys.iter().zip(homes.iter().flatten()).zip(candidates).zip(found)
-        {
-            *found = match candidate {
-                Some(entry) if entry.key() == *key => Some(Flow { entry }),
-                // SAFETY: the caller's promise.
-                _ => unsafe { lines.find::<W>(entries, *home, *key) }.map(|(_, _, entry)| Flow { entry }),
-            };
-        }
     }
 
     /// # Safety
-    /// As for `burst`.
+    /// As for `approach`.
     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
     #[target_feature(enable = "avx2")]
-    unsafe fn burst_avx2<'r>(&'r self, keys: &[FlowKey], found: &mut [Option<Flow<'r>>]) {
+    unsafe fn approach_avx2<'q>(&self, queries: impl Iterator<Item = &'q mut FlowQuery>) {
         // SAFETY: the caller's promise.
-        unsafe { self.burst::<crate::table::compare::Avx2>(keys, found) };
+        unsafe { self.approach::<crate::table::compare::Avx2>(queries) };
     }
 
     /// # Safety
-    /// As for `burst`.
+    /// As for `approach`.
     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
     #[target_feature(enable = "avx512f")]
-    unsafe fn burst_avx512<'r>(&'r self, keys: &[FlowKey], found: &mut [Option<Flow<'r>>]) {
+    unsafe fn approach_avx512<'q>(&self, queries: impl Iterator<Item = &'q mut FlowQuery>) {
         // SAFETY: the caller's promise.
-        unsafe { self.burst::<crate::table::compare::Avx512>(keys, found) };
+        unsafe { self.approach::<crate::table::compare::Avx512>(queries) };
     }
 }
 

@@ -28,6 +28,14 @@ impl Hasher {
         let [factor_one, factor_two] = self.factor;
         fold(fold(word ^ before_one, factor_one) ^ before_two, factor_two)
     }
+
+    /// The hash of two words, in as many rounds: the first multiplies one by the other.
+    #[inline(always)]
+    pub(crate) const fn hash_two(&self, [one, two]: [u64; 2]) -> u64 {
+        let [before_one, before_two] = self.before;
+        let [factor_one, factor_two] = self.factor;
+        fold(fold(one ^ before_one, two ^ factor_one) ^ before_two, factor_two)
+    }
 }
 
 #[inline(always)]
