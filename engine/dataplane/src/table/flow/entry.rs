@@ -1,4 +1,4 @@
-//! What is kept of a flow, on one cache line, and what a worker sees of it.
+//! What is kept of a flow, in half a cache line, and what a worker sees of it.
 
 use super::key::{Direction, FlowKey};
 use super::state::{Progress, Sign, State, Tick, Timeouts};
@@ -9,18 +9,20 @@ use core::fmt;
 
 /// One flow, or room for one. Every field is atomic: a worker that is late may look at an entry of which nothing counts
 /// any more, but never at half a word.
-#[repr(align(64))]
+#[repr(align(32))]
 #[derive(Default)]
 pub(super) struct Entry {
     /// The key; changes only while no worker can reach the entry.
     key: [AtomicU64; 2],
     /// A [`State`].
     state: AtomicU64,
-    /// A [`Judgement`].
+    /// A [`Judgement`]; of room for a flow, what follows it in the list of such entries (see `pool`).
     judgement: AtomicU64,
-    /// What follows it in the list of free entries; see `pool`.
-    pub(super) link: AtomicU64,
 }
+
+// Two on a cache line, and none across two.
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Entry>() == 32);
 
 /// A flow to be entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,11 @@ impl Entry {
         }
         self.state.store(State::first(new.direction, new.sign, now).0, Relaxed);
         self.judgement.store(Judgement::new(new).0, Relaxed);
+    }
+
+    /// What follows an entry that no flow has, and that no worker can see any more.
+    pub(super) const fn link(&self) -> &AtomicU64 {
+        &self.judgement
     }
 
     #[inline(always)]

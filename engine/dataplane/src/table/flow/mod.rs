@@ -5,7 +5,7 @@
 //! two home buckets = two parts of a keyed hash
 //!     bucket   | w0 | w1 | w2 | w3 | w4 | w5 | w6 | w7 |   64 bytes, compared at once
 //!     word     | tag, 35 bits | tentative, 1 | entry's number, 28 |
-//! entries      | key 16 | state 8 | judgement 8 | link 8 | -- |   64 bytes each
+//! entries      | key 16 | state 8 | judgement 8 |   32 bytes each
 //! ```
 //! A hit costs two dependent misses: the bucket, then the entry. What a packet changes is in the entry's state, one
 //! atomic word for both directions.

@@ -38,7 +38,7 @@ impl Pool {
         let mut next = 0;
         for number in rest.iter().rev() {
             if let Some(entry) = entry(*number) {
-                entry.link.store(next, Relaxed);
+                entry.link().store(next, Relaxed);
                 next = u64::from(*number) + 1;
             }
         }
@@ -46,7 +46,7 @@ impl Pool {
         let mut top = self.top.load(Relaxed);
         loop {
             // Below the next entry of the batch, above the next batch.
-            top_entry.link.store((top & NUMBER) << 32 | next, Relaxed);
+            top_entry.link().store((top & NUMBER) << 32 | next, Relaxed);
             let new = ((top >> 32) + 1) << 32 | (u64::from(*first) + 1);
             // Releases the links.
             match self.top.compare_exchange_weak(top, new, Release, Relaxed) {
@@ -65,7 +65,7 @@ impl Pool {
                 return false;
             };
             // Another worker may have taken it, and whatever it wrote there is read; then the exchange fails.
-            let below = entry.link.load(Relaxed) >> 32;
+            let below = entry.link().load(Relaxed) >> 32;
             let new = ((top >> 32) + 1) << 32 | below;
             match self.top.compare_exchange_weak(top, new, Acquire, Acquire) {
                 Ok(_) => break number,
@@ -73,7 +73,7 @@ impl Pool {
             }
         };
         while let Some(first) = number.checked_sub(1) {
-            number = entries.get(first as usize).map_or(0, |entry| entry.link.load(Relaxed) & NUMBER);
+            number = entries.get(first as usize).map_or(0, |entry| entry.link().load(Relaxed) & NUMBER);
             take(first as u32);
         }
         true
@@ -85,7 +85,7 @@ impl Pool {
         let (mut number, mut batches) = (self.top.load(Acquire) & NUMBER, 0);
         while let Some(first) = number.checked_sub(1) {
             batches += 1;
-            number = entries[first as usize].link.load(Relaxed) >> 32;
+            number = entries[first as usize].link().load(Relaxed) >> 32;
         }
         let orphans = lock(&self.orphans).len();
         batches * BATCH + orphans
