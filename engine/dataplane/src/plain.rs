@@ -247,16 +247,16 @@ impl<'p> Six<'p> {
         [u64_at(self.0, Self::DESTINATION), u64_at(self.0, Self::DESTINATION + 8)]
     }
 
-    /// The virtual address in the source.
+    /// The virtual address in the source, as it lies in memory.
     #[inline(always)]
-    pub(crate) fn virtual_source(self) -> Ipv4Addr {
-        address(u32_at(self.0, Self::SOURCE + 12))
+    pub(crate) fn virtual_source(self) -> u32 {
+        u32_at(self.0, Self::SOURCE + 12)
     }
 
-    /// The virtual address in the destination.
+    /// The virtual address in the destination, as it lies in memory.
     #[inline(always)]
-    pub(crate) fn virtual_destination(self) -> Ipv4Addr {
-        address(u32_at(self.0, Self::DESTINATION + 12))
+    pub(crate) fn virtual_destination(self) -> u32 {
+        u32_at(self.0, Self::DESTINATION + 12)
     }
 
     /// The one's-complement sum of what is in front of the virtual addresses.

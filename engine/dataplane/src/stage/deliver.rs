@@ -10,9 +10,9 @@ use crate::offload;
 use crate::packet::{Offload, Packet, Pool};
 use crate::path_mtu::PathMtus;
 use crate::pipeline::Outbox;
-use crate::plain::Six;
+use crate::plain::{self, Six};
 use crate::refusal::{Answer, Refusal};
-use crate::snapshot::{Interface, PortRole, Subnet};
+use crate::snapshot::{Interface, PortRole};
 use crate::table::mapping::Mapping;
 use crate::translate::icmp::Mtus;
 use crate::translate::{
@@ -193,59 +193,62 @@ fn locally(
     Ok((port, crossing))
 }
 
-/// The way to one address of a receiver.
-struct Arm<'a> {
-    /// The subnet that both ends may be in.
-    subnet: Option<&'a Subnet>,
+/// The way to one address of a receiver, which sees packets come from the dummy MAC of their sender, or of its own gateway
+/// when the sender is in another subnet.
+struct Arm {
+    /// The subnet that both ends may be in, as its network and mask, and its gateway, as they lie in memory. Without a subnet,
+    /// or a gateway in it, all addresses are in it.
+    network: u32,
+    mask: u32,
+    gateway: u32,
     frame: ethernet::Prepared,
 }
 
-impl<'a> Arm<'a> {
-    fn new(receiver: &'a Interface, destination: Ipv4Addr) -> Self {
-        let subnet = receiver.vnet.subnet_of(destination);
+impl Arm {
+    fn new(receiver: &Interface, destination: Ipv4Addr) -> Self {
+        let subnet =
+            receiver.vnet.subnet_of(destination).and_then(|subnet| Some((subnet.net, subnet.gateway?)));
+        let words = subnet.map(|(net, gateway)| [net.network(), net.netmask(), gateway]);
+        let word = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
+        let [network, mask, gateway] = words.map_or([0; 3], |words| words.map(word));
         let (vnet, kind) = (receiver.vnet.id, ethernet::ethertype::IPV4);
         let frame = ethernet::Prepared::from_dummy(receiver.mac, vnet, destination, kind);
-        Self { subnet, frame }
+        Self { network, mask, gateway, frame }
     }
 
-    /// Whose dummy MAC the receiver sees packets from `source` come from: the sender's, or its gateway's when the sender is
-    /// in another subnet.
+    /// Whose dummy MAC packets from `source` come from; both as they lie in memory.
     #[inline(always)]
-    fn sender(&self, source: Ipv4Addr) -> Ipv4Addr {
-        let beyond = self.subnet.filter(|subnet| !subnet.contains(source));
-        beyond.and_then(|subnet| subnet.gateway).unwrap_or(source)
+    const fn sender(&self, source: u32) -> u32 {
+        if (source ^ self.network) & self.mask == 0 { source } else { self.gateway }
     }
 
     /// The Ethernet header of packets from `source`.
     fn frame_from(&self, source: Ipv4Addr) -> ethernet::Prepared {
-        self.frame.sent_by(self.sender(source))
+        self.frame.sent_by(self.sender(u32::from_ne_bytes(source.octets())))
     }
 }
 
 /// The straight line to one address of a receiver.
 struct Arrow<'a> {
     receiver: &'a Interface,
-    destination: Ipv4Addr,
-    arm: Arm<'a>,
+    /// As it lies in memory.
+    destination: u32,
+    arm: Arm,
     way: PlainHop,
 }
 
 impl<'a> Arrow<'a> {
     #[inline(never)]
-    fn new(receiver: &'a Interface, destination: Ipv4Addr, settings: &Settings) -> Self {
-        let arm = Arm::new(receiver, destination);
-        let way = PlainHop::new(&arm.frame, destination, receiver.mtu, settings);
+    fn new(receiver: &'a Interface, destination: u32, settings: &Settings) -> Self {
+        let address = plain::address(destination);
+        let arm = Arm::new(receiver, address);
+        let way = PlainHop::new(&arm.frame, address, receiver.mtu, settings);
         Self { receiver, destination, arm, way }
     }
 
     #[inline(always)]
-    fn is_to(&self, receiver: &Interface, destination: Ipv4Addr) -> bool {
+    fn is_to(&self, receiver: &Interface, destination: u32) -> bool {
         core::ptr::eq(self.receiver, receiver) && self.destination == destination
-    }
-
-    #[inline(always)]
-    fn sender(&self, source: Ipv4Addr) -> Ipv4Addr {
-        self.arm.sender(source)
     }
 }
 
@@ -269,9 +272,9 @@ pub(crate) fn inbound<'a, P: Packet>(
             last = Some(Arrow::new(receiver, destination, settings));
         }
         let (arrow, source) = (last.as_ref()?, front.virtual_source());
-        let words = [source, arrow.sender(source)].map(|address| u32::from_ne_bytes(address.octets()));
         let change = Change::ZERO.remove(front.sum_of_locators());
-        arrow.way.carry(packet, plain, words, change, identifications).then_some(receiver.port)
+        let ends = [source, arrow.arm.sender(source)];
+        arrow.way.carry(packet, plain, ends, change, identifications).then_some(receiver.port)
     };
     let any = |packet: &mut P, item: &mut Inbound<'a>| {
         let receiver = item.receiver.ok_or(DropReason::DstUnknownNode)?;

@@ -119,11 +119,11 @@ impl Prepared {
         Self::of_words(destination, hash, u32::from_ne_bytes(ipv4.octets()), ethertype)
     }
 
-    /// The same header, from the dummy MAC of another address in the vnet.
+    /// The same header, from the dummy MAC of another address in the vnet, given as it lies in memory.
     #[inline(always)]
     #[must_use]
-    pub(crate) fn sent_by(self, ipv4: Ipv4Addr) -> Self {
-        Self { two: u32::from_ne_bytes(ipv4.octets()), ..self }
+    pub(crate) const fn sent_by(self, ipv4: u32) -> Self {
+        Self { two: ipv4, ..self }
     }
 
     #[inline(always)]
@@ -182,7 +182,9 @@ mod tests {
         assert_eq!(plain, prepared);
         let other = Ipv4Addr::new(10, 9, 8, 7);
         emit(&mut plain, MACS.0, MacAddr::dummy(vnet, other), ethertype::IPV4);
-        Prepared::from_dummy(MACS.0, vnet, ipv4, ethertype::IPV4).sent_by(other).emit(&mut prepared);
+        Prepared::from_dummy(MACS.0, vnet, ipv4, ethertype::IPV4)
+            .sent_by(u32::from_ne_bytes(other.octets()))
+            .emit(&mut prepared);
         assert_eq!(plain, prepared);
     }
 
