@@ -62,7 +62,10 @@ pub(crate) fn run(
         let answered = started.recv()?.and_then(|()| {
             let clock = ThreadClock::of(THREAD)?;
             answer_all(&mut || {
-                Ok(Reading { shares: vec![Share { cpu: clock.now()?, packets: sent.load(Relaxed) }] })
+                Ok(Reading {
+                    shares: vec![Share { cpu: clock.now()?, packets: sent.load(Relaxed) }],
+                    parts: None,
+                })
             })
         });
         stop.store(true, Relaxed);

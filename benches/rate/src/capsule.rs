@@ -83,7 +83,7 @@ impl Capsule {
         }
         let share =
             |worker: &WorkerSoFar| Share { packets: worker.handed, cpu: Duration::from_nanos(worker.cpu_ns) };
-        Ok(Reading { shares: so_far.workers.iter().map(share).collect() })
+        Ok(Reading { shares: so_far.workers.iter().map(share).collect(), parts: None })
     }
 }
 

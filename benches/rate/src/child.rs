@@ -147,7 +147,8 @@ impl Reading {
             packets: now.packets.saturating_sub(before.packets),
             cpu: now.cpu.saturating_sub(before.cpu),
         });
-        let difference = Self { shares: shares.collect() };
+        let parts = self.parts.zip(before.parts).map(|(now, before)| now.with(before, u64::saturating_sub));
+        let difference = Self { shares: shares.collect(), parts };
         // The capture comes round a thousand times in any time that is worth measuring.
         if difference.shares.iter().any(|share| share.packets < u64::from(PACKETS) || share.cpu.is_zero()) {
             bail!("next to nothing was forwarded: {difference:?}");

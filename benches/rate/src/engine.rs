@@ -3,7 +3,7 @@
 use crate::child::{BUFFERS, Setup};
 use crate::clock::ThreadClock;
 use crate::frames::Direction;
-use crate::measure::{Reading, Share};
+use crate::measure::{Parts, Reading, Share};
 use crate::site;
 use crate::stamp::{MaybeStamp, Stamp};
 use anyhow::{Context, bail};
@@ -14,7 +14,7 @@ use overlane_dataplane::table::flow::{FlowLimits, FlowTotals, Timeouts};
 use overlane_dpdk::Devargs;
 use overlane_engine::config::{Hugepages, Idle, WorkersConfig};
 use overlane_engine::kernel::Kernel;
-use overlane_engine::runtime::{OpenPort, PortSpec, Runtime, RuntimeConfig};
+use overlane_engine::runtime::{BusyCycles, OpenPort, PortSpec, Runtime, RuntimeConfig};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -87,7 +87,7 @@ pub(crate) fn run(
         if let Some(before) = lost.replace(now.clone()).filter(|before| *before != now) {
             bail!("not every packet came through: {}", now.beyond(&before));
         }
-        read(&clocks, &output.traffic)
+        read(&clocks, &output.traffic, &runtime)
     })?;
     tokio.block_on(runtime.shutdown(END))
 }
@@ -122,11 +122,17 @@ fn only_these(runtime: &Runtime, flows: u32) -> anyhow::Result<()> {
 }
 
 /// Time first, then packets: the moment between them is the same at both ends of what is measured.
-fn read(clocks: &[ThreadClock], sent: &PerWorker<Traffic>) -> anyhow::Result<Reading> {
+fn read(clocks: &[ThreadClock], sent: &PerWorker<Traffic>, runtime: &Runtime) -> anyhow::Result<Reading> {
     let share = |(clock, traffic): (&ThreadClock, &Traffic)| {
         Ok(Share { cpu: clock.now()?, packets: traffic.tx_packets.get() })
     };
-    Ok(Reading { shares: clocks.iter().zip(sent.iter()).map(share).collect::<anyhow::Result<_>>()? })
+    let shares = clocks.iter().zip(sent.iter()).map(share).collect::<anyhow::Result<_>>()?;
+    let counted = runtime.worker_stats().into_iter().map(|worker| {
+        let BusyCycles { receive, classify, authorise, translate, send, turns } = worker.cycles;
+        Parts { receive, classify, authorise, translate, send, turns }
+    });
+    let parts = counted.fold(Parts::default(), |sum, worker| sum.with(worker, u64::saturating_add));
+    Ok(Reading { shares, parts: Some(parts) })
 }
 
 /// What was dropped, by reason.

@@ -14,6 +14,35 @@ pub(crate) struct Share {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reading {
     pub(crate) shares: Vec<Share>,
+    /// The engine's workers also count what went on what.
+    pub(crate) parts: Option<Parts>,
+}
+
+/// What the engine's workers counted, all together, in cycles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Parts {
+    /// Receiving, and the stamp.
+    pub(crate) receive: u64,
+    pub(crate) classify: u64,
+    pub(crate) authorise: u64,
+    pub(crate) translate: u64,
+    pub(crate) send: u64,
+    /// Everything.
+    pub(crate) turns: u64,
+}
+
+impl Parts {
+    /// Each of these, and of others, as `f` says.
+    pub(crate) fn with(self, other: Self, f: fn(u64, u64) -> u64) -> Self {
+        Self {
+            receive: f(self.receive, other.receive),
+            classify: f(self.classify, other.classify),
+            authorise: f(self.authorise, other.authorise),
+            translate: f(self.translate, other.translate),
+            send: f(self.send, other.send),
+            turns: f(self.turns, other.turns),
+        }
+    }
 }
 
 impl Reading {
@@ -56,6 +85,8 @@ pub(crate) struct Comparison {
     pub(crate) baseline_rate: Spread,
     /// The one over the other, of each round.
     pub(crate) ratio: Spread,
+    /// What the engine's workers counted in all rounds, if it is about them.
+    pub(crate) parts: Option<Parts>,
 }
 
 /// Measures in `rounds` rounds of `time` for each side. `go_on` is asked before each.
@@ -67,16 +98,20 @@ pub(crate) fn compare(
     go_on: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<Comparison> {
     let (mut rates, mut baseline_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut parts: Option<Parts> = None;
     for _ in 0..rounds {
         go_on()?;
         let beside = baseline.measure(time)?.rate();
-        let rate = contender.measure(time)?.rate();
+        let reading = contender.measure(time)?;
+        let rate = reading.rate();
+        parts = reading.parts.map(|more| parts.unwrap_or_default().with(more, u64::saturating_add));
         rates.push(rate);
         baseline_rates.push(beside);
         ratios.push(rate / beside);
     }
     let spread = |numbers: &[f64]| Spread::of(numbers).ok_or_else(|| anyhow::anyhow!("there was no round"));
-    Ok(Comparison { rate: spread(&rates)?, baseline_rate: spread(&baseline_rates)?, ratio: spread(&ratios)? })
+    let (rate, baseline_rate, ratio) = (spread(&rates)?, spread(&baseline_rates)?, spread(&ratios)?);
+    Ok(Comparison { rate, baseline_rate, ratio, parts })
 }
 
 #[cfg(test)]
@@ -87,7 +122,8 @@ mod tests {
 
     impl Side for Fixed {
         fn measure(&mut self, cpu: Duration) -> anyhow::Result<Reading> {
-            Ok(Reading { shares: vec![Share { packets: self.0.remove(0), cpu }] })
+            let parts = Some(Parts { turns: 10, send: 3, ..Parts::default() });
+            Ok(Reading { shares: vec![Share { packets: self.0.remove(0), cpu }], parts })
         }
     }
 
@@ -99,6 +135,8 @@ mod tests {
         assert_eq!(compared.ratio, Spread { median: 0.4, min: 0.4, max: 0.44 });
         assert_eq!(compared.rate, Spread { median: 20.0, min: 10.0, max: 22.0 });
         assert_eq!(compared.baseline_rate.median, 50.0);
+        let parts = compared.parts.unwrap();
+        assert_eq!((parts.turns, parts.send, parts.receive), (30, 9, 0), "of all rounds");
     }
 
     #[test]
@@ -110,6 +148,6 @@ mod tests {
     #[test]
     fn rate_of_threads_is_the_sum_of_theirs() {
         let share = |packets, seconds| Share { packets, cpu: Duration::from_secs(seconds) };
-        assert_eq!(Reading { shares: vec![share(10, 1), share(10, 2)] }.rate(), 15.0);
+        assert_eq!(Reading { shares: vec![share(10, 1), share(10, 2)], parts: None }.rate(), 15.0);
     }
 }

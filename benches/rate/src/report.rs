@@ -1,6 +1,6 @@
 //! Results as a table and as JSON.
 
-use crate::measure::Spread;
+use crate::measure::{Parts, Spread};
 use crate::rows::Row;
 use crate::run::{Effort, Measured, Outcome};
 use anyhow::Context;
@@ -75,9 +75,40 @@ struct Line {
     nanoseconds: f64,
     baseline_nanoseconds: f64,
     ratio: Spread,
+    /// Where the time goes, as the engine's workers count it.
+    parts: Option<PartNanoseconds>,
     floor: Option<f64>,
     aim: Option<f64>,
     verdict: Verdict,
+}
+
+/// CPU time per packet of each part of a turn, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct PartNanoseconds {
+    receive: f64,
+    classify: f64,
+    authorise: f64,
+    translate: f64,
+    send: f64,
+    /// The loop around them, and what is counted.
+    rest: f64,
+}
+
+impl PartNanoseconds {
+    /// `whole` is shared out as the parts are; `None` if nothing was counted.
+    fn of(parts: &Parts, whole: f64) -> Option<Self> {
+        let Parts { receive, classify, authorise, translate, send, turns } = *parts;
+        let known = receive + classify + authorise + translate + send;
+        let share = |cycles: u64| whole * cycles as f64 / turns as f64;
+        (turns > 0).then(|| Self {
+            receive: share(receive),
+            classify: share(classify),
+            authorise: share(authorise),
+            translate: share(translate),
+            send: share(send),
+            rest: share(turns.saturating_sub(known)),
+        })
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +129,9 @@ impl Report {
                     nanoseconds: 1e9 / compared.rate.median,
                     baseline_nanoseconds: 1e9 / compared.baseline_rate.median,
                     ratio: compared.ratio,
+                    parts: compared
+                        .parts
+                        .and_then(|parts| PartNanoseconds::of(&parts, 1e9 / compared.rate.median)),
                     floor: row.budget.map(|budget| budget.floor),
                     aim: row.budget.map(|budget| budget.aim),
                     verdict: Verdict::of(row, compared.ratio.median),
@@ -147,6 +181,7 @@ impl Report {
             ]);
         }
         println!("{table}");
+        self.print_parts();
         println!(
             "{}, {} cores, Linux {}; {} rounds of {} s for each side; ns: CPU time per packet; ratio: the median of \
              rounds' ratios of packets per CPU second. Rows with more than 1k mappings contain the stamp, which is not \
@@ -161,6 +196,23 @@ impl Report {
         }
         for row in self.rows.iter().filter(|row| row.verdict == Verdict::BelowFloor) {
             println!("BELOW FLOOR {}: {:.3}", row.name, row.ratio.median);
+        }
+    }
+
+    /// Prints where the time of the engine's rows goes.
+    fn print_parts(&self) {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header(["ns of row", "receive", "classify", "authorise", "translate", "send", "rest"]);
+        for (name, parts) in self.rows.iter().filter_map(|row| Some((&row.name, row.parts?))) {
+            let PartNanoseconds { receive, classify, authorise, translate, send, rest } = parts;
+            let cells = [receive, classify, authorise, translate, send, rest].map(|nanoseconds| {
+                Cell::new(format!("{nanoseconds:.1}")).set_alignment(CellAlignment::Right)
+            });
+            table.add_row([Cell::new(name)].into_iter().chain(cells));
+        }
+        if !table.is_empty() {
+            println!("{table}");
         }
     }
 
@@ -194,7 +246,10 @@ mod tests {
     fn report(ratio: f64) -> Report {
         let row = all().into_iter().find(|row| row.to_string() == "4to6/64B/1M").unwrap();
         let spread = |median| Spread { median, min: median, max: median };
-        let compared = Comparison { rate: spread(2e7), baseline_rate: spread(5e7), ratio: spread(ratio) };
+        let parts =
+            Some(Parts { receive: 40, classify: 20, authorise: 4, translate: 16, send: 10, turns: 100 });
+        let compared =
+            Comparison { rate: spread(2e7), baseline_rate: spread(5e7), ratio: spread(ratio), parts };
         let measured = Measured { row, outcome: Outcome::Compared(compared) };
         Report::new(&[measured], Effort { rounds: 5, time: Duration::from_secs(1) }, true)
     }
@@ -211,5 +266,15 @@ mod tests {
     fn rates_become_nanoseconds_per_packet() {
         let row = &report(0.4).rows[0];
         assert_eq!((row.nanoseconds, row.baseline_nanoseconds), (50.0, 20.0));
+        let wanted = PartNanoseconds {
+            receive: 20.0,
+            classify: 10.0,
+            authorise: 2.0,
+            translate: 8.0,
+            send: 5.0,
+            rest: 5.0,
+        };
+        assert_eq!(row.parts, Some(wanted));
+        assert_eq!(PartNanoseconds::of(&Parts::default(), 50.0), None);
     }
 }

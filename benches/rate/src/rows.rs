@@ -126,6 +126,7 @@ pub(crate) fn all() -> Vec<Row> {
         engine(SMALL, 1 << 24, budget(0.25, 0.35));
         engine(Size::Bytes(128), 1 << 20, None);
         engine(Size::Bytes(512), 1 << 20, None);
+        engine(Size::Bytes(1_500), 1 << 10, None);
         engine(Size::Bytes(1_500), 1 << 20, budget(0.75, 0.85));
         engine(Size::Imix, 1 << 20, None);
         let what = What::Stateful { direction, size: SMALL, flows: 1 << 20 };

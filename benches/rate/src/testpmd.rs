@@ -79,7 +79,7 @@ impl Testpmd {
         if packets == 0 || cpu.is_zero() {
             bail!("{PROGRAM} forwarded {packets} packets in {cpu:?}");
         }
-        Ok(Reading { shares: vec![Share { packets, cpu }] })
+        Ok(Reading { shares: vec![Share { packets, cpu }], parts: None })
     }
 
     /// The thread's time, once it sleeps.

@@ -175,8 +175,12 @@ pub struct WorkerStatus {
 pub struct PacketCycles {
     /// Receiving it.
     pub receive: u64,
-    /// The stages, from classification to translation.
-    pub stages: u64,
+    /// Reading and checking its headers, and looking up where they lead.
+    pub classify: u64,
+    /// Seeing whether it may pass.
+    pub authorise: u64,
+    /// Making it what it is to leave as.
+    pub translate: u64,
     /// Sending it.
     pub send: u64,
     /// All of it, with the worker's loop itself.

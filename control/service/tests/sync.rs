@@ -99,7 +99,9 @@ async fn workers_are_shown_while_their_engine_is_there_and_kept_nowhere() {
         core: 2,
         packets: 10,
         receive_cycles: 1_000,
-        stage_cycles: 4_000,
+        classify_cycles: 2_000,
+        authorise_cycles: 500,
+        translate_cycles: 1_500,
         send_cycles: 500,
         turn_cycles: 6_000,
         busy_us: 25,
@@ -107,7 +109,9 @@ async fn workers_are_shown_while_their_engine_is_there_and_kept_nowhere() {
     };
     let report = WorkersReport { workers: vec![worker] };
     engine.send(engine_message::Body::WorkersReport(report)).await;
-    let cycles = json!({"receive": 100, "stages": 400, "send": 50, "total": 600});
+    let cycles = json!({
+        "receive": 100, "classify": 200, "authorise": 50, "translate": 150, "send": 50, "total": 600
+    });
     let workers = json!([{"core": 2, "packets": 10, "busy_permille": 25, "cycles_per_packet": cycles}]);
     common::until(&mut api, "/v1/status", "the workers", |status| {
         status["engines"] == json!([{"host": "host-b", "workers": workers}])

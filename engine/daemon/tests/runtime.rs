@@ -280,7 +280,7 @@ fn local(world: &mut World) {
     assert!(stats.iter().any(|worker| worker.packets > 40 && worker.busy_share() > 0.0), "{stats:?}");
     // What a worker did is told apart, and is no more than its turns.
     let cycles = stats.iter().map(|worker| worker.cycles).max_by_key(|cycles| cycles.turns).unwrap();
-    let parts = [cycles.receive, cycles.stages, cycles.send];
+    let parts = [cycles.receive, cycles.classify, cycles.authorise, cycles.translate, cycles.send];
     assert!(parts.iter().all(|part| *part > 0) && parts.iter().sum::<u64>() <= cycles.turns, "{cycles:?}");
     // The address is the host's too, and still its kernel hears nothing of the node.
     run("ip addr add 10.0.0.99/24 dev host1");

@@ -47,6 +47,37 @@ pub trait Outbox<P> {
     fn path_mtu(&mut self, host: HostPrefix, mtu: u16);
 }
 
+/// What stages took, as the pipeline's [`Clock::cycles`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StageCycles {
+    /// Reading and checking headers, and looking up where they lead; ARP too.
+    pub classify: u64,
+    /// Seeing whether packets may pass: verifying their sources, fragments, flows.
+    pub authorise: u64,
+    /// Making packets what they are to leave as, and gathering them by port.
+    pub translate: u64,
+}
+
+/// Adds up what passes between its calls, if anybody wants to know.
+struct Stopwatch<'s> {
+    last: u64,
+    spent: Option<&'s mut StageCycles>,
+}
+
+impl<'s> Stopwatch<'s> {
+    fn start(clock: &impl Clock, spent: Option<&'s mut StageCycles>) -> Self {
+        Self { last: if spent.is_some() { clock.cycles() } else { 0 }, spent }
+    }
+
+    #[inline(always)]
+    fn lap(&mut self, clock: &impl Clock, part: fn(&mut StageCycles) -> &mut u64) {
+        if let Some(spent) = &mut self.spent {
+            let now = clock.cycles();
+            *part(spent) += now.saturating_sub(core::mem::replace(&mut self.last, now));
+        }
+    }
+}
+
 /// The stages of one worker, and what they keep between bursts.
 #[derive(Debug)]
 pub struct Pipeline<K: Pool, C> {
@@ -94,9 +125,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         &self.unplaced
     }
 
-    /// Carries a burst received on `port` through all stages, and empties it. Each packet is transmitted, punted,
-    /// counted as dropped, or a fragment that is held until its datagram's first one comes, or [`Self::expire`]
-    /// counts it; what is transmitted is counted by whoever hands it to the port.
+    /// [`Self::receive_timed`], and nobody wants to know what it takes.
     pub fn receive(
         &mut self,
         reader: &Reader,
@@ -105,19 +134,37 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         burst: &mut ArrayVec<K::Packet, BURST>,
         out: &mut impl Outbox<K::Packet>,
     ) {
+        self.receive_timed(reader, snapshot, port, burst, out, None);
+    }
+
+    /// Carries a burst received on `port` through all stages, and empties it. Each packet is transmitted, punted,
+    /// counted as dropped, or a fragment that is held until its datagram's first one comes, or [`Self::expire`]
+    /// counts it; what is transmitted is counted by whoever hands it to the port.
+    ///
+    /// What each part of it takes is added to `spent`.
+    pub fn receive_timed(
+        &mut self,
+        reader: &Reader,
+        snapshot: &HostSnapshot,
+        port: PortId,
+        burst: &mut ArrayVec<K::Packet, BURST>,
+        out: &mut impl Outbox<K::Packet>,
+        spent: Option<&mut StageCycles>,
+    ) {
+        let mut watch = Stopwatch::start(&self.clock, spent);
         match snapshot.role(port) {
             PortRole::Node(interface) => {
                 count_received(interface.traffic.get(self.worker).unwrap_or(&self.unplaced), burst);
-                self.node_burst(reader, snapshot, interface, burst, out);
+                self.node_burst(reader, snapshot, interface, burst, out, &mut watch);
                 while self.fragments.take_released(burst) {
-                    self.node_burst(reader, snapshot, interface, burst, out);
+                    self.node_burst(reader, snapshot, interface, burst, out, &mut watch);
                 }
             }
             PortRole::Uplink(uplink) => {
                 count_received(uplink.traffic.get(self.worker).unwrap_or(&self.unplaced), burst);
-                self.uplink_burst(reader, snapshot, uplink, burst, out);
+                self.uplink_burst(reader, snapshot, uplink, burst, out, &mut watch);
                 while self.fragments.take_released(burst) {
-                    self.uplink_burst(reader, snapshot, uplink, burst, out);
+                    self.uplink_burst(reader, snapshot, uplink, burst, out, &mut watch);
                 }
             }
             PortRole::Absent => {
@@ -166,6 +213,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         interface: &Interface,
         received: &mut ArrayVec<K::Packet, BURST>,
         out: &mut impl Outbox<K::Packet>,
+        watch: &mut Stopwatch<'_>,
     ) {
         let (worker, table, clock) = (self.worker, &self.table, &self.clock);
         let traffic = interface.traffic.get(worker).unwrap_or(&self.unplaced);
@@ -177,14 +225,18 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         if !arps.is_empty() {
             arp::run(&node, &mut arps, out);
         }
+        burst.find(view);
+        watch.lap(clock, |spent| &mut spent.classify);
         let vnet = interface.vnet.id;
-        burst.each_found(&node, view, |_, item: &mut Outbound<'_>| {
+        burst.each(&node, |_, item: &mut Outbound<'_>| {
             next_hop::reachable(&node, item.asked.key().ipv4(), item.mapping)?;
             authorise::verdict(vnet, vnet)
         });
         fragments::run(&node, &mut self.fragments, &mut burst);
         flow::outbound(&node, &mut self.flows, &mut self.fragments, &mut burst);
+        watch.lap(clock, |spent| &mut spent.authorise);
         deliver::outbound(&node, &self.pool, &mut self.fragments, &mut burst, out);
+        watch.lap(clock, |spent| &mut spent.translate);
     }
 
     fn uplink_burst(
@@ -194,6 +246,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         uplink: &Uplink,
         received: &mut ArrayVec<K::Packet, BURST>,
         out: &mut impl Outbox<K::Packet>,
+        watch: &mut Stopwatch<'_>,
     ) {
         let (worker, table, clock) = (self.worker, &self.table, &self.clock);
         let traffic = uplink.traffic.get(worker).unwrap_or(&self.unplaced);
@@ -206,15 +259,19 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         if !snapshot.layout.has_slots() {
             classify_uplink::receivers_by_mapping(&uplink, &mut burst);
         }
-        burst.each_found(&uplink, view, |packet, item: &mut Inbound<'_>| {
+        burst.find(view);
+        watch.lap(clock, |spent| &mut spent.classify);
+        burst.each(&uplink, |packet, item: &mut Inbound<'_>| {
             verify_source::check(&uplink, packet, item, out)?;
             let (source, destination) = item.vnets();
             authorise::verdict(source, destination)
         });
         fragments::run(&uplink, &mut self.fragments, &mut burst);
         flow::inbound(&uplink, &mut self.flows, &mut self.fragments, &mut burst);
+        watch.lap(clock, |spent| &mut spent.authorise);
         let (fragments, identifications) = (&mut self.fragments, &self.identifications);
         deliver::inbound(&uplink, &self.pool, fragments, &mut burst, identifications, out);
+        watch.lap(clock, |spent| &mut spent.translate);
     }
 }
 

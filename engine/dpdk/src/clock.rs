@@ -23,20 +23,6 @@ impl TscClock {
         Self { scale: u64::try_from(scale).unwrap_or(u64::MAX) }
     }
 
-    /// The counter itself, for measuring spans cheaply.
-    #[inline]
-    #[must_use]
-    pub fn cycles(&self) -> u64 {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: reads a register that every processor of this kind has.
-        return unsafe { core::arch::x86_64::_rdtsc() };
-        #[cfg(not(target_arch = "x86_64"))]
-        // SAFETY: reads a register.
-        unsafe {
-            sys::overlane_tsc()
-        }
-    }
-
     /// The span of `cycles`.
     #[must_use]
     pub fn span(&self, cycles: u64) -> Duration {
@@ -48,5 +34,18 @@ impl TscClock {
 impl Clock for TscClock {
     fn now(&self) -> Duration {
         self.span(self.cycles())
+    }
+
+    /// The counter itself.
+    #[inline]
+    fn cycles(&self) -> u64 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: reads a register that every processor of this kind has.
+        return unsafe { core::arch::x86_64::_rdtsc() };
+        #[cfg(not(target_arch = "x86_64"))]
+        // SAFETY: reads a register.
+        unsafe {
+            sys::overlane_tsc()
+        }
     }
 }

@@ -73,7 +73,7 @@ fn status_tells_what_packets_cost_each_worker_and_does_without_from_an_older_ser
     let said = status(
         r#","engines":[{"host":"rack1-a","workers":[
             {"core":1,"packets":70,"busy_permille":123,
-             "cycles_per_packet":{"receive":20,"stages":50,"send":10,"total":84}},
+             "cycles_per_packet":{"receive":20,"classify":25,"authorise":5,"translate":20,"send":10,"total":84}},
             {"core":2,"packets":0,"busy_permille":0}]}]"#,
     );
     let lines: Vec<_> =
@@ -82,9 +82,9 @@ fn status_tells_what_packets_cost_each_worker_and_does_without_from_an_older_ser
     assert_eq!(
         lines[at..at + 3],
         [
-            "HOST CORE PACKETS BUSY CYCLES/PACKET RECEIVE STAGES SEND",
-            "rack1-a 1 70 12.3 % 84 20 50 10",
-            "rack1-a 2 0 0.0 % - - - -"
+            "HOST CORE PACKETS BUSY CYCLES/PACKET RECEIVE CLASSIFY AUTHORISE TRANSLATE SEND",
+            "rack1-a 1 70 12.3 % 84 20 25 5 20 10",
+            "rack1-a 2 0 0.0 % - - - - - -"
         ]
     );
     assert!(said.contains("`overlane host show HOST`"), "another engine is connected: {said}");

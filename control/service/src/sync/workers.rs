@@ -53,7 +53,9 @@ fn status(now: &WorkerReport, before: &WorkerReport, known: Option<PacketCycles>
     let cycles_per_packet = || {
         Some(PacketCycles {
             receive: each(between(|report| report.receive_cycles))?,
-            stages: each(between(|report| report.stage_cycles))?,
+            classify: each(between(|report| report.classify_cycles))?,
+            authorise: each(between(|report| report.authorise_cycles))?,
+            translate: each(between(|report| report.translate_cycles))?,
             send: each(between(|report| report.send_cycles))?,
             total: each(between(|report| report.turn_cycles))?,
         })
@@ -77,7 +79,9 @@ mod tests {
             core: 3,
             packets,
             receive_cycles: cycles / 4,
-            stage_cycles: cycles / 2,
+            classify_cycles: cycles / 4,
+            authorise_cycles: cycles / 16,
+            translate_cycles: cycles / 8,
             send_cycles: cycles / 8,
             turn_cycles: cycles,
             busy_us,
@@ -96,7 +100,14 @@ mod tests {
         let cycles = |status: &[WorkerStatus]| status[0].cycles_per_packet.map(|cycles| cycles.total);
         assert_eq!(cycles(&told(&mut workers, &[report(0, 0, 0, 10)])), None);
         let first = told(&mut workers, &[report(10, 8_000, 100, 1_010)]);
-        let wanted = PacketCycles { receive: 200, stages: 400, send: 100, total: 800 };
+        let wanted = PacketCycles {
+            receive: 200,
+            classify: 200,
+            authorise: 50,
+            translate: 100,
+            send: 100,
+            total: 800,
+        };
         assert_eq!((first[0].cycles_per_packet, first[0].busy_permille), (Some(wanted), 100));
         // 90 more, 400 cycles each; then none, and busy all the time.
         assert_eq!(cycles(&told(&mut workers, &[report(100, 44_000, 100, 2_010)])), Some(400));

@@ -276,7 +276,14 @@ async fn workers_are_reported_to_each_new_stream_and_not_with_every_change() {
     let worker = |packets| WorkerVitals {
         core: 3,
         packets,
-        cycles: BusyCycles { receive: 300, stages: 500, send: 100, turns: 1000 },
+        cycles: BusyCycles {
+            receive: 300,
+            classify: 250,
+            authorise: 50,
+            translate: 200,
+            send: 100,
+            turns: 1000,
+        },
         busy: Duration::from_millis(2),
         total: Duration::from_secs(1),
         ..WorkerVitals::default()
@@ -286,7 +293,9 @@ async fn workers_are_reported_to_each_new_stream_and_not_with_every_change() {
             core: 3,
             packets,
             receive_cycles: 300,
-            stage_cycles: 500,
+            classify_cycles: 250,
+            authorise_cycles: 50,
+            translate_cycles: 200,
             send_cycles: 100,
             turn_cycles: 1000,
             busy_us: 2_000,

@@ -14,21 +14,28 @@ pub(super) struct Work {
     pub(super) packets: Counter,
     /// Cycles of turns in which there was something to do.
     pub(super) busy_cycles: Counter,
-    /// Of these, those spent on receiving, on the stages, and on sending.
+    /// Of these, those spent on receiving, on each part of the stages, and on sending, as turns that were looked at tell.
     pub(super) receive_cycles: Counter,
-    pub(super) stage_cycles: Counter,
+    pub(super) classify_cycles: Counter,
+    pub(super) authorise_cycles: Counter,
+    pub(super) translate_cycles: Counter,
     pub(super) send_cycles: Counter,
     /// Cycles of all turns, and between them.
     pub(super) cycles: Counter,
 }
 
-/// Cycles of the time-stamp counter, in turns that were not empty.
+/// Cycles of the time-stamp counter, in turns that were not empty. Under load the parts are those of some of the turns, which
+/// stand for the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct BusyCycles {
     /// Receiving: what drivers do, and bringing their packets into our form.
     pub receive: u64,
-    /// The stages, from classification to translation and gathering by port.
-    pub stages: u64,
+    /// Reading and checking headers, and looking up where they lead.
+    pub classify: u64,
+    /// Seeing whether packets may pass: verifying their sources, fragments, flows.
+    pub authorise: u64,
+    /// Making packets what they are to leave as, and gathering them by port.
+    pub translate: u64,
     /// Sending: what was gathered, and what other threads left.
     pub send: u64,
     /// The whole turns. What is left of them is the loop itself, and queues that had nothing.
@@ -63,7 +70,9 @@ impl BusyCycles {
         let share = |cycles: u64| cycles.checked_div(count).unwrap_or(0);
         Self {
             receive: share(self.receive),
-            stages: share(self.stages),
+            classify: share(self.classify),
+            authorise: share(self.authorise),
+            translate: share(self.translate),
             send: share(self.send),
             turns: share(self.turns),
         }
@@ -87,7 +96,9 @@ pub(super) fn read(work: &PerWorker<Work>, cores: &[usize], clock: &TscClock) ->
         packets: work.packets.get(),
         cycles: BusyCycles {
             receive: work.receive_cycles.get(),
-            stages: work.stage_cycles.get(),
+            classify: work.classify_cycles.get(),
+            authorise: work.authorise_cycles.get(),
+            translate: work.translate_cycles.get(),
             send: work.send_cycles.get(),
             turns: work.busy_cycles.get(),
         },
@@ -103,8 +114,10 @@ mod tests {
 
     #[test]
     fn cycles_are_shared_out_among_packets_and_none_among_no_packets() {
-        let cycles = BusyCycles { receive: 10, stages: 41, send: 8, turns: 64 };
-        assert_eq!(cycles.for_each(4), BusyCycles { receive: 2, stages: 10, send: 2, turns: 16 });
+        let cycles =
+            BusyCycles { receive: 10, classify: 41, authorise: 3, translate: 17, send: 8, turns: 64 };
+        let each = BusyCycles { receive: 2, classify: 10, authorise: 0, translate: 4, send: 2, turns: 16 };
+        assert_eq!(cycles.for_each(4), each);
         assert_eq!(cycles.for_each(0), BusyCycles::default());
     }
 }

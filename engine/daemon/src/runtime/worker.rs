@@ -13,7 +13,8 @@ use arrayvec::ArrayVec;
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
-use overlane_dataplane::pipeline::{Outbox, Pipeline};
+use overlane_dataplane::packet::Clock;
+use overlane_dataplane::pipeline::{Outbox, Pipeline, StageCycles};
 use overlane_dataplane::snapshot::HostSnapshot;
 use overlane_dataplane::table::flow::FlowTable;
 use overlane_dataplane::table::mapping::MappingTable;
@@ -62,21 +63,40 @@ struct Worker<R> {
     sleeper: Sleeper,
     empty_turns: u32,
     turns: u64,
+    /// Turns with packets since one was looked at, and their cycles.
+    untimed: u32,
+    untimed_cycles: u64,
 }
 
-/// Cycles of one turn.
+/// One turn of so many is looked at in parts, when there is something to do in all of them; else each is. To read the
+/// counter costs what a fifth of a packet does.
+const TIMED: u32 = 16;
+
+/// Cycles of the parts of one turn, if it is one that is looked at.
 #[derive(Clone, Copy, Default)]
 struct Spent {
     receive: u64,
-    stages: u64,
+    stages: StageCycles,
     send: u64,
 }
 
-/// Cycles since `then`, which is now.
-#[inline]
-fn lap(clock: &TscClock, then: &mut u64) -> u64 {
-    let now = clock.cycles();
-    now.saturating_sub(std::mem::replace(then, now))
+/// Adds up what passes between its calls, in turns that are looked at.
+struct Laps {
+    clock: TscClock,
+    last: u64,
+    timed: bool,
+}
+
+impl Laps {
+    /// Cycles since the last call.
+    #[inline]
+    fn lap(&mut self) -> u64 {
+        if !self.timed {
+            return 0;
+        }
+        let now = self.clock.cycles();
+        now.saturating_sub(std::mem::replace(&mut self.last, now))
+    }
 }
 
 struct RxPort {
@@ -143,6 +163,8 @@ impl<R: OnReceived> Worker<R> {
             sleeper,
             empty_turns: 0,
             turns: 0,
+            untimed: 0,
+            untimed_cycles: 0,
         })
     }
 
@@ -170,25 +192,43 @@ impl<R: OnReceived> Worker<R> {
         }
     }
 
-    fn account(&self, packets: usize, spent: Spent, cycles: u64) {
+    fn account(&mut self, packets: usize, spent: Option<Spent>, cycles: u64) {
         let Some(work) = self.shared.work.get(self.index) else { return };
         work.turns.add(1);
         work.cycles.add(cycles);
         if packets == 0 {
             work.empty_turns.add(1);
-        } else {
-            work.packets.add(packets as u64);
-            work.busy_cycles.add(cycles);
-            work.receive_cycles.add(spent.receive);
-            work.stage_cycles.add(spent.stages);
-            work.send_cycles.add(spent.send);
+            return;
+        }
+        work.packets.add(packets as u64);
+        work.busy_cycles.add(cycles);
+        self.untimed += 1;
+        self.untimed_cycles += cycles;
+        let Some(Spent { receive, stages: StageCycles { classify, authorise, translate }, send }) = spent
+        else {
+            return;
+        };
+        self.untimed = 0;
+        // This turn stands for those that were not looked at.
+        let all = std::mem::take(&mut self.untimed_cycles);
+        let share = |part: u64| (u128::from(part) * u128::from(all) / u128::from(cycles.max(1))) as u64;
+        for (counter, part) in [
+            (&work.receive_cycles, receive),
+            (&work.classify_cycles, classify),
+            (&work.authorise_cycles, authorise),
+            (&work.translate_cycles, translate),
+            (&work.send_cycles, send),
+        ] {
+            counter.add(share(part));
         }
     }
 
     /// Carries a burst of every queue, and what others left, to the end; gives how many packets there were, and what
-    /// was spent on them. `began`: the counter at the turn's beginning.
-    fn turn(&mut self, began: u64) -> (usize, Spent) {
-        let (mut packets, mut spent, mut then) = (0, Spent::default(), began);
+    /// was spent on them if that was looked at. `began`: the counter at the turn's beginning.
+    fn turn(&mut self, began: u64) -> (usize, Option<Spent>) {
+        let (mut packets, mut spent) = (0, Spent::default());
+        let timed = self.empty_turns > 0 || self.untimed + 1 >= TIMED;
+        let mut laps = Laps { clock: self.shared.clock.clone(), last: began, timed };
         let mut burst = ArrayVec::<Mbuf, BURST>::new();
         let snapshot = self.shared.snapshot.load(&self.reader);
         for rx in self.rx.iter_mut().filter(|rx| !rx.gone) {
@@ -196,22 +236,24 @@ impl<R: OnReceived> Worker<R> {
             if received > 0 {
                 packets += received;
                 self.on_received.received(rx.port, &mut burst);
-                spent.receive += lap(&self.shared.clock, &mut then);
-                self.pipeline.receive(&self.reader, snapshot, rx.port, &mut burst, &mut self.out);
-                spent.stages += lap(&self.shared.clock, &mut then);
+                spent.receive += laps.lap();
+                let stages = timed.then_some(&mut spent.stages);
+                let (reader, out) = (&self.reader, &mut self.out);
+                self.pipeline.receive_timed(reader, snapshot, rx.port, &mut burst, out, stages);
+                laps.lap();
             }
         }
         self.pipeline.expire(snapshot);
         self.pipeline.age_flows(&self.reader, snapshot);
         // Queues that had nothing, up to here.
-        lap(&self.shared.clock, &mut then);
+        laps.lap();
         packets += self.mail();
         if self.out.flush() {
             self.shared.punted.notify_one();
         }
-        spent.send = lap(&self.shared.clock, &mut then);
+        spent.send = laps.lap();
         self.reader.quiesce();
-        (packets, spent)
+        (packets, timed.then_some(spent))
     }
 
     /// Sends what other threads left, as much as fits a turn; gives how many packets there were.

@@ -177,10 +177,12 @@ impl Moment {
         counters(encoder, "worker_packets", "Packets that a worker took in", each(|worker| worker.packets))?;
         let cycles = workers.iter().enumerate().flat_map(|(index, worker)| {
             let cycles = worker.cycles;
-            let known = cycles.receive + cycles.stages + cycles.send;
+            let known = cycles.receive + cycles.classify + cycles.authorise + cycles.translate + cycles.send;
             let parts = [
                 ("receive", cycles.receive),
-                ("stages", cycles.stages),
+                ("classify", cycles.classify),
+                ("authorise", cycles.authorise),
+                ("translate", cycles.translate),
                 ("send", cycles.send),
                 ("other", cycles.turns.saturating_sub(known)),
             ];

@@ -18,8 +18,22 @@ impl Vitals for FakeVitals {
         vec![WorkerVitals {
             core: 3,
             turns: 11,
-            cycles: BusyCycles { receive: 300, stages: 500, send: 100, turns: 1000 },
-            cycles_per_packet: BusyCycles { receive: 30, stages: 50, send: 10, turns: 100 },
+            cycles: BusyCycles {
+                receive: 300,
+                classify: 250,
+                authorise: 50,
+                translate: 200,
+                send: 100,
+                turns: 1000,
+            },
+            cycles_per_packet: BusyCycles {
+                receive: 30,
+                classify: 25,
+                authorise: 5,
+                translate: 20,
+                send: 10,
+                turns: 100,
+            },
             busy: Duration::from_millis(1500),
             ..WorkerVitals::default()
         }]
@@ -157,7 +171,7 @@ async fn metrics_count_drops_by_reason_port_and_vnet_over_all_ports_an_interface
         "overlane_mtu_bytes{of=\"uplink\"} 1500",
         "overlane_mtu_bytes{of=\"node\"} 1480",
         "overlane_worker_turns_total{worker=\"0\",core=\"3\"} 11",
-        "overlane_worker_cycles_total{worker=\"0\",core=\"3\",part=\"stages\"} 500",
+        "overlane_worker_cycles_total{worker=\"0\",core=\"3\",part=\"classify\"} 250",
         "overlane_worker_cycles_total{worker=\"0\",core=\"3\",part=\"other\"} 100",
         "overlane_worker_busy_seconds_total{worker=\"0\",core=\"3\"} 1.5",
         "overlane_mempool_size 1024",
@@ -216,7 +230,7 @@ async fn status_is_json() {
     assert_eq!(value["ready"], true);
     assert_eq!(value["interfaces"][0]["state"], "live");
     assert_eq!(value["workers"][0]["core"], 3);
-    assert_eq!(value["workers"][0]["cycles_per_packet"]["stages"], 50);
+    assert_eq!(value["workers"][0]["cycles_per_packet"]["translate"], 20);
     let flows = &value["flows"];
     assert_eq!(
         (&flows["live"], &flows["capacity"], &flows["memory"]),

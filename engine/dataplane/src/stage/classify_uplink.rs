@@ -137,7 +137,8 @@ pub(crate) fn receivers_by_mapping<'a, P: Packet>(
     uplink: &FromUplink<'a>,
     burst: &mut Burst<P, Inbound<'a>>,
 ) {
-    burst.each_found(uplink, uplink.view, |packet, item| {
+    burst.find(uplink.view);
+    burst.each(uplink, |packet, item| {
         destination::by_mapping(uplink, packet, item, item.mapping)?;
         verify_source::ask(uplink, packet, item)
     });

@@ -1,7 +1,7 @@
 //! The stages: each runs over the whole burst before the next begins.
 //!
 //! A stage is a function from what is known of a packet to a bit more, or to a [`DropReason`]. It never counts and
-//! never frees: [`Burst::each_found`] takes what a stage refuses out of the burst and counts it once, so a packet that
+//! never frees: [`Burst::each`] takes what a stage refuses out of the burst and counts it once, so a packet that
 //! comes in is transmitted, punted, or counted under one reason.
 //!
 //! Stages that need nothing of other packets are functions of one packet, and run one after the other while it is at
@@ -375,14 +375,10 @@ impl<P, I> Burst<P, I> {
         }
     }
 
-    /// Runs a stage when all look-ups are answered; it may ask for others.
+    /// Answers all look-ups.
     #[inline(always)]
-    pub(crate) fn each_found<'a>(
-        &mut self,
-        place: &impl Place<'a, I>,
-        view: &MappingView<'a>,
-        stage: impl FnMut(&mut P, &mut I) -> Result<(), DropReason>,
-    ) where
+    pub(crate) fn find<'a>(&mut self, view: &MappingView<'a>)
+    where
         I: Known<'a>,
     {
         // Of a full burst that is answered already nothing is left, and there is no 65th bit.
@@ -395,7 +391,6 @@ impl<P, I> Burst<P, I> {
             }
         }
         (self.answered, self.missing) = (0, 0);
-        self.each(place, stage);
     }
 
     /// Takes packets out; the others keep their order.
