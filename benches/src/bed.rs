@@ -88,7 +88,7 @@ impl Bed {
         let id = VnetId::new(7)?;
         let subnet = Subnet { net: "10.0.0.0/8".parse()?, gateway: None };
         let uplink_drops = Arc::new(PerWorker::new(1));
-        let vnet = Arc::new(Vnet { id, subnets: vec![subnet], stateful: false, uplink_drops });
+        let vnet = Arc::new(Vnet::new(id, vec![subnet], uplink_drops));
         let (node, uplink) = (PortId::new(0)?, PortId::new(1)?);
         let interface = Arc::new(Interface {
             name: "node".to_owned(),
@@ -97,6 +97,7 @@ impl Bed {
             vnet: Arc::clone(&vnet),
             mac: NODE,
             addresses: vec![ADDRESS],
+            policy: None,
             mtu: 1480,
             traffic: Arc::new(PerWorker::new(1)),
             icmp_limit: IcmpLimit::default().buckets(1),

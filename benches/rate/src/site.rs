@@ -84,7 +84,7 @@ pub(crate) fn snapshot(
 ) -> anyhow::Result<HostSnapshot> {
     let subnet = Subnet { net: SUBNET.parse()?, gateway: None };
     let uplink_drops = Arc::new(PerWorker::new(workers));
-    let vnet = Arc::new(Vnet { id: vnet()?, subnets: vec![subnet], stateful, uplink_drops });
+    let vnet = Arc::new(Vnet { stateful, ..Vnet::new(vnet()?, vec![subnet], uplink_drops) });
     let interface = Arc::new(Interface {
         name: "node".to_owned(),
         port: node.id,
@@ -92,6 +92,7 @@ pub(crate) fn snapshot(
         vnet: Arc::clone(&vnet),
         mac: NODE,
         addresses: vec![ADDRESS],
+        policy: None,
         mtu: NODE_MTU,
         traffic: Arc::clone(&node.traffic),
         icmp_limit: IcmpLimit::default().buckets(workers),

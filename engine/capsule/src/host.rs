@@ -50,12 +50,7 @@ impl Host {
         snapshot.prefix = Some(site.prefix);
         for (id, subnets) in &site.networks {
             let uplink_drops = Arc::new(PerWorker::new(workers));
-            snapshot.vnets.push(Arc::new(Vnet {
-                id: *id,
-                subnets: subnets.clone(),
-                stateful: false,
-                uplink_drops,
-            }));
+            snapshot.vnets.push(Arc::new(Vnet::new(*id, subnets.clone(), uplink_drops)));
         }
         let mut ports = vec![Port::new(0, site::UPLINK, &site.uplink.device, workers)?];
         let uplink = Arc::new(Uplink {
@@ -91,6 +86,7 @@ impl Host {
                 vnet,
                 mac: interface.mac,
                 addresses: interface.addresses.clone(),
+                policy: None,
                 mtu: interface.mtu,
                 traffic: Arc::clone(&port.traffic),
                 icmp_limit: IcmpLimit::default().buckets(workers),

@@ -107,12 +107,11 @@ impl World {
         let kernel = tokio.block_on(async { Kernel::connect().unwrap() });
         let config = runtime_config(cores, if spin { Idle::Spin } else { Idle::Backoff });
         let (runtime, writer) = Runtime::start(&config, kernel).unwrap();
-        let vnet = Arc::new(Vnet {
-            id: VnetId::new(7).unwrap(),
-            subnets: vec![Subnet { net: "10.0.0.0/24".parse().unwrap(), gateway: None }],
-            stateful: false,
-            uplink_drops: Arc::new(PerWorker::new(2)),
-        });
+        let vnet = Arc::new(Vnet::new(
+            VnetId::new(7).unwrap(),
+            vec![Subnet { net: "10.0.0.0/24".parse().unwrap(), gateway: None }],
+            Arc::new(PerWorker::new(2)),
+        ));
         let prefix = HostPrefix::parse(Layout::Slot64, "fd00:0:0:a::/64").unwrap();
         let runtime = Arc::new(runtime);
         let mut world = Self { tokio, runtime, writer, vnet, prefix, interfaces: Vec::new(), uplink: None };
@@ -153,6 +152,7 @@ impl World {
             vnet: Arc::clone(&self.vnet),
             mac: mac(n),
             addresses: vec![address],
+            policy: None,
             mtu: opened.mtu,
             traffic: opened.traffic,
             icmp_limit: IcmpLimit::default().buckets(2),
@@ -176,18 +176,7 @@ impl World {
     fn set_mtu(&mut self, n: u8, mtu: u16) {
         let mut interfaces = self.interfaces.iter_mut();
         let place = interfaces.find(|interface| interface.mac == mac(n)).unwrap();
-        let Interface { name, port, slot, vnet, mac, addresses, traffic, icmp_limit, .. } = &**place;
-        *place = Arc::new(Interface {
-            name: name.clone(),
-            port: *port,
-            slot: *slot,
-            vnet: Arc::clone(vnet),
-            mac: *mac,
-            addresses: addresses.clone(),
-            mtu,
-            traffic: Arc::clone(traffic),
-            icmp_limit: Arc::clone(icmp_limit),
-        });
+        Arc::make_mut(place).mtu = mtu;
         self.publish();
     }
 

@@ -63,9 +63,9 @@ pub struct Traffic {
     pub tx_packets: Counter,
     /// Bytes handed to the port, from the Ethernet header on.
     pub tx_bytes: Counter,
-    /// ICMP errors of the engine's own about packets received on this port.
+    /// ICMP errors and TCP resets of the engine's own about packets received on this port.
     pub icmp_errors_sent: Counter,
-    /// ICMP errors of that kind that were not sent, beyond their limit ([`crate::limit`]).
+    /// Those that were not sent, beyond their limit ([`crate::limit`]).
     pub icmp_errors_limited: Counter,
     /// Frames received on this port and dropped, or dropped on the way out of it.
     pub drops: Drops,

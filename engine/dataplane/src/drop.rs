@@ -128,7 +128,7 @@ reasons! {
     DstUnknownNode = "dst_unknown_node",
     /// The slot in the destination is not the slot of the interface that owns its (vnet, IPv4).
     SlotMismatch = "slot_mismatch",
-    /// The source and destination addresses carry different vnets.
+    /// The source and destination are in different vnets, which are not peers.
     VnetMismatch = "vnet_mismatch",
     /// The source address is no legal substrate address.
     SrcAddressInvalid = "src_address_invalid",
@@ -146,6 +146,13 @@ reasons! {
     SrcSlotMismatch = "src_slot_mismatch",
     /// The source is provisioned but not live.
     SrcNotLive = "src_not_live",
+    // --- rules ---
+    /// A rule of the sender forbids it.
+    EgressDenied = "egress_denied",
+    /// A rule of the receiver forbids it.
+    IngressDenied = "ingress_denied",
+    /// No rule of the sender or of the receiver allows it, and nothing else does.
+    DefaultDenied = "default_denied",
     // --- our own limits ---
     /// Provisioning has not told this host its prefix yet.
     PrefixUnknown = "prefix_unknown",

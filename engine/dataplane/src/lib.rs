@@ -20,6 +20,7 @@ pub mod path_mtu;
 mod pieces;
 pub mod pipeline;
 mod plain;
+pub mod policy;
 mod refusal;
 pub mod segment;
 pub mod snapshot;

@@ -227,10 +227,11 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         }
         burst.find(view);
         watch.lap(clock, |spent| &mut spent.classify);
-        let vnet = interface.vnet.id;
         burst.each(&node, |_, item: &mut Outbound<'_>| {
-            next_hop::reachable(&node, item.asked.key().ipv4(), item.mapping)?;
-            authorise::verdict(vnet, vnet)
+            let to = item.asked.key();
+            next_hop::reachable(&node, to.ipv4(), item.mapping)?;
+            // Only by a gateway packets leave their vnet.
+            if item.routed { authorise::verdict(interface, to.vnet_id()) } else { Ok(()) }
         });
         fragments::run(&node, &mut self.fragments, &mut burst);
         flow::outbound(&node, &mut self.flows, &mut self.fragments, &mut burst);
@@ -263,8 +264,8 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         watch.lap(clock, |spent| &mut spent.classify);
         burst.each(&uplink, |packet, item: &mut Inbound<'_>| {
             verify_source::check(&uplink, packet, item, out)?;
-            let (source, destination) = item.vnets();
-            authorise::verdict(source, destination)
+            let receiver = item.receiver.ok_or(DropReason::DstUnknownNode)?;
+            authorise::verdict(receiver, item.vnets().0)
         });
         fragments::run(&uplink, &mut self.fragments, &mut burst);
         flow::inbound(&uplink, &mut self.flows, &mut self.fragments, &mut burst);

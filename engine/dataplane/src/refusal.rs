@@ -23,6 +23,8 @@ pub(crate) enum Answer {
     },
     /// An IPv4 source route with addresses left.
     SourceRouteFailed,
+    /// A rule does not let it pass, and lets its sender know.
+    Prohibited,
     /// An IPv6 header field that cannot be accepted (code 0: erroneous header field).
     ParameterProblem {
         /// The field's place, in bytes from the beginning of the IPv6 header.

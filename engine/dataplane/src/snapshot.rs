@@ -9,6 +9,7 @@ use crate::id::{PortId, Slot, VnetId};
 use crate::limit::TokenBucket;
 use crate::mac::MacAddr;
 use crate::path_mtu::PathMtus;
+use crate::policy::{Action, Peers, Policy};
 use crate::translate;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv4Net;
@@ -32,8 +33,12 @@ pub struct HostSnapshot {
     pub uplinks: Vec<Arc<Uplink>>,
     /// How translation decides where the standards leave a choice.
     pub translate: translate::Settings,
-    /// Whether any of the virtual networks is stateful.
+    /// Whether any of the interfaces is [tracked](Interface::is_tracked); [`Self::settle`] finds out.
     pub stateful: bool,
+    /// Whether any rule of this host looks at the sizes of packets; [`Self::settle`] finds out.
+    pub judges_sizes: bool,
+    /// Who carries which of the tags that rules of this host are about.
+    pub peers: Arc<Peers>,
     /// Number of what decides who may talk to whom, counted up (and around) with each change: flows that were judged by
     /// another are judged again.
     pub policy_epoch: u32,
@@ -54,7 +59,7 @@ pub enum PortRole {
 }
 
 /// A node's interface that is attached to a port of this host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Interface {
     /// Its name in metrics and logs.
     pub name: String,
@@ -68,6 +73,8 @@ pub struct Interface {
     pub mac: MacAddr,
     /// Its own addresses, the only ones it may send from; at least one.
     pub addresses: Vec<Ipv4Addr>,
+    /// Its rules, if there are any.
+    pub policy: Option<Arc<Policy>>,
     /// Largest IPv4 packet the node takes, in bytes.
     pub mtu: u16,
     /// Traffic and drops on its port.
@@ -77,16 +84,31 @@ pub struct Interface {
 }
 
 /// A virtual network with interfaces on this host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Vnet {
     /// Its id.
     pub id: VnetId,
     /// Its subnets; they do not overlap.
     pub subnets: Vec<Subnet>,
-    /// Whether its packets go by flows.
+    /// Whether its packets go by flows, even where no rule says so.
     pub stateful: bool,
+    /// What happens inside it to what no rule decides.
+    pub default_action: Action,
+    /// The vnets that it exchanges packets with.
+    pub peerings: Vec<Peering>,
     /// Packets of this vnet that came in by an uplink and were dropped.
     pub uplink_drops: Arc<PerWorker<Drops>>,
+}
+
+/// What a virtual network has to do with another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peering {
+    /// The other one.
+    pub vnet: VnetId,
+    /// The other one's subnets; none overlaps with the vnet's own.
+    pub subnets: Vec<Ipv4Net>,
+    /// What happens between the two to what no rule decides.
+    pub default_action: Action,
 }
 
 /// A subnet of a virtual network.
@@ -134,9 +156,26 @@ impl HostSnapshot {
             uplinks: Vec::new(),
             translate: translate::Settings::default(),
             stateful: false,
+            judges_sizes: false,
+            peers: Arc::default(),
             policy_epoch: 0,
             path_mtus: Arc::default(),
         }
+    }
+
+    /// Says once for all interfaces what holds for some of them.
+    pub fn settle(&mut self) {
+        let interfaces = || {
+            self.ports.iter().filter_map(|role| match role {
+                PortRole::Node(interface) => Some(interface),
+                _ => None,
+            })
+        };
+        let by_size = |interface: &Arc<Interface>| {
+            interface.policy.as_ref().is_some_and(|policy| !policy.holds_for_flows())
+        };
+        self.stateful = interfaces().any(|interface| interface.is_tracked());
+        self.judges_sizes = interfaces().any(by_size);
     }
 
     /// What the port is for.
@@ -177,6 +216,13 @@ impl Interface {
             all => all.contains(&address),
         }
     }
+
+    /// Whether its packets go by flows: those that no rule concerns need none.
+    #[inline]
+    #[must_use]
+    pub fn is_tracked(&self) -> bool {
+        self.policy.is_some() || self.vnet.stateful || self.vnet.default_action != Action::Allow
+    }
 }
 
 impl Subnet {
@@ -199,11 +245,34 @@ impl Uplink {
 }
 
 impl Vnet {
+    /// A virtual network in which everything may pass, and which has no peers.
+    #[must_use]
+    pub fn new(id: VnetId, subnets: Vec<Subnet>, uplink_drops: Arc<PerWorker<Drops>>) -> Self {
+        let (stateful, default_action, peerings) = (false, Action::Allow, Vec::new());
+        Self { id, subnets, stateful, default_action, peerings, uplink_drops }
+    }
+
     /// The subnet that `address` lies in.
     #[inline]
     #[must_use]
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.contains(address))
+    }
+
+    /// The vnet that its gateways send packets for `address` to: its own, unless another one's subnet has it.
+    #[must_use]
+    pub fn route(&self, address: Ipv4Addr) -> VnetId {
+        if self.peerings.is_empty() || self.subnet_of(address).is_some() {
+            return self.id;
+        }
+        let leads = |peering: &&Peering| peering.subnets.iter().any(|subnet| subnet.contains(&address));
+        self.peerings.iter().find(leads).map_or(self.id, |peering| peering.vnet)
+    }
+
+    /// What it has to do with another vnet.
+    #[must_use]
+    pub fn peering(&self, other: VnetId) -> Option<&Peering> {
+        self.peerings.iter().find(|peering| peering.vnet == other)
     }
 
     /// Whether `address` is a gateway's.

@@ -93,7 +93,7 @@ pub(crate) fn write_capture(path: &Path, direction: Direction) {
 pub(crate) fn snapshot(node: &OpenPort, uplink: &OpenPort, stateful: bool) -> HostSnapshot {
     let subnet = Subnet { net: "10.0.0.0/8".parse().unwrap(), gateway: None };
     let uplink_drops = Arc::new(PerWorker::new(1));
-    let vnet = Arc::new(Vnet { id: vnet(), subnets: vec![subnet], stateful, uplink_drops });
+    let vnet = Arc::new(Vnet { stateful, ..Vnet::new(vnet(), vec![subnet], uplink_drops) });
     let interface = Arc::new(Interface {
         name: "node".to_owned(),
         port: node.id,
@@ -101,6 +101,7 @@ pub(crate) fn snapshot(node: &OpenPort, uplink: &OpenPort, stateful: bool) -> Ho
         vnet: Arc::clone(&vnet),
         mac: NODE,
         addresses: vec![ADDRESS],
+        policy: None,
         mtu: 1_480,
         traffic: Arc::clone(&node.traffic),
         icmp_limit: IcmpLimit::default().buckets(1),

@@ -144,7 +144,7 @@ impl Host {
         let subnets = vec![subnet];
         // With flows on one host and without on the other.
         let (stateful, uplink_drops) = (host == 0, Arc::new(PerWorker::new(1)));
-        let own = Arc::new(Vnet { id: vnet(), subnets, stateful, uplink_drops });
+        let own = Arc::new(Vnet { stateful, ..Vnet::new(vnet(), subnets, uplink_drops) });
         let uplink = Arc::new(Uplink {
             name: "uplink".to_owned(),
             port: port(UPLINK),
@@ -177,6 +177,7 @@ impl Host {
                     vnet: Arc::clone(&own),
                     mac: mac(node),
                     addresses: vec![node],
+                    policy: None,
                     mtu: if node == ANNA { 600 } else { MTU - 20 },
                     traffic: Arc::new(PerWorker::new(1)),
                     icmp_limit: IcmpLimit::default().buckets(1),

@@ -1,4 +1,5 @@
-//! ICMP errors that the engine itself sends about a packet that goes no further: whom they come from, and how often.
+//! What the engine itself sends about a packet that goes no further, ICMP errors and TCP resets: whom it comes from, and how
+//! often.
 
 use super::{Arrival, FromNode, FromUplink, Inbound, Known, Outbound};
 use crate::counters::Traffic;
@@ -9,8 +10,11 @@ use crate::pipeline::Outbox;
 use crate::refusal::Answer;
 use crate::snapshot::Subnet;
 use crate::translate::answer::{Envelope, about_ipv4, about_ipv6};
+use crate::translate::reset;
+use crate::wire::protocol;
 
-/// Tells the node, in the name of its gateway; in a subnet without one, of where the packet was going.
+/// Tells the node, in the name of its gateway; in a subnet without one, of where the packet was going. A reset comes from
+/// where the segment was going.
 #[cold]
 #[inline(never)]
 pub(crate) fn to_node<P: Packet>(
@@ -24,12 +28,16 @@ pub(crate) fn to_node<P: Packet>(
     let interface = node.interface;
     let gateway = interface.vnet.subnet_of(header.source).and_then(|subnet: &Subnet| subnet.gateway);
     let source = gateway.unwrap_or(header.destination);
-    let envelope = Envelope {
-        frame: (MacAddr::dummy(interface.vnet.id, source), interface.mac),
-        ends: (source, header.source),
-    };
+    let frame = (MacAddr::dummy(interface.vnet.id, source), interface.mac);
     let allowed = || within_limit(interface.icmp_limit.get(node.worker), node.clock, node.traffic);
-    if let Some(packet) = about_ipv4(packet, answer, envelope, allowed) {
+    let answer = if answer == Answer::Prohibited && header.protocol == protocol::TCP {
+        let header = *header;
+        let ends = (header.destination, header.source);
+        reset::of_ipv4(packet, &header, Envelope { frame, ends }, allowed)
+    } else {
+        about_ipv4(packet, answer, Envelope { frame, ends: (source, header.source) }, allowed)
+    };
+    if let Some(packet) = answer {
         out.transmit(interface.port, packet);
     }
 }
@@ -45,7 +53,8 @@ pub(crate) fn to_substrate<P: Packet>(
     answer: Answer,
     out: &mut impl Outbox<P>,
 ) {
-    let Arrival { source: destination, destination: substrate_destination, .. } = *item.arrival(&packet);
+    let Arrival { header, source: destination, destination: substrate_destination, .. } =
+        *item.arrival(&packet);
     let port = uplink.uplink;
     let Some(next_hop) = port.next_hop else { return };
     let own = port.addresses.iter().find(|address| !address.is_unicast_link_local());
@@ -53,9 +62,15 @@ pub(crate) fn to_substrate<P: Packet>(
         (Answer::TooBig { .. }, _) | (_, None) => substrate_destination,
         (_, Some(own)) => *own,
     };
-    let envelope = Envelope { frame: (port.mac, next_hop), ends: (source, destination) };
+    let frame = (port.mac, next_hop);
     let allowed = || within_limit(port.icmp_limit.get(uplink.worker), uplink.clock, uplink.traffic);
-    if let Some(packet) = about_ipv6(packet, answer, envelope, allowed) {
+    let answer = if answer == Answer::Prohibited && header.protocol == protocol::TCP {
+        let ends = (substrate_destination, destination);
+        reset::of_ipv6(packet, &header, Envelope { frame, ends }, allowed)
+    } else {
+        about_ipv6(packet, answer, Envelope { frame, ends: (source, destination) }, allowed)
+    };
+    if let Some(packet) = answer {
         out.transmit(port.port, packet);
     }
 }

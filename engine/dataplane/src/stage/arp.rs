@@ -47,7 +47,8 @@ fn answer(node: &FromNode<'_>, packet: &mut impl Packet) -> Result<(), DropReaso
     let vnet = &interface.vnet;
     if !vnet.is_gateway(asked.target) {
         let mapping = node.table.lookup(node.reader, MappingKey::new(vnet.id, asked.target));
-        if !mapping.is_some_and(|mapping| mapping.live) || authorise::verdict(vnet.id, vnet.id).is_err() {
+        let lives = mapping.is_some_and(|mapping| mapping.live);
+        if !lives || !authorise::may_talk(node.snapshot, interface, asked.target) {
             return Err(DropReason::ArpTargetUnknown);
         }
     }

@@ -1,10 +1,36 @@
-//! Who may talk to whom. Both directions ask here; rules and peerings between vnets find their place in [`verdict`].
+//! What may pass without being looked at closely. Interfaces with rules are [tracked](Interface::is_tracked): what they send
+//! and get is judged by [`super::flow`], which knows replies.
 
 use crate::drop::DropReason;
 use crate::id::VnetId;
+use crate::policy::{Action, Policy};
+use crate::snapshot::{HostSnapshot, Interface};
+use core::net::Ipv4Addr;
 
-/// The default: within a vnet everything may pass, between vnets nothing.
+/// Of an interface without rules: within a vnet everything may pass, to and from a peer what the peering says, and nothing
+/// else.
 #[inline(always)]
-pub(crate) fn verdict(source: VnetId, destination: VnetId) -> Result<(), DropReason> {
-    if source == destination { Ok(()) } else { Err(DropReason::VnetMismatch) }
+pub(crate) fn verdict(own: &Interface, other: VnetId) -> Result<(), DropReason> {
+    if own.vnet.id == other { Ok(()) } else { between(own, other) }
+}
+
+#[cold]
+#[inline(never)]
+fn between(own: &Interface, other: VnetId) -> Result<(), DropReason> {
+    let default = own.vnet.peering(other).map(|peering| peering.default_action);
+    match default {
+        None => Err(DropReason::VnetMismatch),
+        Some(Action::Allow) => Ok(()),
+        Some(Action::Deny | Action::Reject) if own.is_tracked() => Ok(()),
+        Some(Action::Deny | Action::Reject) => Err(DropReason::DefaultDenied),
+    }
+}
+
+/// Whether an interface and an address in its own vnet may have anything to say to each other, in whichever direction.
+pub(crate) fn may_talk(snapshot: &HostSnapshot, own: &Interface, address: Ipv4Addr) -> bool {
+    let default = own.vnet.default_action == Action::Allow;
+    let Some(Policy { egress, ingress }) = own.policy.as_deref() else { return default };
+    let peer = (own.vnet.id, address);
+    let tags = snapshot.peers.tags(peer);
+    [egress, ingress].into_iter().any(|rules| rules.lets_anything_pass(peer, tags, default))
 }

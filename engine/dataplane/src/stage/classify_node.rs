@@ -1,14 +1,15 @@
 //! From a node: what kind of frame is it? IPv4 headers are read and checked here, and their destinations asked for.
 
 use super::flow::{Ahead, Flows, Foresight, Nothing};
-use super::{Burst, FromNode, Line, Outbound, next_hop, source_check};
+use super::next_hop::{self, NextHop};
+use super::{Burst, FromNode, Line, Outbound, source_check};
 use crate::drop::DropReason;
 use crate::header::{contiguous, read_ipv4, trim};
 use crate::mac::MacAddr;
 use crate::packet::Packet;
 use crate::pipeline::BURST;
 use crate::plain::{self, Four, TRANSPORT_4};
-use crate::snapshot::Vnet;
+use crate::snapshot::Interface;
 use crate::table::mapping::{MappingKey, MappingView};
 use crate::wire::ethernet::{self, ethertype};
 use arrayvec::ArrayVec;
@@ -23,7 +24,7 @@ pub(crate) fn run<'a, P: Packet>(
     arps: &mut ArrayVec<P, BURST>,
     burst: &mut Burst<P, Outbound<'a>>,
 ) {
-    match flows.ahead(node.reader, node.interface.vnet.stateful) {
+    match flows.ahead(node.reader, node.interface.is_tracked()) {
         None => admit(node, &mut Nothing, received, arps, burst),
         Some(mut ahead) => admit_stateful(node, &mut ahead, received, arps, burst),
     }
@@ -59,7 +60,7 @@ const FIRST_GROUP: u8 = 224;
 struct Straight<'a, 'f, F> {
     ahead: &'f mut F,
     view: MappingView<'a>,
-    vnet: &'a Vnet,
+    interface: &'a Interface,
     /// As it lies in memory.
     address: Option<u32>,
     /// See [`MacAddr::dummy_hash`].
@@ -74,7 +75,7 @@ impl<'a, 'f, F> Straight<'a, 'f, F> {
         Self {
             ahead,
             view: *node.view,
-            vnet: &node.interface.vnet,
+            interface: node.interface,
             address: node.interface.addresses.first().map(|first| u32::from_ne_bytes(first.octets())),
             hash: MacAddr::dummy_hash(node.interface.vnet.id),
             source_and_type: ethernet::source_and_type(node.interface.mac, ethertype::IPV4),
@@ -96,9 +97,9 @@ impl<'a, P: Packet, F: Foresight> Line<P, Outbound<'a>> for Straight<'a, '_, F> 
         }
         let (plain, length) = (front.plain(packet)?, front.length());
         let (source, destination) = (plain::address(front.source()), plain::address(destination));
-        let asked = self.view.ask(MappingKey::new(self.vnet.id, destination));
+        let asked = self.view.ask(MappingKey::new(self.interface.vnet.id, destination));
         let ends = (source, destination);
-        let ticket = self.ahead.ask(packet, self.vnet, front.protocol(), TRANSPORT_4, ends);
+        let ticket = self.ahead.ask(packet, self.interface, front.protocol(), TRANSPORT_4, ends);
         trim(packet, length);
         Some(Outbound::plain(plain, asked, ticket))
     }
@@ -143,7 +144,7 @@ fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a
         None => (read_ipv4(packet)?, None),
     };
     source_check::check(node, header.source)?;
-    let routed = next_hop::check(node, frame_destination, header.destination)?;
-    let asked = node.view.ask(MappingKey::new(node.interface.vnet.id, header.destination));
+    let NextHop { routed, vnet } = next_hop::check(node, frame_destination, header.destination)?;
+    let asked = node.view.ask(MappingKey::new(vnet, header.destination));
     Ok(Kind::Ipv4(Outbound::any(plain, header, asked, routed)))
 }

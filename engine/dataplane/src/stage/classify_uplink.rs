@@ -103,7 +103,7 @@ impl<'a, P: Packet, F: Foresight> Line<P, Inbound<'a>> for Straight<'a, '_, F> {
         let (plain, length) = (front.plain(packet)?, front.length());
         let ends = (Ipv4Addr::from_bits(source as u32), Ipv4Addr::from_bits(destination as u32));
         let asked = self.view.ask(MappingKey::new(vnet, ends.0));
-        let ticket = self.ahead.ask(packet, &receiver.vnet, front.next_header(), TRANSPORT_6, ends);
+        let ticket = self.ahead.ask(packet, receiver, front.next_header(), TRANSPORT_6, ends);
         trim(packet, length);
         Some(Inbound::plain(plain, asked, receiver, ticket))
     }

@@ -5,7 +5,7 @@ use super::{Arrival, Burst, FromNode, FromUplink, Inbound, Known, Outbound, answ
 use crate::address::{Layout, Locator};
 use crate::drop::DropReason;
 use crate::header::NetworkHeader;
-use crate::id::{PortId, Slot};
+use crate::id::{PortId, Slot, VnetId};
 use crate::offload;
 use crate::packet::{Offload, Packet, Pool};
 use crate::path_mtu::PathMtus;
@@ -95,10 +95,13 @@ impl Departure<'_> {
     fn any<P: Packet>(&self, packet: &mut P, item: &mut Outbound<'_>) -> Result<(PortId, Crossing), Refusal> {
         let (node, snapshot) = (self.node, self.node.snapshot);
         let mapping = item.mapping.ok_or(DropReason::NoMapping)?.mapping(item.asked.key());
-        let routed = item.routed;
+        if let Some(reason) = item.rejected {
+            return Err(Refusal::told(reason, Answer::Prohibited));
+        }
+        let (vnet, routed) = (item.asked.key().vnet_id(), item.routed);
         let header = item.header(packet);
         if let Some(port) = mapping.local {
-            return locally(node, packet, header, routed, port);
+            return locally(node, packet, header, (vnet, routed), port);
         }
         let own = self.own.as_ref().ok_or(DropReason::PrefixUnknown)?;
         if mapping.locator.shares_prefix(own, snapshot.layout) {
@@ -159,11 +162,11 @@ fn locally(
     node: &FromNode<'_>,
     packet: &mut impl Packet,
     header: &NetworkHeader,
-    routed: bool,
+    (vnet, routed): (VnetId, bool),
     port: PortId,
 ) -> Result<(PortId, Crossing), Refusal> {
     let PortRole::Node(receiver) = node.snapshot.role(port) else { return Err(DropReason::PortGone.into()) };
-    if receiver.vnet.id != node.interface.vnet.id || !receiver.owns(header.destination) {
+    if receiver.vnet.id != vnet || !receiver.owns(header.destination) {
         // The mapping is newer than the snapshot, or older.
         return Err(DropReason::PortGone.into());
     }
@@ -278,6 +281,9 @@ pub(crate) fn inbound<'a, P: Packet>(
     };
     let any = |packet: &mut P, item: &mut Inbound<'a>| {
         let receiver = item.receiver.ok_or(DropReason::DstUnknownNode)?;
+        if let Some(reason) = item.rejected {
+            return Err(Refusal::told(reason, Answer::Prohibited));
+        }
         let arrival = item.arrival(packet);
         Ok((receiver.port, inbound_any(uplink, packet, arrival, receiver, identifications)?))
     };

@@ -1,20 +1,23 @@
-//! Packets of stateful vnets: each belongs to a flow, and goes by what was said of that.
+//! Packets of interfaces that are tracked: each belongs to a flow, and goes by what was said of that.
 //!
-//! A flow that is known and was judged by the policy of now needs no more than its entry. A new one is judged, and
-//! entered if it may pass, as is one that is joined in the middle. The look-up of the mapping still says where it leads:
-//! moves change that, not the flow.
+//! A flow that is known and was judged by the policy of now needs no more than its entry; both its directions pass. A new
+//! one is judged by the rules, and entered if it may pass, as is one that is joined in the middle. The look-up of the mapping
+//! still says where it leads: moves change that, not the flow.
 //!
-//! Flows of plain packets are asked for as they come in, which [`Ahead`] does; the rest of it runs after [`super::fragments`]: what is not the first of its datagram has no ports, and is there only because the
-//! first one may pass. ICMP other than echo has no flow of its own and goes by the rules alone.
+//! Flows of plain packets are asked for as they come in, which [`Ahead`] does; the rest of it runs after
+//! [`super::fragments`]: what is not the first of its datagram has no ports, and is there only because the first one may
+//! pass. ICMP errors belong to the flow of what they quote; other ICMP than echo goes by the rules alone.
 
-use super::fragments::{self, Fragments, Source};
-use super::{Burst, FromNode, FromUplink, Inbound, Known, Outbound, Place, authorise};
+use super::fragments::{self, Fragments};
+use super::passage::{self, Side, transport};
+use super::related;
+use super::{Burst, FromNode, FromUplink, Inbound, Known, Outbound, Place};
 use crate::drop::DropReason;
-use crate::header::{NetworkHeader, contiguous};
-use crate::id::{PortId, VnetId};
+use crate::id::PortId;
 use crate::packet::Packet;
 use crate::pipeline::BURST;
-use crate::snapshot::Vnet;
+use crate::policy::{Passage, judge};
+use crate::snapshot::{HostSnapshot, Interface};
 use crate::table::flow::{
     Direction, Flow, FlowKey, FlowQuery, FlowTable, FlowView, FlowWorker, NewFlow, Observed, Sign, Tick,
 };
@@ -37,7 +40,7 @@ impl Flows {
         Self { worker: table.worker(worker), table, steps: Steps::default() }
     }
 
-    /// Whether [`Self::turn`] has something to do even if there is nothing stateful.
+    /// Whether [`Self::turn`] has something to do even if nothing is tracked.
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
         self.worker.is_waiting()
@@ -111,24 +114,31 @@ pub(crate) struct Ahead<'a> {
 
 /// Whoever looks ahead for flows, or nobody where there are none.
 pub(crate) trait Foresight {
-    /// Asks for the flow of a plain packet, if it is to have one; the packet's transport header has this number and begins at
-    /// `transport`.
+    /// Asks for the flow of a plain packet between `interface` and another in its vnet, if it is to have one; the packet's
+    /// transport header has this number and begins at `transport`.
     fn ask(
         &mut self,
         packet: &impl Packet,
-        vnet: &Vnet,
+        interface: &Interface,
         protocol: u8,
         transport: usize,
         ends: (Ipv4Addr, Ipv4Addr),
     ) -> Option<Ticket>;
 }
 
-/// Where nothing is stateful.
+/// Where nothing is tracked.
 pub(crate) struct Nothing;
 
 impl Foresight for Nothing {
     #[inline(always)]
-    fn ask(&mut self, _: &impl Packet, _: &Vnet, _: u8, _: usize, _: (Ipv4Addr, Ipv4Addr)) -> Option<Ticket> {
+    fn ask(
+        &mut self,
+        _: &impl Packet,
+        _: &Interface,
+        _: u8,
+        _: usize,
+        _: (Ipv4Addr, Ipv4Addr),
+    ) -> Option<Ticket> {
         None
     }
 }
@@ -138,12 +148,12 @@ impl Foresight for Ahead<'_> {
     fn ask(
         &mut self,
         packet: &impl Packet,
-        vnet: &Vnet,
+        interface: &Interface,
         protocol: u8,
         transport: usize,
         (source, destination): (Ipv4Addr, Ipv4Addr),
     ) -> Option<Ticket> {
-        if !vnet.stateful {
+        if !interface.is_tracked() {
             return None;
         }
         let bytes = packet.head().get(transport..)?;
@@ -152,7 +162,7 @@ impl Foresight for Ahead<'_> {
             _ => Sign::DATAGRAM,
         };
         let (from, to) = ports(bytes);
-        let (key, direction) = FlowKey::new(vnet.id, protocol, (source, from), (destination, to));
+        let (key, direction) = FlowKey::new(interface.vnet.id, protocol, (source, from), (destination, to));
         let ticket = self.steps.push(Step { query: self.view.ask(key), direction, sign });
         let asked = self.steps.steps.len();
         if asked.is_multiple_of(STRIDE) {
@@ -165,52 +175,6 @@ impl Foresight for Ahead<'_> {
 /// Where TCP's flags are.
 const FLAGS: usize = 13;
 
-/// A direction's way to tell a packet's flow.
-trait Side<I>: Source<I> {
-    /// Whether the packet's vnet is stateful.
-    fn is_stateful(&self, item: &I) -> bool;
-    /// The vnets of its source and its destination.
-    fn vnets(&self, item: &I) -> (VnetId, VnetId);
-    fn reader(&self) -> &Reader;
-    fn epoch(&self) -> u32;
-}
-
-impl Side<Outbound<'_>> for FromNode<'_> {
-    fn is_stateful(&self, _: &Outbound<'_>) -> bool {
-        self.interface.vnet.stateful
-    }
-
-    fn vnets(&self, _: &Outbound<'_>) -> (VnetId, VnetId) {
-        (self.interface.vnet.id, self.interface.vnet.id)
-    }
-
-    fn reader(&self) -> &Reader {
-        self.reader
-    }
-
-    fn epoch(&self) -> u32 {
-        self.snapshot.policy_epoch
-    }
-}
-
-impl Side<Inbound<'_>> for FromUplink<'_> {
-    fn is_stateful(&self, item: &Inbound<'_>) -> bool {
-        item.receiver.is_some_and(|receiver| receiver.vnet.stateful)
-    }
-
-    fn vnets(&self, item: &Inbound<'_>) -> (VnetId, VnetId) {
-        item.vnets()
-    }
-
-    fn reader(&self) -> &Reader {
-        self.reader
-    }
-
-    fn epoch(&self) -> u32 {
-        self.snapshot.policy_epoch
-    }
-}
-
 /// A node's packets; those to another node of this host come by here once, for both.
 #[inline]
 pub(crate) fn outbound<'a, P: Packet>(
@@ -219,7 +183,7 @@ pub(crate) fn outbound<'a, P: Packet>(
     fragments: &mut Fragments<P>,
     burst: &mut Burst<P, Outbound<'a>>,
 ) {
-    if node.interface.vnet.stateful {
+    if node.snapshot.stateful {
         run(node, flows, fragments, burst);
     }
 }
@@ -238,7 +202,7 @@ pub(crate) fn inbound<'a, P: Packet>(
 }
 
 #[inline(never)]
-fn run<'a, P: Packet, I: Known<'a>, S: Side<I> + Place<'a, I>>(
+fn run<'a, P: Packet, I: Known<'a>, S: Side<'a, I> + Place<'a, I>>(
     side: &S,
     flows: &mut Flows,
     fragments: &mut Fragments<P>,
@@ -246,18 +210,26 @@ fn run<'a, P: Packet, I: Known<'a>, S: Side<I> + Place<'a, I>>(
 ) {
     let Flows { table, worker, steps } = flows;
     let view = table.view(side.reader());
-    let (now, epoch) = (Tick::at(side.clock().now()), side.epoch());
-    let judge = Judge { table, reader: side.reader(), epoch, port: side.port(), now };
+    let (now, snapshot) = (Tick::at(side.clock().now()), side.snapshot());
+    let judge = Judge { table, reader: side.reader(), snapshot, port: side.port(), now };
     // Those that nobody has asked for yet.
     burst.each(side, |packet, item| {
-        if item.ticket().is_some() || !side.is_stateful(item) {
+        if item.ticket().is_some() || !side.is_tracked(item) {
             return Ok(());
         }
-        let read =
-            read(side, packet, item).inspect_err(|reason| refused(side, fragments, packet, item, *reason))?;
-        *item.ticket() = read
-            .and_then(|(key, direction, sign)| steps.push(Step { query: view.ask(key), direction, sign }));
-        Ok(())
+        let denied = match read(side, packet, item) {
+            Ok(Belongs::ToFlow(key, direction, sign)) => {
+                *item.ticket() = steps.push(Step { query: view.ask(key), direction, sign });
+                return Ok(());
+            }
+            Ok(Belongs::ToFirst) => return Ok(()),
+            Ok(Belongs::ToQuoted(key)) if judge.is_open(key) => return Ok(()),
+            Ok(Belongs::ToQuoted(_) | Belongs::Alone) => passage::of(side, packet, item)
+                .map_err(Denial::from)
+                .and_then(|passage| judge.alone(&passage)),
+            Err(reason) => Err(reason.into()),
+        };
+        denied.or_else(|denial| refuse(side, fragments, packet, item, denial))
     });
     steps.approach(&view, steps.steps.len());
     burst.each(side, |packet, item| {
@@ -265,48 +237,73 @@ fn run<'a, P: Packet, I: Known<'a>, S: Side<I> + Place<'a, I>>(
         // Some belong to no flow.
         let Some(step) = step else { return Ok(()) };
         judge
-            .pass(worker, step, view.answer(&step.query), || side.vnets(item))
-            .inspect_err(|reason| refused(side, fragments, packet, item, *reason))
+            .pass(worker, step, view.answer(&step.query), || passage::of(side, packet, item))
+            .or_else(|denial| refuse(side, fragments, packet, item, denial))
     });
 }
 
-/// The rest of a datagram goes the way of its first fragment.
-fn refused<'a, P: Packet, I: Known<'a>, S: Side<I>>(
+/// What must not pass is dropped here, or, if its sender is to be told, by the last stage. The rest of a datagram goes the
+/// way of its first fragment.
+#[cold]
+#[inline(never)]
+fn refuse<'a, P: Packet, I: Known<'a>, S: Side<'a, I>>(
     side: &S,
     fragments: &mut Fragments<P>,
     packet: &P,
     item: &mut I,
-    reason: DropReason,
-) {
+    Denial { reason, reject }: Denial,
+) -> Result<(), DropReason> {
+    if reject {
+        item.reject(reason);
+        return Ok(());
+    }
     if item.is_fragment() {
         fragments::refused(side, fragments, packet, item, reason);
+    }
+    Err(reason)
+}
+
+/// A packet must not pass.
+#[derive(Debug, Clone, Copy)]
+struct Denial {
+    reason: DropReason,
+    /// Whether its sender is to be told.
+    reject: bool,
+}
+
+impl From<DropReason> for Denial {
+    fn from(reason: DropReason) -> Self {
+        Self { reason, reject: false }
     }
 }
 
 /// What judges the packets of a burst.
-struct Judge<'a> {
-    table: &'a FlowTable,
-    reader: &'a Reader,
-    /// The policy of now.
-    epoch: u32,
+struct Judge<'a, 'r> {
+    table: &'r FlowTable,
+    reader: &'r Reader,
+    snapshot: &'a HostSnapshot,
     /// Where the packets come from.
     port: PortId,
     now: Tick,
 }
 
-impl Judge<'_> {
-    /// `vnets`: those of the packet's source and destination.
+impl<'a> Judge<'a, '_> {
     #[inline(always)]
     fn pass(
         &self,
         worker: &mut FlowWorker,
         step: &Step,
         found: Option<Flow<'_>>,
-        vnets: impl Fn() -> (VnetId, VnetId),
-    ) -> Result<(), DropReason> {
+        passage: impl FnOnce() -> Result<Passage<'a>, DropReason>,
+    ) -> Result<(), Denial> {
         match found {
-            Some(flow) if self.observed(step, flow) == Observed::Ours => self.verdict(step, flow, vnets),
-            ended => self.enter(worker, step, ended, vnets()),
+            Some(flow) if self.observed(step, flow) == Observed::Ours => {
+                match flow.judged(self.snapshot.policy_epoch) {
+                    Some(Ok(())) if !self.snapshot.judges_sizes => Ok(()),
+                    judged => self.judge_again(worker, step, flow, judged, &passage()?),
+                }
+            }
+            ended => self.enter(worker, step, ended, &passage()?),
         }
     }
 
@@ -315,32 +312,58 @@ impl Judge<'_> {
         flow.observe(step.direction, step.sign, self.now, self.table.timeouts())
     }
 
-    /// What was said of a flow, if the policy is still the same.
-    #[inline(always)]
-    fn verdict(
-        &self,
-        step: &Step,
-        flow: Flow<'_>,
-        vnets: impl Fn() -> (VnetId, VnetId),
-    ) -> Result<(), DropReason> {
-        flow.judged(self.epoch).unwrap_or_else(|| self.judge_again(step, flow, vnets()))
+    /// What is said of a packet that belongs to no flow.
+    fn alone(&self, passage: &Passage<'a>) -> Result<(), Denial> {
+        let judgement = judge(self.snapshot, passage);
+        judgement.verdict.map_err(|reason| Denial { reason, reject: judgement.reject })
     }
 
-    /// Another policy judges a flow as it was opened, whichever way this packet goes.
+    /// Whether a flow is known that may go on.
     #[cold]
+    fn is_open(&self, key: FlowKey) -> bool {
+        let flow = self.table.lookup(self.reader, key);
+        flow.and_then(|flow| flow.judged(self.snapshot.policy_epoch)) == Some(Ok(()))
+    }
+
+    /// Another policy judges a flow as it was opened, whichever way this packet goes; where sizes matter, each packet that
+    /// goes that way is judged.
+    #[cold]
+    #[inline(never)]
     fn judge_again(
         &self,
+        worker: &mut FlowWorker,
         step: &Step,
         flow: Flow<'_>,
-        (source, destination): (VnetId, VnetId),
-    ) -> Result<(), DropReason> {
-        let verdict = if flow.opened() == step.direction {
-            authorise::verdict(source, destination)
-        } else {
-            authorise::verdict(destination, source)
-        };
-        flow.judge(self.epoch, verdict);
-        verdict
+        judged: Option<Result<(), DropReason>>,
+        passage: &Passage<'a>,
+    ) -> Result<(), Denial> {
+        let (forth, by_size) = (flow.opened() == step.direction, looks_at_size(passage));
+        match judged {
+            Some(Ok(())) if forth && by_size => return self.alone(passage),
+            Some(verdict) => return verdict.map_err(Denial::from),
+            None => {}
+        }
+        if by_size && !forth {
+            // What size the packets that opened it had is not known any more.
+            worker.remove(self.reader, flow);
+            return self.alone(passage);
+        }
+        let judgement = judge(self.snapshot, &if forth { *passage } else { passage.reversed() });
+        match judgement.verdict {
+            Ok(()) if !judgement.stateless => {
+                flow.judge(self.snapshot.policy_epoch, Ok(()));
+                Ok(())
+            }
+            // Each direction needs a judgement of its own from now on.
+            Ok(()) => {
+                worker.remove(self.reader, flow);
+                self.alone(passage)
+            }
+            Err(reason) => {
+                worker.remove(self.reader, flow);
+                Err(Denial { reason, reject: judgement.reject })
+            }
+        }
     }
 
     /// A new flow, which may follow one that has `ended`.
@@ -350,40 +373,62 @@ impl Judge<'_> {
         worker: &mut FlowWorker,
         step: &Step,
         ended: Option<Flow<'_>>,
-        vnets: (VnetId, VnetId),
-    ) -> Result<(), DropReason> {
+        passage: &Passage<'a>,
+    ) -> Result<(), Denial> {
         if let Some(ended) = ended {
             worker.remove(self.reader, ended);
         }
-        let Step { query, direction, sign } = *step;
-        let (source, destination) = vnets;
-        let verdict = authorise::verdict(source, destination);
+        let judgement = judge(self.snapshot, passage);
         // What may not pass takes no room.
-        verdict?;
-        let new = NewFlow { direction, sign, opener: self.port, epoch: self.epoch, verdict };
+        judgement.verdict.map_err(|reason| Denial { reason, reject: judgement.reject })?;
+        if judgement.stateless {
+            return Ok(());
+        }
+        let Step { query, direction, sign } = *step;
+        let epoch = self.snapshot.policy_epoch;
+        let new = NewFlow { direction, sign, opener: self.port, epoch, verdict: Ok(()) };
         match worker.insert(self.table, self.reader, query.key(), &new, self.now) {
             Ok((_, true)) => Ok(()),
             // Another worker, or an earlier packet of the burst, was faster.
-            Ok((flow, false)) if self.observed(step, flow) == Observed::Ours => {
-                self.verdict(step, flow, || vnets)
-            }
+            Ok((flow, false)) if self.observed(step, flow) == Observed::Ours => match flow.judged(epoch) {
+                Some(Ok(())) => Ok(()),
+                judged => self.judge_again(worker, step, flow, judged, passage),
+            },
             // One that has ended could not be taken out.
-            Ok((_, false)) | Err(_) => Err(DropReason::FlowTableFull),
+            Ok((_, false)) | Err(_) => Err(DropReason::FlowTableFull.into()),
         }
     }
 }
 
-/// Reads what tells a packet's flow; `None` if it has none of its own.
+/// Whether some rule of either end looks at sizes.
+fn looks_at_size(passage: &Passage<'_>) -> bool {
+    let ends = [passage.from.interface, passage.to.interface].into_iter().flatten();
+    ends.filter_map(|interface| interface.policy.as_ref()).any(|policy| !policy.holds_for_flows())
+}
+
+/// What a packet goes by.
+enum Belongs {
+    /// What is said of its flow.
+    ToFlow(FlowKey, Direction, Sign),
+    /// What is said of the flow of the packet that it quotes.
+    ToQuoted(FlowKey),
+    /// What was said of its datagram's first fragment, or has been seen to.
+    ToFirst,
+    /// The rules alone.
+    Alone,
+}
+
+/// Reads what a packet goes by.
 #[inline]
-fn read<'a, P: Packet, I: Known<'a>, S: Side<I>>(
+fn read<'a, P: Packet, I: Known<'a>, S: Side<'a, I>>(
     side: &S,
     packet: &mut P,
     item: &mut I,
-) -> Result<Option<(FlowKey, Direction, Sign)>, DropReason> {
-    let (_, vnet) = side.vnets(item);
+) -> Result<Belongs, DropReason> {
+    let vnets = side.vnets(item);
     let header = *item.header(packet);
-    if header.part().is_some_and(|part| part.offset > 0) {
-        return Ok(None);
+    if header.part().is_some_and(|part| part.offset > 0) || side.is_routers(item) {
+        return Ok(Belongs::ToFirst);
     }
     let ends = |from: u16, to: u16| ((header.source, from), (header.destination, to));
     let (protocol, (source, destination), sign) = match header.protocol {
@@ -397,36 +442,20 @@ fn read<'a, P: Packet, I: Known<'a>, S: Side<I>>(
             let (source, destination) = ports(transport::<{ udp::LENGTH }>(packet, &header)?);
             (number, ends(source, destination), Sign::DATAGRAM)
         }
-        protocol::ICMP | protocol::ICMPV6 => {
+        number if number == S::ICMP => {
             let [kind, _, _, _, high, low, _, _] = *transport::<{ icmp::LENGTH }>(packet, &header)?;
-            let echo = match header.protocol {
-                protocol::ICMP => [icmp::v4::ECHO_REQUEST, icmp::v4::ECHO_REPLY],
-                _ => [icmp::v6::ECHO_REQUEST, icmp::v6::ECHO_REPLY],
-            };
-            if !echo.contains(&kind) {
-                return Ok(None);
+            if !passage::echo(S::ICMP).contains(&kind) {
+                let quoted = related::flow(packet, &header, S::ICMP, vnets);
+                return Ok(quoted.map_or(Belongs::Alone, Belongs::ToQuoted));
             }
             let identifier = u16::from_be_bytes([high, low]);
             (protocol::ICMP, ends(identifier, identifier), Sign::DATAGRAM)
         }
         other => (other, ends(0, 0), Sign::DATAGRAM),
     };
+    let vnet = related::flow_vnet((source.0, vnets.0), (destination.0, vnets.1));
     let (key, direction) = FlowKey::new(vnet, protocol, source, destination);
-    Ok(Some((key, direction, sign)))
-}
-
-/// The first bytes of the transport header.
-#[inline]
-fn transport<'p, const LENGTH: usize>(
-    packet: &'p mut impl Packet,
-    header: &NetworkHeader,
-) -> Result<&'p [u8; LENGTH], DropReason> {
-    if usize::from(header.payload) < LENGTH {
-        return Err(DropReason::TransportMalformed);
-    }
-    contiguous(packet, header.transport + LENGTH)?;
-    let bytes = packet.head().get(header.transport..).and_then(<[u8]>::first_chunk);
-    bytes.ok_or(DropReason::TransportMalformed)
+    Ok(Belongs::ToFlow(key, direction, sign))
 }
 
 #[inline]

@@ -18,7 +18,9 @@ pub(crate) mod destination;
 pub(crate) mod flow;
 pub(crate) mod fragments;
 pub(crate) mod next_hop;
+pub(crate) mod passage;
 pub(crate) mod quote;
+pub(crate) mod related;
 pub(crate) mod router;
 pub(crate) mod source_check;
 pub(crate) mod verify_source;
@@ -53,6 +55,8 @@ pub(crate) struct Outbound<'a> {
     pub(crate) routed: bool,
     /// Its flow's look-up, if that is under way.
     ticket: Option<Ticket>,
+    /// Why it goes no further, if its sender is to be told; it is not plain any more.
+    pub(crate) rejected: Option<DropReason>,
     /// The destination's mapping.
     pub(crate) mapping: Option<FoundMapping<'a>>,
 }
@@ -69,6 +73,8 @@ pub(crate) struct Inbound<'a> {
     pub(crate) receiver: Option<&'a Interface>,
     /// Its flow's look-up, if that is under way.
     ticket: Option<Ticket>,
+    /// Why it goes no further, if its sender is to be told; it is not plain any more.
+    pub(crate) rejected: Option<DropReason>,
     /// The mapping that the running stage looks at: in layouts without slots first the destination's, then the
     /// source's.
     pub(crate) mapping: Option<FoundMapping<'a>>,
@@ -91,12 +97,12 @@ impl<'a> Outbound<'a> {
     /// A plain packet, whose header nobody has asked for yet.
     #[inline(always)]
     pub(crate) const fn plain(plain: Plain, asked: Query, ticket: Option<Ticket>) -> Self {
-        Self { plain: Some(plain), header: None, asked, routed: false, ticket, mapping: None }
+        Self { plain: Some(plain), header: None, asked, routed: false, ticket, rejected: None, mapping: None }
     }
 
     /// Any packet.
     pub(crate) const fn any(plain: Option<Plain>, header: NetworkHeader, asked: Query, routed: bool) -> Self {
-        Self { plain, header: Some(header), asked, routed, ticket: None, mapping: None }
+        Self { plain, header: Some(header), asked, routed, ticket: None, rejected: None, mapping: None }
     }
 }
 
@@ -109,12 +115,28 @@ impl<'a> Inbound<'a> {
         receiver: &'a Interface,
         ticket: Option<Ticket>,
     ) -> Self {
-        Self { plain: Some(plain), arrival: None, asked, receiver: Some(receiver), ticket, mapping: None }
+        Self {
+            plain: Some(plain),
+            arrival: None,
+            asked,
+            receiver: Some(receiver),
+            ticket,
+            rejected: None,
+            mapping: None,
+        }
     }
 
     /// Any packet.
     pub(crate) const fn any(plain: Option<Plain>, arrival: Arrival, asked: Query) -> Self {
-        Self { plain, arrival: Some(arrival), asked, receiver: None, ticket: None, mapping: None }
+        Self {
+            plain,
+            arrival: Some(arrival),
+            asked,
+            receiver: None,
+            ticket: None,
+            rejected: None,
+            mapping: None,
+        }
     }
 
     /// The vnets of source and destination.
@@ -204,6 +226,8 @@ pub(crate) trait Known<'a> {
     fn lookup(&mut self) -> (Query, &mut Option<FoundMapping<'a>>);
     /// The look-up of its flow.
     fn ticket(&mut self) -> &mut Option<Ticket>;
+    /// It goes no further, and its sender is to be told: the last stage does that.
+    fn reject(&mut self, reason: DropReason);
 }
 
 impl<'a> Known<'a> for Outbound<'a> {
@@ -224,6 +248,10 @@ impl<'a> Known<'a> for Outbound<'a> {
     fn ticket(&mut self) -> &mut Option<Ticket> {
         &mut self.ticket
     }
+
+    fn reject(&mut self, reason: DropReason) {
+        (self.plain, self.rejected) = (None, Some(reason));
+    }
 }
 
 impl<'a> Known<'a> for Inbound<'a> {
@@ -243,6 +271,10 @@ impl<'a> Known<'a> for Inbound<'a> {
     #[inline(always)]
     fn ticket(&mut self) -> &mut Option<Ticket> {
         &mut self.ticket
+    }
+
+    fn reject(&mut self, reason: DropReason) {
+        (self.plain, self.rejected) = (None, Some(reason));
     }
 }
 

@@ -2,22 +2,34 @@
 
 use super::FromNode;
 use crate::drop::DropReason;
+use crate::id::VnetId;
 use crate::mac::MacAddr;
 use crate::table::mapping::FoundMapping;
 use core::net::Ipv4Addr;
 
-/// Refuses MACs that engines never gave out, and next hops that provisioning does not make routers. Says whether the
-/// packet is sent to a gateway.
-pub(crate) fn check(node: &FromNode<'_>, mac: MacAddr, destination: Ipv4Addr) -> Result<bool, DropReason> {
+/// What a frame's destination MAC says of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NextHop {
+    /// Whether the packet is sent to a gateway.
+    pub(crate) routed: bool,
+    /// The vnet that the packet's destination is in.
+    pub(crate) vnet: VnetId,
+}
+
+/// Refuses MACs that engines never gave out, and next hops that provisioning does not make routers.
+pub(crate) fn check(node: &FromNode<'_>, mac: MacAddr, destination: Ipv4Addr) -> Result<NextHop, DropReason> {
     let vnet = &node.interface.vnet;
     if mac.is_group() || destination.is_multicast() || destination.is_broadcast() {
         return Err(DropReason::GroupNoMembers);
     }
     let next_hop = mac.dummy_ipv4(vnet.id).ok_or(DropReason::UnknownDstMac)?;
     if next_hop == destination {
-        return Ok(false);
+        return Ok(NextHop { routed: false, vnet: vnet.id });
     }
-    if vnet.is_gateway(next_hop) { Ok(true) } else { Err(DropReason::NextHopNotRouter) }
+    if !vnet.is_gateway(next_hop) {
+        return Err(DropReason::NextHopNotRouter);
+    }
+    Ok(NextHop { routed: true, vnet: vnet.route(destination) })
 }
 
 /// Refuses destinations that the look-up did not find alive.

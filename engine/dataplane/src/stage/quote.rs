@@ -58,7 +58,7 @@ pub(crate) struct Quoted {
 }
 
 /// Checks the packet quoted in an ICMPv6 error: its source must be the very address that the error is for, and its
-/// destination a live node of the same vnet where it lives. Anything else that node cannot have sent.
+/// destination a live node, of the same vnet or a peer of it, where it lives. Anything else that node cannot have sent.
 pub(crate) fn check<P: Packet>(
     uplink: &FromUplink<'_>,
     packet: &mut P,
@@ -69,7 +69,10 @@ pub(crate) fn check<P: Packet>(
         return Err(DropReason::IcmpQuoteForeign);
     }
     let decoded = uplink.snapshot.layout.decode(destination);
-    let to = decoded.ok().filter(|to| to.vnet == arrival.destination_vnet && to.delivery == Delivery::Owner);
+    let own = arrival.destination_vnet;
+    let reachable =
+        |vnet| vnet == own || uplink.snapshot.vnet(own).is_some_and(|own| own.peering(vnet).is_some());
+    let to = decoded.ok().filter(|to| to.delivery == Delivery::Owner && reachable(to.vnet));
     let to = to.ok_or(DropReason::IcmpQuoteForeign)?;
     let mapping = uplink.table.lookup(uplink.reader, MappingKey::new(to.vnet, to.ipv4));
     match mapping {

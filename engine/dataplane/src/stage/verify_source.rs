@@ -5,6 +5,7 @@
 use super::{Arrival, FromUplink, Inbound, router};
 use crate::address::{Delivery, Locator, SubstrateAddress};
 use crate::drop::DropReason;
+use crate::id::VnetId;
 use crate::packet::Packet;
 use crate::pipeline::Outbox;
 use crate::plain::Six;
@@ -104,11 +105,17 @@ fn legal(uplink: &FromUplink<'_>, arrival: &mut Arrival) -> Result<(), DropReaso
     if Some(prefix) == uplink.prefix {
         return Err(DropReason::SrcOwnPrefix);
     }
-    if vnet != arrival.destination_vnet && uplink.snapshot.vnet(vnet).is_none() {
+    if vnet != arrival.destination_vnet && !is_known(uplink, vnet, arrival.destination_vnet) {
         return Err(DropReason::SrcUnknownVnet);
     }
     arrival.source_vnet = vnet;
     Ok(())
+}
+
+/// Whether this host has anything to do with a vnet: a part in it, or a part in one that is its peer.
+fn is_known(uplink: &FromUplink<'_>, vnet: VnetId, destination: VnetId) -> bool {
+    let snapshot = uplink.snapshot;
+    snapshot.vnet(vnet).is_some() || snapshot.vnet(destination).is_some_and(|own| own.peering(vnet).is_some())
 }
 
 /// Whether the upper 96 bits of `source` are where the mapping says, or, during a move, where the node may be too.

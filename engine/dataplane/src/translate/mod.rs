@@ -9,6 +9,7 @@ pub(crate) mod icmp;
 mod map;
 mod message;
 mod mss;
+pub(crate) mod reset;
 mod settings;
 mod six_to_four;
 mod standalone;

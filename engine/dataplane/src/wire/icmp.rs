@@ -102,6 +102,12 @@ pub mod v4 {
                 ..=ADDRESS_MASK_REPLY | EXTENDED_ECHO_REQUEST | EXTENDED_ECHO_REPLY
         )
     }
+
+    /// Whether the type is an error message's, which quotes the packet that it is about (RFC 1122, 3.2.2).
+    #[must_use]
+    pub const fn is_error(kind: u8) -> bool {
+        matches!(kind, DESTINATION_UNREACHABLE | SOURCE_QUENCH | TIME_EXCEEDED | PARAMETER_PROBLEM)
+    }
 }
 
 /// ICMP for IPv6: message types, and the codes of those whose codes differ between the IP versions.

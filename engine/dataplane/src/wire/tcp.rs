@@ -58,6 +58,13 @@ impl<'a> Header<'a> {
         u32::from_be_bytes([self.0[4], self.0[5], self.0[6], self.0[7]])
     }
 
+    /// The sequence number that the sender expects next, if [`flag::ACK`] is set.
+    #[inline]
+    #[must_use]
+    pub const fn acknowledgment(&self) -> u32 {
+        u32::from_be_bytes([self.0[8], self.0[9], self.0[10], self.0[11]])
+    }
+
     /// The checksum field.
     #[inline]
     #[must_use]

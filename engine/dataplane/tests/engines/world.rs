@@ -248,7 +248,7 @@ impl Engine {
             .map(|id| {
                 let uplink_drops = Arc::new(PerWorker::new(2));
                 let subnets = vec![subnet(0), subnet(1)];
-                Arc::new(Vnet { id: vnet(id), subnets, stateful: false, uplink_drops })
+                Arc::new(Vnet::new(vnet(id), subnets, uplink_drops))
             })
             .into();
         let uplink = Arc::new(Uplink {
@@ -275,6 +275,7 @@ impl Engine {
                 vnet: Arc::clone(vnets.iter().find(|vnet| vnet.id.get() == node.vnet).unwrap()),
                 mac: node.mac(),
                 addresses: vec![node.ipv4],
+                policy: None,
                 mtu: NODE_MTU,
                 traffic: Arc::new(PerWorker::new(2)),
                 icmp_limit: IcmpLimit::default().buckets(2),
@@ -308,27 +309,44 @@ impl Engine {
 
     /// Makes a vnet stateful.
     pub(crate) fn make_stateful(&mut self, id: u32) {
+        let epoch = self.snapshot.policy_epoch;
+        self.change_vnet(id, |vnet| vnet.stateful = true);
+        // There are no flows yet that would have to be judged again.
+        self.snapshot.policy_epoch = epoch;
+    }
+
+    /// Changes a vnet, as the control thread would.
+    pub(crate) fn change_vnet(&mut self, id: u32, change: impl FnOnce(&mut Vnet)) {
+        let place = self.snapshot.vnets.iter_mut().find(|other| other.id == vnet(id)).unwrap();
+        change(Arc::make_mut(place));
+        let changed = Arc::clone(place);
+        self.change_interfaces(|interface| {
+            if interface.vnet.id == changed.id {
+                interface.vnet = Arc::clone(&changed);
+            }
+        });
+    }
+
+    /// Changes the interface of a node.
+    pub(crate) fn change_interface(&mut self, node: &Node, change: impl Fn(&mut Interface)) {
+        let node = port(node.port);
+        self.change_interfaces(|interface| {
+            if interface.port == node {
+                change(interface);
+            }
+        });
+    }
+
+    fn change_interfaces(&mut self, change: impl Fn(&mut Interface)) {
         let snapshot = &mut self.snapshot;
-        snapshot.stateful = true;
-        let place = snapshot.vnets.iter_mut().find(|other| other.id == vnet(id)).unwrap();
-        let (subnets, uplink_drops) = (place.subnets.clone(), Arc::clone(&place.uplink_drops));
-        *place = Arc::new(Vnet { id: vnet(id), subnets, stateful: true, uplink_drops });
         for role in &mut snapshot.ports {
-            if let PortRole::Node(old) = role
-                && old.vnet.id == vnet(id)
-            {
-                let changed = Arc::new(Interface {
-                    name: old.name.clone(),
-                    vnet: Arc::clone(place),
-                    addresses: old.addresses.clone(),
-                    traffic: Arc::clone(&old.traffic),
-                    icmp_limit: Arc::clone(&old.icmp_limit),
-                    ..**old
-                });
-                snapshot.slots[usize::from(changed.slot.get())] = Some(Arc::clone(&changed));
-                *role = PortRole::Node(changed);
+            if let PortRole::Node(interface) = role {
+                change(Arc::make_mut(interface));
+                snapshot.slots[usize::from(interface.slot.get())] = Some(Arc::clone(interface));
             }
         }
+        snapshot.policy_epoch = snapshot.policy_epoch.wrapping_add(1);
+        snapshot.settle();
     }
 
     /// Changes the mapping of a node.

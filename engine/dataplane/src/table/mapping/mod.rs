@@ -59,6 +59,16 @@ impl MappingKey {
         (self.0 >> 32) as u32
     }
 
+    /// The virtual network.
+    #[must_use]
+    pub const fn vnet_id(self) -> VnetId {
+        match VnetId::new(self.vnet()) {
+            Ok(vnet) => vnet,
+            // No key is made of anything else.
+            Err(_) => VnetId::MIN,
+        }
+    }
+
     /// The virtual address.
     #[must_use]
     pub const fn ipv4(self) -> Ipv4Addr {

@@ -13,7 +13,8 @@ mod tests;
 
 pub(crate) use error::{Whole, error_to_four, error_to_six};
 pub(crate) use generate::{answer_ipv4, answer_ipv6, may_answer_ipv4, may_answer_ipv6};
-pub(crate) use tables::Mtus;
+pub(crate) use quote::quoted_flow;
+pub(crate) use tables::{Mtus, ipv4_type};
 
 use crate::wire::checksum::Sum;
 use crate::wire::{ipv4, ipv6, protocol};

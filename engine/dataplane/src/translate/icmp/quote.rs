@@ -9,6 +9,7 @@ use super::{Correspondence, Message, append};
 use crate::drop::DropReason;
 use crate::extension::MOST;
 use crate::header::Fragment;
+use crate::policy::has_ports;
 use crate::translate::Settings;
 use crate::translate::transport::{Direction, number_across};
 use crate::wire::checksum::{self, Change, Sum};
@@ -139,7 +140,49 @@ pub(super) fn read_ipv6(bytes: &[u8]) -> Result<Quoted<'_, Ipv6Addr>, DropReason
     })
 }
 
+/// What tells a quoted packet's flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QuotedFlow {
+    /// As IPv4 numbers it.
+    pub(crate) protocol: u8,
+    /// Its virtual addresses and ports; of echo messages the identifier is both.
+    pub(crate) ends: ((Ipv4Addr, u16), (Ipv4Addr, u16)),
+}
+
+/// What tells the flow of the packet in an error of `icmp`; `None` if there is not enough of it.
+pub(crate) fn quoted_flow(icmp: u8, quote: &[u8]) -> Option<QuotedFlow> {
+    let virtual_address = |address: Ipv6Addr| Ipv4Addr::from_bits(address.to_bits() as u32);
+    match icmp {
+        protocol::ICMP => {
+            let quoted = read_ipv4(quote).ok()?;
+            quoted.flow(icmp, quoted.source, quoted.destination)
+        }
+        _ => {
+            let quoted = read_ipv6(quote).ok()?;
+            quoted.flow(icmp, virtual_address(quoted.source), virtual_address(quoted.destination))
+        }
+    }
+}
+
 impl<A> Quoted<'_, A> {
+    fn flow(&self, icmp: u8, source: Ipv4Addr, destination: Ipv4Addr) -> Option<QuotedFlow> {
+        if self.fragment.is_some_and(|fragment| fragment.offset > 0) {
+            return None;
+        }
+        let word = |at: usize| {
+            let bytes = self.payload.get(at..)?.first_chunk()?;
+            Some(u16::from_be_bytes(*bytes))
+        };
+        let is_icmp = self.protocol == icmp;
+        let ports = match self.protocol {
+            number if has_ports(number) => (word(0)?, word(2)?),
+            _ if is_icmp => (word(4)?, word(4)?),
+            _ => (0, 0),
+        };
+        let protocol = if is_icmp { protocol::ICMP } else { self.protocol };
+        Some(QuotedFlow { protocol, ends: ((source, ports.0), (destination, ports.1)) })
+    }
+
     /// Whether the packet is a fragment, or one that has a fragment header nevertheless (RFC 6946).
     pub(super) const fn is_fragment(&self) -> bool {
         self.fragment.is_some()

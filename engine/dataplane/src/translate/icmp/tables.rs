@@ -99,6 +99,16 @@ pub(super) fn to_four(kind: u8, code: u8, pointer: u32) -> Option<Error> {
     }
 }
 
+/// The type and code in IPv4 of an ICMPv6 message (RFC 7915, 5.2). What has no counterpart keeps its number, which no
+/// message of IPv4 has.
+pub(crate) fn ipv4_type(kind: u8, code: u8) -> (u8, u8) {
+    match kind {
+        v6::ECHO_REQUEST => (v4::ECHO_REQUEST, code),
+        v6::ECHO_REPLY => (v4::ECHO_REPLY, code),
+        _ => to_four(kind, code, 0).map_or((kind, code), |error| (error.kind, error.code)),
+    }
+}
+
 /// RFC 7915, figure 3.
 const fn pointer_to_six(pointer: u8) -> Option<u8> {
     Some(match pointer {

@@ -58,20 +58,13 @@ impl Translator {
             gateway: subnet.gateway.filter(|gateway: &Ipv4Addr| gateway.octets()[2] != 0).or(site.router),
             ..*subnet
         };
-        let vnet = Arc::new(Vnet {
-            id: alice.vnet.id,
-            subnets: alice.vnet.subnets.iter().map(change).collect(),
-            stateful: alice.vnet.stateful,
-            uplink_drops: Arc::clone(&alice.vnet.uplink_drops),
-        });
+        let subnets = alice.vnet.subnets.iter().map(change).collect();
+        let vnet = Arc::new(Vnet { subnets, ..(*alice.vnet).clone() });
         let alice = Arc::new(Interface {
-            name: alice.name.clone(),
             vnet: Arc::clone(&vnet),
-            addresses: alice.addresses.clone(),
             mtu: site.ipv4_mtu as u16,
-            traffic: Arc::clone(&alice.traffic),
             icmp_limit: PLENTY.buckets(2),
-            ..*alice
+            ..(*alice).clone()
         });
         snapshot.ports[usize::from(world::ALICE.port)] = PortRole::Node(Arc::clone(&alice));
         snapshot.slots[usize::from(world::ALICE.slot)] = Some(alice);
