@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod pki;
+pub mod policy;
 pub mod resource;
 pub mod tls;
 

@@ -4,6 +4,7 @@
 //! that the service can say precisely what is wrong with them. What is read back carries the id, what the service
 //! chose, and `revision`: the number of the change that last touched it.
 
+use crate::policy::DefaultAction;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use utoipa::{IntoParams, ToSchema};
@@ -80,6 +81,9 @@ pub struct NetworkSpec {
     pub vnet: Option<u32>,
     /// Its subnets, 1 to 64, not overlapping.
     pub subnets: Vec<Subnet>,
+    /// What happens inside it to what no rule decides: `allow` or `deny`; `allow` if absent.
+    #[serde(default)]
+    pub default_action: DefaultAction,
 }
 
 /// A virtual network.
@@ -93,6 +97,9 @@ pub struct Network {
     pub vnet: u32,
     /// Its subnets.
     pub subnets: Vec<Subnet>,
+    /// What happens inside it to what no rule decides.
+    #[serde(default)]
+    pub default_action: DefaultAction,
     /// The change that last touched it.
     pub revision: u64,
 }
@@ -235,6 +242,9 @@ pub struct NodeSpec {
     pub entity: String,
     /// The host it is on. Changed by a move only.
     pub host: String,
+    /// What rules know it by (security groups): up to 16, each like an id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Its interfaces, 1 to 16. Of one that exists only the addresses can change.
     pub interfaces: Vec<InterfaceSpec>,
 }
@@ -308,6 +318,9 @@ pub struct Node {
     pub entity: String,
     /// The host it is on; during a move the one it comes from, until the switch.
     pub host: String,
+    /// What rules know it by, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Its interfaces.
     pub interfaces: Vec<Interface>,
     /// The move under way, if there is one.
@@ -417,7 +430,7 @@ pub struct ListQuery {
     /// Only those behind this id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// Only those of this entity (networks, nodes).
+    /// Only those of this entity (networks, nodes, rules).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
     /// Only those with an interface in this network (nodes).

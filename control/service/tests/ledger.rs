@@ -55,7 +55,12 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
         Operation::Network(id, entity, vnet, true) => {
             let subnets =
                 vec![Subnet { cidr: "10.0.0.0/29".to_owned(), gateway: Some("10.0.0.6".to_owned()) }];
-            let spec = NetworkSpec { entity: format!("e{entity}"), vnet: Some(u32::from(vnet)), subnets };
+            let spec = NetworkSpec {
+                entity: format!("e{entity}"),
+                vnet: Some(u32::from(vnet)),
+                subnets,
+                default_action: Default::default(),
+            };
             ledger.put_network(&format!("n{id}"), &spec).map(|_| ())
         }
         Operation::Network(id, _, _, false) => ledger.delete_network(&format!("n{id}")),
@@ -77,6 +82,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
             let spec = NodeSpec {
                 entity: format!("e{}", network % 2),
                 host: format!("h{host}"),
+                tags: Vec::new(),
                 interfaces: vec![interface],
             };
             ledger.put_node(&format!("w{node}"), &spec).map(|_| ())

@@ -9,6 +9,7 @@ use super::{wait, wiring};
 use crate::client::{Client, Failure};
 use crate::settings::Connection;
 use anyhow::{Context, Result, ensure};
+use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{
     Attachment, AttachmentKind, Entity, EntitySpec, Host, HostSpec, InterfaceSpec, InterfaceState,
     MoveInterfaceSpec, MoveRequest, Network, NetworkSpec, Node as NodeResource, NodeSpec, Status, Subnet,
@@ -60,6 +61,7 @@ pub fn node_spec(node: &Node, kind: AttachmentKind) -> NodeSpec {
     NodeSpec {
         entity: node.entity.clone(),
         host: node.host.clone(),
+        tags: Vec::new(),
         interfaces: vec![InterfaceSpec {
             name: INTERFACE.to_owned(),
             network: node.network.clone(),
@@ -89,6 +91,7 @@ pub fn provision(lab: &Lab) -> Result<()> {
                 entity: network.entity.clone(),
                 vnet: Some(network.vnet),
                 subnets: vec![Subnet { cidr: SUBNET.to_owned(), gateway: Some(GATEWAY.to_string()) }],
+                default_action: DefaultAction::default(),
             };
             client.put::<Network>(&format!("/v1/networks/{}", network.id), &spec).await?;
         }

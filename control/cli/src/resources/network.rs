@@ -3,6 +3,7 @@
 use std::io;
 
 use clap::Subcommand;
+use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{ListQuery, Network, NetworkSpec, Subnet};
 
 use super::{Resource, parse_id, parse_pairs, required, single};
@@ -32,6 +33,9 @@ The gateway is answered for by the engines; no node may have its address. Two ne
         /// A subnet, /8 to /30; repeat it for more
         #[arg(long = "subnet", required = true, value_name = "CIDR[,gateway=ADDRESS]", value_parser = parse_subnet)]
         subnets: Vec<Subnet>,
+        /// What happens inside it to what no rule decides: allow or deny
+        #[arg(long, value_name = "ACTION", default_value_t)]
+        default_action: DefaultAction,
     },
     /// Lists networks
     List {
@@ -91,6 +95,7 @@ impl Resource for Network {
             ("vnet", format!("{} ({:#08x})", self.vnet, self.vnet)),
         ];
         facts.extend(subnets(self).into_iter().map(|subnet| ("subnet", subnet)));
+        facts.push(("default action", self.default_action.to_string()));
         facts.push(("revision", self.revision.to_string()));
         printer.facts(facts)
     }
@@ -98,8 +103,8 @@ impl Resource for Network {
 
 pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     match command {
-        Command::Create { id, entity, vnet, subnets } => {
-            let spec = NetworkSpec { entity, vnet, subnets };
+        Command::Create { id, entity, vnet, subnets, default_action } => {
+            let spec = NetworkSpec { entity, vnet, subnets, default_action };
             super::create::<Network>(client, printer, &id, &spec).await
         }
         Command::List { entity, list } => {

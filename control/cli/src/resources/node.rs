@@ -40,6 +40,9 @@ Example:
         /// The host it is on
         #[arg(long, value_parser = parse_id)]
         host: String,
+        /// A tag that rules know it by, like a security group; repeat it for more
+        #[arg(long = "tag", value_name = "TAG", value_parser = parse_id)]
+        tags: Vec<String>,
         /// An interface, see below; repeat it for more
         #[arg(long = "interface", required = true, value_name = "KEY=VALUE,…", value_parser = parse_interface)]
         interfaces: Vec<InterfaceSpec>,
@@ -190,6 +193,9 @@ impl Resource for Node {
     fn show(&self, printer: &mut Printer<'_>) -> io::Result<()> {
         let mut facts =
             vec![("node", self.id.clone()), ("entity", self.entity.clone()), ("host", self.host.clone())];
+        if !self.tags.is_empty() {
+            facts.push(("tags", self.tags.join(" ")));
+        }
         facts.extend(self.moving.iter().map(|progress| ("move", moving::describe(progress))));
         facts.push(("revision", self.revision.to_string()));
         printer.facts(facts)?;
@@ -218,8 +224,8 @@ impl Resource for Node {
 
 pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     match command {
-        Command::Create { id, entity, host, interfaces } => {
-            super::create::<Node>(client, printer, &id, &NodeSpec { entity, host, interfaces }).await
+        Command::Create { id, entity, host, tags, interfaces } => {
+            super::create::<Node>(client, printer, &id, &NodeSpec { entity, host, tags, interfaces }).await
         }
         Command::List { entity, network, host, list } => {
             let filter = ListQuery { entity, network, host, ..ListQuery::default() };

@@ -15,6 +15,8 @@ const MAX_DESCRIPTION: usize = 256;
 const MAX_SUBNETS: usize = 64;
 /// Most interfaces of a node.
 pub(super) const MAX_INTERFACES: usize = 16;
+/// Most tags of a node.
+const MAX_TAGS: usize = 16;
 /// Most addresses of an interface.
 const MAX_ADDRESSES: usize = 64;
 
@@ -29,6 +31,24 @@ pub(crate) fn id(field: &str, id: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(field, format!("{} is not an id", shown(id)), ID_LEGAL))
+}
+
+/// Tags as they are kept: sorted, none twice.
+pub(super) fn tags(tags: &[String]) -> Result<Vec<String>> {
+    if tags.len() > MAX_TAGS {
+        return Err(Error::invalid(
+            "tags",
+            format!("{} given", tags.len()),
+            format!("up to {MAX_TAGS} of them"),
+        ));
+    }
+    for (place, tag) in tags.iter().enumerate() {
+        id(&format!("tags[{place}]"), tag)?;
+    }
+    let mut tags = tags.to_vec();
+    tags.sort_unstable();
+    tags.dedup();
+    Ok(tags)
 }
 
 pub(super) fn description(text: &str) -> Result<()> {

@@ -10,6 +10,7 @@ use super::record::{
 };
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
+use overlane_api::policy::DefaultAction;
 use overlane_api::resource::AttachmentKind;
 use overlane_api::sync::{self, Change, change::What};
 use overlane_dataplane::address::Layout;
@@ -70,6 +71,7 @@ impl<'a> Teller<'a> {
             location: Some(self.location(route.location)?),
             also_accept: route.also_accept.map(|place| self.location(place)).transpose()?,
             state: state.into(),
+            tags: Vec::new(),
         })
     }
 
@@ -96,6 +98,7 @@ impl<'a> Teller<'a> {
                     kind: kind.into(),
                     device: place.attachment.device.clone(),
                 }),
+                tags: Vec::new(),
             })),
         })
     }
@@ -107,7 +110,17 @@ impl<'a> Teller<'a> {
             cidr: subnet.net.to_string(),
             gateway: subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
         });
-        let message = sync::Vnet { id: vnet, name: id, subnets: subnets.collect() };
+        let default_action = match record.default_action {
+            DefaultAction::Allow => sync::Action::Allow,
+            DefaultAction::Deny => sync::Action::Deny,
+        };
+        let message = sync::Vnet {
+            id: vnet,
+            name: id,
+            subnets: subnets.collect(),
+            default_action: default_action.into(),
+            peerings: Vec::new(),
+        };
         Ok(Some(Change { revision: record.revision, what: Some(What::PutVnet(message)) }))
     }
 

@@ -20,6 +20,7 @@ pub(super) fn resource(id: &str, record: NetworkRecord) -> Network {
         subnets: subnets.collect(),
         entity: record.entity,
         vnet: record.vnet,
+        default_action: record.default_action,
         revision: record.revision,
     }
 }
@@ -95,8 +96,8 @@ impl Ledger {
                     "a free id from 1 to 16777215, or none to be given one",
                 ));
             }
-            let record =
-                NetworkRecord { entity: spec.entity.clone(), vnet, subnets, revision: txn.revision() };
+            let (entity, default_action) = (spec.entity.clone(), spec.default_action);
+            let record = NetworkRecord { entity, vnet, subnets, default_action, revision: txn.revision() };
             txn.save(Table::Networks, id, &record)?;
             txn.put(Table::Vnets, &vnet_key(vnet), id.as_bytes())?;
             txn.add_use(&format!("entity/{}", spec.entity), &format!("network/{id}"))?;
@@ -155,11 +156,12 @@ fn change(
             format!("{}, or none", found.vnet),
         ));
     }
-    if found.subnets == subnets {
+    if found.subnets == subnets && found.default_action == spec.default_action {
         return Ok(found);
     }
     check_addresses_stay(txn, found.vnet, &subnets)?;
-    let record = NetworkRecord { subnets, revision: txn.revision(), ..found };
+    let default_action = spec.default_action;
+    let record = NetworkRecord { subnets, default_action, revision: txn.revision(), ..found };
     txn.save(Table::Networks, id, &record)?;
     txn.touch(Touch::Vnet { vnet: record.vnet, deleted: None });
     Ok(record)

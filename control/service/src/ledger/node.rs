@@ -51,6 +51,7 @@ pub(super) fn resource(id: &str, record: &NodeRecord, interfaces: &[InterfaceRec
         id: id.to_owned(),
         entity: record.entity.clone(),
         host: interfaces.first().map_or(&record.host, |interface| &interface.current().host).clone(),
+        tags: record.tags.clone(),
         interfaces: interfaces.iter().map(seen).collect(),
         moving: record.moving.as_ref().map(|moving| moving::resource(moving, interfaces)),
         revision: record.revision,
@@ -310,6 +311,7 @@ impl Ledger {
     pub fn put_node(&self, id: &str, spec: &NodeSpec) -> Result<(Outcome, Node)> {
         check::id("id", id)?;
         check_spec(spec)?;
+        let tags = check::tags(&spec.tags)?;
         self.write(|txn| {
             let found: Option<NodeRecord> = txn.load(Table::Nodes, id)?;
             let before = match &found {
@@ -325,8 +327,10 @@ impl Ledger {
             }
             let mut after = asked(txn, id, spec, &before)?;
             let names: Vec<String> = after.iter().map(|interface| interface.name.clone()).collect();
+            let tags = tags.clone();
             if let Some(found) = &found
                 && found.interfaces == names
+                && found.tags == tags
                 && before == after
             {
                 return Ok((Outcome::Confirmed, resource(id, found, &before)));
@@ -343,6 +347,7 @@ impl Ledger {
                 entity: spec.entity.clone(),
                 host: spec.host.clone(),
                 interfaces: names,
+                tags,
                 moving: None,
                 revision: txn.revision(),
             };

@@ -7,6 +7,7 @@ use super::Result;
 use crate::error::Error;
 use crate::store::{Step, Table, View};
 use ipnet::Ipv4Net;
+use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{Attachment, InterfaceState, MovePhase};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub(crate) struct NetworkRecord {
     pub(crate) entity: String,
     pub(crate) vnet: u32,
     pub(crate) subnets: Vec<SubnetRecord>,
+    #[serde(default)]
+    pub(crate) default_action: DefaultAction,
     pub(crate) revision: u64,
 }
 
@@ -52,6 +55,9 @@ pub(crate) struct NodeRecord {
     pub(crate) host: String,
     /// Their names, in the order they were given.
     pub(crate) interfaces: Vec<String>,
+    /// Sorted, none twice.
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
     pub(crate) moving: Option<MoveRecord>,
     pub(crate) revision: u64,
 }
