@@ -11,6 +11,7 @@ use overlane_dataplane::address::{HostPrefix, Locator};
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::snapshot::HostSnapshot;
 use overlane_dataplane::table::mapping::{self, MappingKey, MappingWriter};
+use overlane_dataplane::table::qsbr::Grace;
 use std::sync::{Arc, Weak};
 use tokio::sync::mpsc;
 
@@ -67,7 +68,7 @@ impl Dataplane for Running {
         mapping: &Mapping,
         local: Option<PortId>,
     ) -> Result<Option<Locator>, String> {
-        let Mapping { locator, also_accept, live } = *mapping;
+        let Mapping { locator, also_accept, live, .. } = *mapping;
         let value = mapping::Mapping { locator, also_accept, local, live };
         let key = MappingKey::new(target.vnet, target.ipv4);
         if self.writer.get(key) == Some(value) {
@@ -80,6 +81,16 @@ impl Dataplane for Running {
     fn remove_mapping(&mut self, target: Target) -> Option<Locator> {
         let old = self.writer.remove(MappingKey::new(target.vnet, target.ipv4));
         old.map(|old| old.locator)
+    }
+
+    type Grace = Grace;
+
+    fn begin_grace(&self) -> Grace {
+        self.runtime.domain().begin_grace()
+    }
+
+    fn is_over(&self, grace: Grace) -> bool {
+        self.runtime.domain().is_over(grace)
     }
 
     fn maintain(&mut self) -> bool {

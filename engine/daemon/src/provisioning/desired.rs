@@ -3,9 +3,11 @@
 use super::model::{
     Change, Host, Interface, MAX_INTERFACES, MAX_MAPPINGS, MAX_VNETS, Mapping, Revision, Target, Vnet, What,
 };
+use super::rule::{MAX_RULES, Rule};
 use hashbrown::HashMap;
 use overlane_dataplane::id::VnetId;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Everything provisioning has said.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +20,32 @@ pub struct DesiredState {
     pub vnets: HashMap<VnetId, Kept<Arc<Vnet>>>,
     /// This host's interfaces.
     pub interfaces: HashMap<Arc<str>, Kept<Arc<Interface>>>,
-    /// Where the addresses of these vnets live.
+    /// Where the addresses of these vnets and their peers live.
     pub mappings: HashMap<Target, Kept<Mapping>>,
+    /// What may pass.
+    pub rules: HashMap<Arc<str>, Kept<Arc<Rule>>>,
+    /// Another number whenever rules may have changed.
+    pub rules_version: Version,
+    /// Another number whenever the tags of an address may have changed.
+    pub tags_version: Version,
+}
+
+/// Tells one state of something from all others in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(u64);
+
+impl Version {
+    /// One that nothing else has.
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// A value, and the revision that put it there.
@@ -36,7 +62,7 @@ pub struct Kept<T> {
 pub enum Touched {
     /// Nothing: it was late, or says what is known.
     Nothing,
-    /// The host, a vnet or an interface.
+    /// The host, a vnet, an interface or a rule.
     Host,
     /// One mapping.
     Mapping(Target),
@@ -85,16 +111,44 @@ impl DesiredState {
             }
             What::DeleteInterface(id) => touched_host(delete(&mut self.interfaces, &id, revision)),
             What::PutMapping(target, mapping) => {
+                let before = self.mappings.get(&target).and_then(|kept| kept.value.tags.clone());
+                let changes_tags = before != mapping.tags;
                 match put(&mut self.mappings, target, mapping, revision, MAX_MAPPINGS, "mappings")? {
-                    true => Touched::Mapping(target),
+                    true => self.touched_mapping(target, changes_tags),
                     false => Touched::Nothing,
                 }
             }
-            What::DeleteMapping(target) => match delete(&mut self.mappings, &target, revision) {
-                true => Touched::Mapping(target),
-                false => Touched::Nothing,
-            },
+            What::DeleteMapping(target) => {
+                let tagged = self.mappings.get(&target).is_some_and(|kept| kept.value.tags.is_some());
+                match delete(&mut self.mappings, &target, revision) {
+                    true => self.touched_mapping(target, tagged),
+                    false => Touched::Nothing,
+                }
+            }
+            What::PutRule(new) => {
+                let id = new.id.clone();
+                let changed = put(&mut self.rules, id, Arc::new(new), revision, MAX_RULES, "rules")?;
+                self.touched_rules(changed)
+            }
+            What::DeleteRule(id) => {
+                let changed = delete(&mut self.rules, &id, revision);
+                self.touched_rules(changed)
+            }
         })
+    }
+
+    fn touched_mapping(&mut self, target: Target, changes_tags: bool) -> Touched {
+        if changes_tags {
+            self.tags_version = Version::new();
+        }
+        Touched::Mapping(target)
+    }
+
+    fn touched_rules(&mut self, changed: bool) -> Touched {
+        if changed {
+            self.rules_version = Version::new();
+        }
+        touched_host(changed)
     }
 }
 
@@ -154,7 +208,7 @@ mod tests {
     fn mapping(slot: u8) -> Mapping {
         let prefix = HostPrefix::parse(Layout::Slot64, "fd00:0:0:a::/64").unwrap();
         let locator = Locator::new(Layout::Slot64, prefix, Slot::new(slot).unwrap(), VnetId::MIN).unwrap();
-        Mapping { locator, also_accept: None, live: true }
+        Mapping { locator, also_accept: None, live: true, tags: None }
     }
 
     fn put(revision: u64, last: u8, slot: u8) -> Change {
@@ -219,7 +273,7 @@ mod tests {
                     state.mappings.iter().map(|(key, kept)| (key.ipv4.octets()[3], kept.revision)).collect();
                 prop_assert_eq!(&now, &oracle);
                 for kept in state.mappings.values() {
-                    prop_assert_eq!(kept.value, mapping((kept.revision % 64) as u8));
+                    prop_assert_eq!(&kept.value, &mapping((kept.revision % 64) as u8));
                 }
             }
         }

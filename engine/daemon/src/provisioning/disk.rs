@@ -191,7 +191,10 @@ fn encode(state: &DesiredState, contact: SystemTime) -> Vec<u8> {
             add(kept.revision, What::PutInterface((*kept.value).clone()));
         }
         for (target, kept) in &state.mappings {
-            add(kept.revision, What::PutMapping(*target, kept.value));
+            add(kept.revision, What::PutMapping(*target, kept.value.clone()));
+        }
+        for kept in state.rules.values() {
+            add(kept.revision, What::PutRule((*kept.value).clone()));
         }
         if !chunk.changes.is_empty() {
             push(&mut body, &chunk);
@@ -275,7 +278,7 @@ mod tests {
         state.apply(Change { revision: 1, what: What::PutHost(host) }).unwrap();
         for index in 1..=mappings {
             let target = Target { vnet: VnetId::MIN, ipv4: Ipv4Addr::from_bits(0x0a00_0000 + index) };
-            let mapping = Mapping { locator, also_accept: None, live: index % 2 == 0 };
+            let mapping = Mapping { locator, also_accept: None, live: index % 2 == 0, tags: None };
             let what = What::PutMapping(target, mapping);
             state.apply(Change { revision: index.into(), what }).unwrap();
         }

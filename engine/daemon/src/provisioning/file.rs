@@ -15,6 +15,7 @@ use overlane_api::resource::{DEVICE_NAME_LEGAL, is_id};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::policy::Action;
 use overlane_dataplane::snapshot::Subnet;
 use serde::Deserialize;
 use std::path::Path;
@@ -217,7 +218,14 @@ impl<'a> Site<'a> {
                     return self.refuse(&raw.cidr.span(), format!("subnets must be {legal}, not {given}"));
                 }
             }
-            let vnet = Arc::new(Vnet { id, name: name.clone(), subnets, stateful: raw.stateful });
+            let vnet = Arc::new(Vnet {
+                id,
+                name: name.clone(),
+                subnets,
+                stateful: raw.stateful,
+                default_action: Action::Allow,
+                peerings: Vec::new(),
+            });
             if self.networks.insert(name.clone(), vnet).is_some() {
                 return self.refuse(&raw.id.span(), format!("network {name} is there already"));
             }
@@ -272,7 +280,7 @@ impl<'a> Site<'a> {
     ) -> Result<Ipv4Addr, FileError> {
         let address = self.address(text, vnet)?;
         let target = Target { vnet: vnet.id, ipv4: address };
-        let mapping = Mapping { locator, also_accept: None, live: true };
+        let mapping = Mapping { locator, also_accept: None, live: true, tags: None };
         if self.state.mappings.insert(target, kept(mapping)).is_some() {
             return self.refuse(&text.span(), format!("{address} is there already in network {}", vnet.name));
         }
@@ -349,7 +357,8 @@ impl<'a> Site<'a> {
         }
         self.state.vnets.insert(vnet.id, kept(vnet.clone()));
         let id: Arc<str> = id.into();
-        let interface = Interface { id: id.clone(), vnet: vnet.id, slot, mac, addresses, attachment };
+        let interface =
+            Interface { id: id.clone(), vnet: vnet.id, slot, mac, addresses, attachment, tags: None };
         self.state.interfaces.insert(id, kept(Arc::new(interface)));
         Ok(())
     }

@@ -7,6 +7,8 @@ pub mod desired;
 pub mod disk;
 pub mod file;
 pub mod model;
+pub mod rule;
+mod rule_wire;
 pub mod sync;
 pub mod wire;
 

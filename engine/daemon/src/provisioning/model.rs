@@ -1,12 +1,14 @@
 //! What provisioning tells an engine, checked: a value of one of these types is always legal.
 
+use super::rule::{Rule, Tags};
 use core::fmt;
 use core::net::Ipv4Addr;
 use overlane_api::resource::is_device_name;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
-use overlane_dataplane::snapshot::Subnet;
+use overlane_dataplane::policy::Action;
+use overlane_dataplane::snapshot::{Peering, Subnet};
 use std::sync::Arc;
 
 /// Most virtual networks that one engine takes part in.
@@ -19,6 +21,8 @@ pub const MAX_MAPPINGS: usize = 32 << 20;
 pub const MAX_ADDRESSES: usize = 1024;
 /// Most subnets of one virtual network.
 pub const MAX_SUBNETS: usize = 1024;
+/// Most peers of one virtual network.
+pub const MAX_PEERINGS: usize = 256;
 /// Longest name or id, in bytes.
 pub const MAX_NAME: usize = 255;
 
@@ -58,8 +62,12 @@ pub struct Vnet {
     pub name: String,
     /// Its subnets; they do not overlap.
     pub subnets: Vec<Subnet>,
-    /// Whether its packets go by flows. Only a site file says so; the service does not yet.
+    /// Whether its packets go by flows even without rules. Only a site file says so.
     pub stateful: bool,
+    /// What happens inside it to what no rule decides.
+    pub default_action: Action,
+    /// The vnets that it exchanges packets with; no subnet of theirs overlaps with its own.
+    pub peerings: Vec<Peering>,
 }
 
 /// An interface of this host.
@@ -77,6 +85,16 @@ pub struct Interface {
     pub addresses: Vec<Ipv4Addr>,
     /// How it is attached to this host.
     pub attachment: Attachment,
+    /// The tags of its node.
+    pub tags: Tags,
+}
+
+impl Interface {
+    /// The node that it belongs to.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        self.id.split_once('/').map_or(&self.id, |(node, _)| node)
+    }
 }
 
 /// How an interface is attached to its host.
@@ -148,7 +166,7 @@ impl fmt::Display for Target {
 }
 
 /// Where a virtual address lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     /// Host and slot.
     pub locator: Locator,
@@ -156,6 +174,8 @@ pub struct Mapping {
     pub also_accept: Option<Locator>,
     /// Whether the interface there is live.
     pub live: bool,
+    /// The tags of its node.
+    pub tags: Tags,
 }
 
 /// One change to the desired state.
@@ -184,4 +204,8 @@ pub enum What {
     PutMapping(Target, Mapping),
     /// This address lives nowhere.
     DeleteMapping(Target),
+    /// This rule is so.
+    PutRule(Rule),
+    /// This rule concerns nobody here any more.
+    DeleteRule(Arc<str>),
 }

@@ -209,6 +209,7 @@ fn put(revision: u64, last: u32) -> proto::Change {
         location: Some(proto::Location { prefix: vec![0xfd, 0, 0, 0, 0, 0, 0, 11], slot: 1 }),
         also_accept: None,
         state: proto::MappingState::Live.into(),
+        tags: Vec::new(),
     };
     proto::Change { revision, what: Some(proto::change::What::PutMapping(mapping)) }
 }

@@ -1,9 +1,10 @@
 //! Between the sync protocol's messages and the checked model. Every field from the wire is hostile until it is here.
 
 use super::model::{
-    Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_NAME, MAX_SUBNETS,
-    Mapping, Revision, Target, Vnet, What,
+    Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_NAME, MAX_PEERINGS,
+    MAX_SUBNETS, Mapping, Revision, Target, Vnet, What,
 };
+use super::rule_wire::{action, encode_action, encode_rule, encode_tags, node_tags, rule};
 use crate::telemetry::WorkerVitals;
 use core::fmt::Display;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -14,7 +15,8 @@ use overlane_api::sync;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
-use overlane_dataplane::snapshot::Subnet;
+use overlane_dataplane::policy::Action;
+use overlane_dataplane::snapshot::{Peering, Subnet};
 
 /// A message that is refused: the field, and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,12 +30,12 @@ pub struct WireError {
     pub given: String,
 }
 
-fn wrong(field: &'static str, legal: impl Into<String>, given: impl Display) -> WireError {
+pub(super) fn wrong(field: &'static str, legal: impl Into<String>, given: impl Display) -> WireError {
     let given: String = given.to_string().chars().take(64).collect();
     WireError { field, legal: legal.into(), given: given.escape_debug().to_string() }
 }
 
-fn absent(field: &'static str) -> WireError {
+pub(super) fn absent(field: &'static str) -> WireError {
     wrong(field, "present", "absent")
 }
 
@@ -109,6 +111,8 @@ pub fn change(change: sync::Change, layout: Layout) -> Result<Change, WireError>
             What::PutMapping(target, mapping)
         }
         Wire::DeleteMapping(key) => What::DeleteMapping(target(key)?),
+        Wire::PutRule(put) => What::PutRule(rule(put)?),
+        Wire::DeleteRule(id) => What::DeleteRule(name("delete_rule", &id)?.into()),
     };
     Ok(Change { revision: change.revision, what })
 }
@@ -125,17 +129,19 @@ pub fn encode_change(change: &Change, layout: Layout) -> sync::Change {
         What::DeleteInterface(id) => Wire::DeleteInterface(id.to_string()),
         What::PutMapping(target, mapping) => Wire::PutMapping(encode_mapping(*target, mapping, layout)),
         What::DeleteMapping(target) => Wire::DeleteMapping(encode_target(*target)),
+        What::PutRule(rule) => Wire::PutRule(encode_rule(rule)),
+        What::DeleteRule(id) => Wire::DeleteRule(id.to_string()),
     };
     sync::Change { revision: change.revision, what: Some(what) }
 }
 
-fn name(field: &'static str, text: &str) -> Result<String, WireError> {
+pub(super) fn name(field: &'static str, text: &str) -> Result<String, WireError> {
     let legal = (1..=MAX_NAME).contains(&text.len()) && !text.chars().any(char::is_control);
     let legal = legal.then(|| text.to_owned());
     legal.ok_or_else(|| wrong(field, format!("1 to {MAX_NAME} bytes of printable text"), text))
 }
 
-fn vnet_id(field: &'static str, id: u32) -> Result<VnetId, WireError> {
+pub(super) fn vnet_id(field: &'static str, id: u32) -> Result<VnetId, WireError> {
     VnetId::new(id).map_err(|error| wrong(field, error.legal, id))
 }
 
@@ -156,7 +162,58 @@ fn vnet(put: sync::Vnet) -> Result<Vnet, WireError> {
     }
     let subnets: Vec<Subnet> = put.subnets.iter().map(subnet).collect::<Result<_, _>>()?;
     check_subnets(&subnets).map_err(|(legal, given)| wrong("put_vnet.subnets", legal, given))?;
-    Ok(Vnet { id, name, subnets, stateful: false })
+    // A service that knows no rules says nothing of them.
+    let default_action = match put.default_action {
+        0 => Action::Allow,
+        given => action("put_vnet.default_action", given)?,
+    };
+    if put.peerings.len() > MAX_PEERINGS {
+        return Err(wrong("put_vnet.peerings", format!("at most {MAX_PEERINGS}"), put.peerings.len()));
+    }
+    let peerings: Vec<Peering> = put.peerings.iter().map(peering).collect::<Result<_, _>>()?;
+    check_peerings(id, &subnets, &peerings)
+        .map_err(|(legal, given)| wrong("put_vnet.peerings", legal, given))?;
+    Ok(Vnet { id, name, subnets, stateful: false, default_action, peerings })
+}
+
+fn peering(peering: &sync::Peering) -> Result<Peering, WireError> {
+    if peering.cidrs.len() > MAX_SUBNETS {
+        return Err(wrong("peering.cidrs", format!("at most {MAX_SUBNETS}"), peering.cidrs.len()));
+    }
+    let net = |cidr: &String| {
+        let net: Option<Ipv4Net> = cidr.parse().ok().filter(|net: &Ipv4Net| net.trunc() == *net);
+        net.ok_or_else(|| wrong("peering.cidrs", "IPv4 in CIDR form, like 10.0.0.0/24", cidr))
+    };
+    Ok(Peering {
+        vnet: vnet_id("peering.vnet", peering.vnet)?,
+        subnets: peering.cidrs.iter().map(net).collect::<Result<_, _>>()?,
+        default_action: action("peering.default_action", peering.default_action)?,
+    })
+}
+
+/// Peerings as they must be, here and in the static file: with others, each once, and no address in more than one of all
+/// these networks. The error is what would be legal, and what is not.
+pub(crate) fn check_peerings(
+    own: VnetId,
+    subnets: &[Subnet],
+    peerings: &[Peering],
+) -> Result<(), (&'static str, String)> {
+    let mut nets: Vec<Ipv4Net> = subnets.iter().map(|subnet| subnet.net).collect();
+    for (index, peering) in peerings.iter().enumerate() {
+        let earlier = peerings.iter().take(index).any(|other| other.vnet == peering.vnet);
+        if peering.vnet == own || earlier {
+            return Err(("with other vnets, each once", peering.vnet.to_string()));
+        }
+        nets.extend(&peering.subnets);
+    }
+    // Sorted by their beginning, what overlaps lies side by side.
+    nets.sort_unstable();
+    match nets.iter().zip(nets.iter().skip(1)).find(|(one, two)| one.contains(*two)) {
+        Some((one, two)) => {
+            Err(("with vnets whose subnets overlap with no other's", format!("{one} and {two}")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn subnet(subnet: &sync::Subnet) -> Result<Subnet, WireError> {
@@ -249,6 +306,7 @@ fn interface(put: sync::Interface, layout: Layout) -> Result<Interface, WireErro
         mac,
         addresses,
         attachment: Attachment { kind, device },
+        tags: node_tags("put_interface.tags", &put.tags)?,
     })
 }
 
@@ -267,7 +325,8 @@ fn mapping(put: sync::Mapping, layout: Layout) -> Result<(Target, Mapping), Wire
     let locator = locator(&location, target.vnet, layout)?;
     let also_accept =
         put.also_accept.map(|location| self::locator(&location, target.vnet, layout)).transpose()?;
-    Ok((target, Mapping { locator, also_accept, live }))
+    let tags = node_tags("put_mapping.tags", &put.tags)?;
+    Ok((target, Mapping { locator, also_accept, live, tags }))
 }
 
 fn locator(location: &sync::Location, vnet: VnetId, layout: Layout) -> Result<Locator, WireError> {
@@ -296,10 +355,17 @@ fn encode_vnet(vnet: &Vnet) -> sync::Vnet {
         cidr: subnet.net.to_string(),
         gateway: subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
     };
+    let peering = |peering: &Peering| sync::Peering {
+        vnet: peering.vnet.get(),
+        cidrs: peering.subnets.iter().map(ToString::to_string).collect(),
+        default_action: encode_action(peering.default_action).into(),
+    };
     sync::Vnet {
         id: vnet.id.get(),
         name: vnet.name.clone(),
         subnets: vnet.subnets.iter().map(subnet).collect(),
+        default_action: encode_action(vnet.default_action).into(),
+        peerings: vnet.peerings.iter().map(peering).collect(),
     }
 }
 
@@ -318,6 +384,7 @@ fn encode_interface(interface: &Interface) -> sync::Interface {
             kind: kind.into(),
             device: interface.attachment.device.as_str().to_owned(),
         }),
+        tags: encode_tags(&interface.tags),
     }
 }
 
@@ -339,6 +406,7 @@ fn encode_mapping(target: Target, mapping: &Mapping, layout: Layout) -> sync::Ma
         location: Some(location(&mapping.locator)),
         also_accept: mapping.also_accept.as_ref().map(location),
         state: state.into(),
+        tags: encode_tags(&mapping.tags),
     }
 }
 

@@ -12,6 +12,7 @@ fn good_interface() -> sync::Interface {
             kind: sync::AttachmentKind::Veth.into(),
             device: "veth-n1".into(),
         }),
+        tags: vec![2, 9],
     }
 }
 
@@ -21,6 +22,7 @@ fn good_mapping() -> sync::Mapping {
         location: Some(sync::Location { prefix: vec![0xfd, 0, 0, 0, 0, 0, 0, 10], slot: 5 }),
         also_accept: Some(sync::Location { prefix: vec![0xfd, 0, 0, 0, 0, 0, 0, 11], slot: 6 }),
         state: sync::MappingState::Live.into(),
+        tags: vec![1],
     }
 }
 
@@ -35,6 +37,12 @@ fn what_is_legal_survives_the_wire_both_ways() {
         id: 7,
         name: "red".into(),
         subnets: vec![sync::Subnet { cidr: "10.0.0.0/24".into(), gateway: "10.0.0.1".into() }],
+        default_action: sync::Action::Deny.into(),
+        peerings: vec![sync::Peering {
+            vnet: 8,
+            cidrs: vec!["10.1.0.0/24".into()],
+            default_action: sync::Action::Allow.into(),
+        }],
     };
     let host = sync::Host { id: "host-a".into(), layout: "slot64".into(), prefix: "fd00:0:0:a::/64".into() };
     for what in [
@@ -45,6 +53,7 @@ fn what_is_legal_survives_the_wire_both_ways() {
         Wire::PutMapping(good_mapping()),
         Wire::DeleteMapping(sync::MappingKey { vnet: 7, ipv4: 0x0a00_0005 }),
         Wire::PutHost(host),
+        Wire::DeleteRule("web-in".into()),
     ] {
         let message = sync::Change { revision: 3, what: Some(what) };
         let checked = change(message.clone(), Layout::Slot64).unwrap();
@@ -98,7 +107,13 @@ fn what_is_not_legal_is_refused_by_field() {
             cidr: (*cidr).to_owned(),
             gateway: (*gateway).to_owned(),
         };
-        let vnet = sync::Vnet { id: 7, name: "red".into(), subnets: subnets.iter().map(subnet).collect() };
+        let vnet = sync::Vnet {
+            id: 7,
+            name: "red".into(),
+            subnets: subnets.iter().map(subnet).collect(),
+            default_action: 0,
+            peerings: Vec::new(),
+        };
         check(Wire::PutVnet(vnet)).unwrap_err().field
     };
     assert_eq!(vnet(&[("10.0.0.1/24", "")]), "put_vnet.subnets");
@@ -141,10 +156,42 @@ proptest! {
             location: Some(location.clone()),
             also_accept: Some(location),
             state,
+            tags: Vec::new(),
         };
         let message = sync::Change { revision: 1, what: Some(sync::change::What::PutMapping(put)) };
         if let Ok(checked) = change(message.clone(), layout) {
             prop_assert_eq!(encode_change(&checked, layout), message);
         }
+    }
+}
+
+#[test]
+fn peerings_that_overlap_are_refused() {
+    let peering = |vnet, cidrs: &[&str]| sync::Peering {
+        vnet,
+        cidrs: cidrs.iter().map(|cidr| (*cidr).to_owned()).collect(),
+        default_action: sync::Action::Allow.into(),
+    };
+    let put = |peerings| {
+        check(sync::change::What::PutVnet(sync::Vnet {
+            id: 7,
+            name: "red".into(),
+            subnets: vec![sync::Subnet { cidr: "10.0.0.0/24".into(), gateway: String::new() }],
+            default_action: 0,
+            peerings,
+        }))
+    };
+    put(vec![peering(8, &["10.1.0.0/24", "10.1.2.0/24"]), peering(9, &["10.2.0.0/16"])]).unwrap();
+    for (peerings, field) in [
+        (vec![peering(7, &["10.1.0.0/24"])], "put_vnet.peerings"),
+        (vec![peering(8, &["10.1.0.0/24"]), peering(8, &["10.2.0.0/24"])], "put_vnet.peerings"),
+        (vec![peering(8, &["10.0.0.128/25"])], "put_vnet.peerings"),
+        (vec![peering(8, &["0.0.0.0/0"])], "put_vnet.peerings"),
+        (vec![peering(8, &["10.1.0.0/16"]), peering(9, &["10.1.9.0/24"])], "put_vnet.peerings"),
+        (vec![peering(0, &["10.1.0.0/16"])], "peering.vnet"),
+        (vec![peering(8, &["10.1.0.1/16"])], "peering.cidrs"),
+        (vec![sync::Peering { default_action: 0, ..peering(8, &["10.1.0.0/16"]) }], "peering.default_action"),
+    ] {
+        assert_eq!(put(peerings).unwrap_err().field, field);
     }
 }

@@ -13,6 +13,7 @@ mod links;
 mod mtu;
 mod paths;
 mod persist;
+mod policy;
 mod settle;
 mod snapshot;
 pub mod status;
@@ -114,12 +115,14 @@ enum Completion {
 
 /// Events of a kind taken in one turn.
 const BATCH: usize = 64;
+/// How often it is looked whether workers go by what is to be acknowledged: a turn of theirs takes much less.
+const GRACE: Duration = Duration::from_millis(1);
 /// How often the table's memory is looked after and refused mappings are tried again.
 const UPKEEP: Duration = Duration::from_millis(250);
 
 /// The reconciler.
 #[derive(Debug)]
-pub struct Reconciler<D, K> {
+pub struct Reconciler<D: Dataplane, K> {
     host: String,
     dataplane: D,
     kernel: K,
@@ -145,6 +148,8 @@ pub struct Reconciler<D, K> {
     unpublished: bool,
     /// A revision is complete and has not been told.
     unacknowledged: bool,
+    /// What is told when workers go by it.
+    grace: Option<(D::Grace, Applied)>,
     /// Mappings that the table had no room for.
     unwritten: HashSet<Target>,
     overfull: Option<String>,
@@ -153,6 +158,8 @@ pub struct Reconciler<D, K> {
     /// When the service was last heard of, while it is away.
     contact: Option<SystemTime>,
     expires_at: Option<Instant>,
+    /// When rules come into force or go out of it, or the clock is looked at again.
+    turn_at: Option<Instant>,
     expired: bool,
     table_behind: bool,
     upkeep_at: Instant,
@@ -186,6 +193,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             closing: Vec::new(),
             unpublished: false,
             unacknowledged: false,
+            grace: None,
             unwritten: HashSet::new(),
             overfull: None,
             connection: Connection::Down(match settings.stale_max {
@@ -195,6 +203,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             stale_max: settings.stale_max,
             contact: None,
             expires_at: None,
+            turn_at: None,
             expired: false,
             table_behind: false,
             upkeep_at: now + UPKEEP,
@@ -266,7 +275,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 Some(completion) = self.completions.1.recv() => self.complete(completion),
                 () = written(self.persist.as_mut()) => {}
                 () = tokio::time::sleep_until(timer) => self.on_time(),
-                () = tokio::task::yield_now(), if self.work.is_some() => self.work_on(),
+                () = tokio::task::yield_now(), if self.can_work() => self.work_on(),
             }
             self.settle();
         }
@@ -295,7 +304,8 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         match self.state.revision {
             Some(reached) if reached.incarnation == revision.incarnation => {
                 if reached.number < revision.number {
-                    self.work = Some(Work::Delta { revision, changes: changes.into_iter() });
+                    self.work =
+                        Some(Work::Delta { revision, changes: changes.into_iter(), touched: Vec::new() });
                 } else {
                     self.unacknowledged = true;
                 }
@@ -394,6 +404,8 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             self.attachments.retry_at(),
             self.expires_at,
             self.paths.deadline(),
+            self.turn_at,
+            self.grace.map(|_| Instant::now() + GRACE),
             self.persist.as_ref().map(Persist::deadline),
         ];
         for other in others.into_iter().flatten() {
@@ -411,7 +423,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         {
             self.dirty = true;
         }
-        self.dirty |= self.paths.expire(now);
+        self.dirty |= self.paths.expire(now) || self.turn_at.is_some_and(|at| at <= now);
         if self.upkeep_at <= now {
             self.upkeep_at = now + UPKEEP;
             self.outputs.pulse.beat();

@@ -7,8 +7,13 @@ use super::traits::{Dataplane, Kernel, OpenPort};
 use super::work::Work;
 use super::{Completion, Reconciler};
 use crate::provisioning::{Applied, Connection, Reports};
+use core::time::Duration;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::time::Instant;
+
+/// For how long nobody is presumed to set the clock, by which rules come into force.
+const CLOCK_IS_TRUSTED: Duration = Duration::from_secs(30);
 
 impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     /// Brings everything in step with what has changed.
@@ -22,15 +27,30 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             self.align();
             self.tell();
         }
-        if self.unacknowledged && self.work.is_none() && self.unwritten.is_empty() && !self.unpublished {
+        self.acknowledge();
+        if self.unacknowledged && self.grace.is_none() && self.is_complete() {
             self.unacknowledged = false;
             let layout = self.state.host.as_ref().map(|host| host.value.layout);
-            self.outputs.applied.send_replace(Applied { revision: self.state.revision, layout });
+            let applied = Applied { revision: self.state.revision, layout };
+            self.grace = Some((self.dataplane.begin_grace(), applied));
             // Without contact nothing new has come: what is on disk is this.
             if let (Some(persist), Connection::Up { .. }) = (&mut self.persist, &self.connection) {
                 persist.changed(Instant::now());
             }
         }
+        self.acknowledge();
+    }
+
+    /// Tells what every worker goes by: once it is told, nothing is judged by what was before it.
+    fn acknowledge(&mut self) {
+        if let Some((_, applied)) = self.grace.take_if(|(grace, _)| self.dataplane.is_over(*grace)) {
+            self.outputs.applied.send_replace(applied);
+        }
+    }
+
+    /// Whether all that has come is in the data plane.
+    fn is_complete(&self) -> bool {
+        self.work.is_none() && self.unwritten.is_empty() && !self.unpublished
     }
 
     /// Ports, snapshot and mappings.
@@ -49,7 +69,12 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let come = self.relocate(Builder::local(&self.state, &self.attachments));
         self.closing.extend(plan.close.into_iter().map(|(id, port)| (Some(id), port)));
         self.closing.extend(uplink_close.map(|port| (None, port)));
-        let mut snapshot = self.builder.build(&self.state, &self.attachments, uplink);
+        let clock = SystemTime::now();
+        let mut snapshot = self.builder.build(&self.state, &self.attachments, uplink, clock);
+        self.turn_at = self.builder.turn_at().map(|turn| {
+            let wait = turn.duration_since(clock).unwrap_or_default();
+            now + wait.min(CLOCK_IS_TRUSTED)
+        });
         snapshot.translate = self.translate;
         snapshot.path_mtus = self.paths.published();
         if let Err(error) = self.dataplane.publish(snapshot) {
@@ -160,6 +185,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         if !self.unwritten.is_empty() {
             unready.push(format!("mapping table: {} mappings found no room", self.unwritten.len()));
         }
+        unready.extend(self.builder.problem().map(|problem| format!("rules: {problem}")));
         unready.extend(self.overfull.as_ref().map(|error| format!("provisioning: {error}")));
         let uplink = self.uplink.counted();
         Status {

@@ -1,6 +1,7 @@
 //! Builds host snapshots; objects that did not change are the same objects, and counters outlive all of them.
 
 use super::attachments::Attachments;
+use super::policy::Policies;
 use crate::provisioning::desired::DesiredState;
 use crate::provisioning::model::Target;
 use hashbrown::HashMap;
@@ -8,8 +9,10 @@ use overlane_dataplane::address::{Layout, Locator};
 use overlane_dataplane::counters::{Drops, PerWorker};
 use overlane_dataplane::id::{PortId, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
+use overlane_dataplane::policy::Peers;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Uplink, Vnet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// The objects of the last snapshot.
 #[derive(Debug)]
@@ -17,8 +20,10 @@ pub(super) struct Builder {
     workers: usize,
     icmp: IcmpLimit,
     vnets: HashMap<VnetId, Arc<Vnet>>,
-    /// Those that are stateful, in order, and how often that has changed.
-    stateful: Vec<VnetId>,
+    policies: Policies,
+    /// Who carried tags in the last snapshot.
+    peers: Arc<Peers>,
+    /// How often what decides who may talk to whom has changed.
     policy_epoch: u32,
     interfaces: HashMap<Arc<str>, Arc<Interface>>,
 }
@@ -32,7 +37,8 @@ impl Builder {
             workers,
             icmp,
             vnets: HashMap::new(),
-            stateful: Vec::new(),
+            policies: Policies::default(),
+            peers: Arc::default(),
             policy_epoch: 0,
             interfaces: HashMap::new(),
         }
@@ -44,32 +50,49 @@ impl Builder {
         state: &DesiredState,
         attachments: &Attachments,
         uplink: Option<Arc<Uplink>>,
+        now: SystemTime,
     ) -> HostSnapshot {
         let host = state.host.as_ref().map(|kept| &kept.value);
         let mut snapshot = HostSnapshot::empty(host.map_or_else(Layout::default, |host| host.layout));
         snapshot.prefix = host.map(|host| host.prefix);
+        self.policies.refresh(state, now);
+        // Whether flows may have to be judged otherwise than before.
+        let mut judged_anew = !Arc::ptr_eq(&self.peers, self.policies.peers());
+        self.peers = self.policies.peers().clone();
+        snapshot.peers = self.peers.clone();
         self.vnets.retain(|id, _| state.vnets.contains_key(id));
         for (id, kept) in &state.vnets {
             let wanted = &kept.value;
-            let same = |vnet: &&Arc<Vnet>| vnet.subnets == wanted.subnets && vnet.stateful == wanted.stateful;
-            let same = self.vnets.get(id).filter(same);
-            if same.is_none() {
-                let uplink_drops = match self.vnets.get(id) {
+            let old = self.vnets.get(id);
+            let same_policy = old.is_some_and(|vnet| {
+                vnet.stateful == wanted.stateful
+                    && vnet.default_action == wanted.default_action
+                    && vnet.peerings == wanted.peerings
+            });
+            judged_anew |= !same_policy;
+            if !same_policy || old.is_none_or(|vnet| vnet.subnets != wanted.subnets) {
+                let uplink_drops = match old {
                     Some(old) => old.uplink_drops.clone(),
                     None => Arc::new(PerWorker::<Drops>::new(self.workers)),
                 };
-                let (subnets, stateful) = (wanted.subnets.clone(), wanted.stateful);
-                let vnet = Vnet { id: *id, subnets, stateful, uplink_drops };
+                let vnet = Vnet {
+                    stateful: wanted.stateful,
+                    default_action: wanted.default_action,
+                    peerings: wanted.peerings.clone(),
+                    ..Vnet::new(*id, wanted.subnets.clone(), uplink_drops)
+                };
                 self.vnets.insert(*id, Arc::new(vnet));
             }
         }
         snapshot.vnets = self.vnets.values().cloned().collect();
         snapshot.vnets.sort_unstable_by_key(|vnet| vnet.id);
-        self.judge_anew(&mut snapshot);
         let mut interfaces = HashMap::with_capacity(self.interfaces.len());
         for ready in attachments.ready() {
             let wanted = ready.interface;
             let Some(vnet) = self.vnets.get(&wanted.vnet) else { continue };
+            let policy = self.policies.of(wanted);
+            let same_policy =
+                |old: &Interface| old.policy.as_ref().map(Arc::as_ptr) == policy.as_ref().map(Arc::as_ptr);
             let same = |old: &&Arc<Interface>| {
                 old.port == ready.port.id
                     && old.slot == wanted.slot
@@ -77,8 +100,10 @@ impl Builder {
                     && old.mac == wanted.mac
                     && old.addresses == wanted.addresses
                     && old.mtu == ready.mtu
+                    && same_policy(old)
             };
             let old = self.interfaces.get(&wanted.id);
+            judged_anew |= !old.is_some_and(|old| same_policy(old));
             let interface = match old.filter(same) {
                 Some(same) => same.clone(),
                 None => Arc::new(Interface {
@@ -88,6 +113,7 @@ impl Builder {
                     vnet: vnet.clone(),
                     mac: wanted.mac,
                     addresses: wanted.addresses.clone(),
+                    policy: policy.clone(),
                     mtu: ready.mtu,
                     traffic: ready.port.traffic.clone(),
                     icmp_limit: old
@@ -103,6 +129,12 @@ impl Builder {
             interfaces.insert(wanted.id.clone(), interface);
         }
         self.interfaces = interfaces;
+        self.policies.tidy();
+        if judged_anew {
+            self.policy_epoch = self.policy_epoch.wrapping_add(1);
+        }
+        snapshot.policy_epoch = self.policy_epoch;
+        snapshot.settle();
         if let Some(uplink) = uplink {
             set_role(&mut snapshot.ports, uplink.port, PortRole::Uplink(uplink.clone()));
             snapshot.uplinks.push(uplink);
@@ -110,16 +142,14 @@ impl Builder {
         snapshot
     }
 
-    /// Tells the snapshot by which policy flows are to be judged: another one, when other vnets are stateful than before.
-    fn judge_anew(&mut self, snapshot: &mut HostSnapshot) {
-        let stateful = snapshot.vnets.iter().filter(|vnet| vnet.stateful).map(|vnet| vnet.id);
-        let stateful: Vec<VnetId> = stateful.collect();
-        if stateful != self.stateful {
-            self.policy_epoch = self.policy_epoch.wrapping_add(1);
-        }
-        snapshot.stateful = !stateful.is_empty();
-        snapshot.policy_epoch = self.policy_epoch;
-        self.stateful = stateful;
+    /// When another snapshot is due, since rules come into force or go out of it.
+    pub(super) const fn turn_at(&self) -> Option<SystemTime> {
+        self.policies.turn_at()
+    }
+
+    /// What is wrong with rules of this host.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.policies.problem()
     }
 
     /// Where the addresses of attached interfaces live.

@@ -55,6 +55,15 @@ pub trait Dataplane: Send + 'static {
     /// Removes a mapping, if it is there. Gives where it led.
     fn remove_mapping(&mut self, target: Target) -> Option<Locator>;
 
+    /// What tells how far workers have come.
+    type Grace: Copy + core::fmt::Debug + Send;
+
+    /// The beginning of a grace period: when it is over, every worker goes by all that was published before.
+    fn begin_grace(&self) -> Self::Grace;
+
+    /// Whether a grace period is over.
+    fn is_over(&self, grace: Self::Grace) -> bool;
+
     /// Frees what can be freed by now; whether the table is behind with that.
     fn maintain(&mut self) -> bool;
 }

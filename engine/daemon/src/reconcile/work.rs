@@ -3,7 +3,7 @@
 use super::hosts::Hosts;
 use super::traits::Dataplane;
 use super::{Local, Reconciler};
-use crate::provisioning::desired::{DesiredState, Kept, Touched};
+use crate::provisioning::desired::{DesiredState, Kept, Touched, Version};
 use crate::provisioning::model::{Change, Mapping, Revision, Target};
 use hashbrown::{HashMap, HashSet, hash_map};
 use overlane_dataplane::address::{Layout, Locator};
@@ -15,8 +15,11 @@ const STEP: usize = 2048;
 /// Changes that are being applied. Nothing else is taken from provisioning meanwhile.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// A delta, in its order.
-    Delta { revision: Revision, changes: std::vec::IntoIter<Change> },
+    /// A delta, in its order, and the mappings that it has touched so far.
+    Delta { revision: Revision, changes: std::vec::IntoIter<Change>, touched: Vec<Target> },
+    /// The mappings that a delta has touched. Rules and tags are published before them: nobody is reached before all that
+    /// judges it is in force.
+    Write { revision: Revision, targets: std::vec::IntoIter<Target> },
     /// The mappings of a new state: all that it has first, then what only the old one had.
     Replace { put: std::vec::IntoIter<Target>, old: hash_map::IntoIter<Target, Kept<Mapping>> },
 }
@@ -37,20 +40,32 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
     /// Does a bounded part of the work.
     pub(super) fn work_on(&mut self) {
         match self.work.take() {
-            Some(Work::Delta { revision, mut changes }) => {
+            Some(Work::Delta { revision, mut changes, mut touched }) => {
+                let versions = self.versions();
                 for change in changes.by_ref().take(STEP) {
                     match self.state.apply(change) {
                         Ok(Touched::Nothing) => {}
                         Ok(Touched::Host) => self.dirty = true,
-                        Ok(Touched::Mapping(target)) => self.write(target),
+                        Ok(Touched::Mapping(target)) => touched.push(target),
                         Err(error) => {
                             tracing::error!(%error, "provisioning has more than this engine holds");
                             self.overfull = Some(error.to_string());
                         }
                     }
                 }
-                if changes.len() > 0 {
-                    self.work = Some(Work::Delta { revision, changes });
+                self.dirty |= self.versions() != versions;
+                self.work = Some(match changes.len() {
+                    0 => Work::Write { revision, targets: touched.into_iter() },
+                    _ => Work::Delta { revision, changes, touched },
+                });
+                return;
+            }
+            Some(Work::Write { revision, mut targets }) => {
+                for target in targets.by_ref().take(STEP) {
+                    self.write(target);
+                }
+                if targets.len() > 0 {
+                    self.work = Some(Work::Write { revision, targets });
                     return;
                 }
                 self.state.revision = Some(revision);
@@ -75,6 +90,20 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
         }
         self.unacknowledged = true;
         self.dirty = true;
+    }
+
+    /// Whether there is work that waits for nothing else.
+    pub(super) const fn can_work(&self) -> bool {
+        match self.work {
+            None => false,
+            Some(Work::Write { .. }) => !self.unpublished,
+            Some(_) => true,
+        }
+    }
+
+    /// What tells whether rules, or who carries their tags, have changed.
+    fn versions(&self) -> (Version, Version) {
+        (self.state.rules_version, self.state.tags_version)
     }
 
     /// Brings the data plane's mapping of a target in step with the desired one.

@@ -82,7 +82,7 @@ async fn hosts_are_known_by_the_layout_that_the_service_tells() {
         Locator::new(Layout::Plain72, prefix("fd00:0:0:b:100::/72"), Slot::ZERO, vnet_id()).unwrap();
     for what in [
         What::PutHost(Host { layout: Layout::Plain72, prefix: prefix("fd00:0:0:a::/72"), ..host() }),
-        What::PutMapping(target(6), Mapping { locator, also_accept: None, live: true }),
+        What::PutMapping(target(6), Mapping { locator, also_accept: None, live: true, tags: None }),
     ] {
         state.apply(Change { revision: 1, what }).unwrap();
     }
