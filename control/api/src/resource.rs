@@ -433,7 +433,7 @@ pub struct ListQuery {
     /// Only those of this entity (networks, nodes, rules).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
-    /// Only those with an interface in this network (nodes).
+    /// Only those with an interface in this network, or that are this network's (nodes, peerings).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
     /// Only those on, or moving to, this host (nodes).

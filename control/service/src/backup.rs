@@ -6,14 +6,14 @@
 
 use crate::error::{Error, Result};
 use crate::ledger::record::{meta_number, revision};
-use crate::ledger::{SCHEMA, read_incarnation, verify};
+use crate::ledger::{OLDEST_SCHEMA, SCHEMA, read_incarnation, verify};
 use crate::store::{RedbStore, Step, Store, StoreError, Table, View};
 use serde::{Deserialize, Serialize};
 use std::io::BufRead;
 use std::path::Path;
 
 /// Every table that is kept in a backup.
-const TABLES: [(Table, &str); 14] = [
+const TABLES: [(Table, &str); 18] = [
     (Table::Entities, "entities"),
     (Table::Networks, "networks"),
     (Table::Hosts, "hosts"),
@@ -28,6 +28,10 @@ const TABLES: [(Table, &str); 14] = [
     (Table::Uses, "uses"),
     (Table::Presence, "presence"),
     (Table::Moves, "moves"),
+    (Table::Rules, "rules"),
+    (Table::Scopes, "scopes"),
+    (Table::Peerings, "peerings"),
+    (Table::Tags, "tags"),
 ];
 
 /// The longest line that is read back, in bytes.
@@ -151,12 +155,14 @@ fn fill(mut reader: impl BufRead, staged: &Path, refuse: &impl Fn(String) -> Err
     let Some((_, Line::OverlaneBackup { schema, layout, revision, .. })) = next()? else {
         return Err(refuse("is not a backup: its first line does not say so".to_owned()));
     };
-    if schema != SCHEMA {
-        return Err(refuse(format!("has schema version {schema}; this build reads version {SCHEMA}")));
+    if !(OLDEST_SCHEMA..=SCHEMA).contains(&schema) {
+        return Err(refuse(format!(
+            "has schema version {schema}; this build reads versions {OLDEST_SCHEMA} to {SCHEMA}"
+        )));
     }
     let store = RedbStore::open(staged)?;
     let mut update = store.update()?;
-    let mut records = 0;
+    let (mut records, mut tags) = (0, 0u64);
     loop {
         match next()? {
             Some((number, Line::Record { table, key, value })) => {
@@ -166,6 +172,10 @@ fn fill(mut reader: impl BufRead, staged: &Path, refuse: &impl Fn(String) -> Err
                         "line {number}: unknown table, or key or value are not hexadecimal"
                     )));
                 };
+                if table == Table::Tags {
+                    let number = value.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+                    tags = tags.max(number);
+                }
                 update.put(table, &key, &value)?;
                 records += 1;
             }
@@ -181,7 +191,8 @@ fn fill(mut reader: impl BufRead, staged: &Path, refuse: &impl Fn(String) -> Err
     }
     let mut incarnation = [0; 16];
     getrandom::fill(&mut incarnation)?;
-    update.put(Table::Meta, b"schema", &schema.to_be_bytes())?;
+    update.put(Table::Meta, b"schema", &SCHEMA.to_be_bytes())?;
+    update.put(Table::Meta, b"tags", &tags.to_be_bytes())?;
     update.put(Table::Meta, b"layout", layout.as_bytes())?;
     update.put(Table::Meta, b"incarnation", &incarnation)?;
     update.put(Table::Meta, b"revision", &revision.to_be_bytes())?;

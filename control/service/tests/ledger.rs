@@ -1,6 +1,7 @@
 //! The ledger under random operations: every index agrees with the records after each, a refused operation changes
 //! nothing, and an engine that follows by deltas knows what a fresh snapshot says.
 
+use overlane_api::policy::{Action, DefaultAction, Direction, PeeringSpec, RuleSpec, Selector};
 use overlane_api::resource::{
     Attachment, AttachmentKind, EntitySpec, HostSpec, InterfaceSpec, InterfaceState, MoveRequest,
     NetworkSpec, NodeSpec, Subnet,
@@ -21,28 +22,39 @@ enum Operation {
     Entity(u8, bool),
     Network(u8, u8, u8, bool),
     Host(u8, u8, bool),
-    Node { node: u8, host: u8, network: u8, slot: Option<u32>, addresses: Vec<u8>, device: u8 },
+    Node { node: u8, host: u8, network: u8, slot: Option<u32>, addresses: Vec<u8>, device: u8, tags: Vec<u8> },
     DeleteNode(u8),
     Move(u8, u8),
     Step(u8, bool),
     Report(u8, u8, u8),
+    Rule { id: u8, entity: u8, on: u8, peer: u8, deny: bool },
+    DeleteRule(u8),
+    Peering { id: u8, networks: (u8, u8), deny: bool },
+    DeletePeering(u8),
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
     let addresses = prop::collection::vec(0u8..12, 1..4);
-    let node = (0u8..5, 0u8..3, 0u8..3, prop::option::of(0u32..4), addresses, 0u8..5);
+    let tags = prop::collection::vec(0u8..3, 0..3);
+    let node = (0u8..5, 0u8..3, 0u8..3, prop::option::of(0u32..4), addresses, 0u8..5, tags);
     prop_oneof![
         1 => (0u8..2, any::<bool>()).prop_map(|(id, put)| Operation::Entity(id, put)),
         2 => (0u8..3, 0u8..2, 1u8..4, prop::bool::weighted(0.8))
             .prop_map(|(id, entity, vnet, put)| Operation::Network(id, entity, vnet, put)),
         2 => (0u8..3, 1u8..4, prop::bool::weighted(0.8)).prop_map(|(id, capacity, put)| Operation::Host(id, capacity, put)),
-        8 => node.prop_map(|(node, host, network, slot, addresses, device)| Operation::Node {
-            node, host, network, slot, addresses, device,
+        8 => node.prop_map(|(node, host, network, slot, addresses, device, tags)| Operation::Node {
+            node, host, network, slot, addresses, device, tags,
         }),
         1 => (0u8..5).prop_map(Operation::DeleteNode),
         3 => (0u8..5, 0u8..3).prop_map(|(node, host)| Operation::Move(node, host)),
         4 => (0u8..5, prop::bool::weighted(0.8)).prop_map(|(node, on)| Operation::Step(node, on)),
         3 => (0u8..5, 0u8..3, 0u8..4).prop_map(|(node, host, state)| Operation::Report(node, host, state)),
+        6 => (0u8..4, 0u8..2, 0u8..9, 0u8..12, any::<bool>())
+            .prop_map(|(id, entity, on, peer, deny)| Operation::Rule { id, entity, on, peer, deny }),
+        2 => (0u8..4).prop_map(Operation::DeleteRule),
+        3 => (0u8..2, (0u8..3, 0u8..3), any::<bool>())
+            .prop_map(|(id, networks, deny)| Operation::Peering { id, networks, deny }),
+        2 => (0u8..2).prop_map(Operation::DeletePeering),
     ]
 }
 
@@ -53,8 +65,9 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
         }
         Operation::Entity(id, false) => ledger.delete_entity(&format!("e{id}")),
         Operation::Network(id, entity, vnet, true) => {
-            let subnets =
-                vec![Subnet { cidr: "10.0.0.0/29".to_owned(), gateway: Some("10.0.0.6".to_owned()) }];
+            // Two of the three have the same addresses.
+            let (cidr, gateway) = (format!("10.{}.0.0/29", id % 2), format!("10.{}.0.6", id % 2));
+            let subnets = vec![Subnet { cidr, gateway: Some(gateway) }];
             let spec = NetworkSpec {
                 entity: format!("e{entity}"),
                 vnet: Some(u32::from(vnet)),
@@ -70,19 +83,19 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
             ledger.put_host(&format!("h{id}"), &spec).map(|_| ())
         }
         Operation::Host(id, _, false) => ledger.delete_host(&format!("h{id}")),
-        Operation::Node { node, host, network, slot, addresses, device } => {
+        Operation::Node { node, host, network, slot, addresses, device, tags } => {
             let interface = InterfaceSpec {
                 name: "eth0".to_owned(),
                 network: format!("n{network}"),
                 mac: None,
                 slot,
-                addresses: addresses.iter().map(|last| format!("10.0.0.{last}")).collect(),
+                addresses: addresses.iter().map(|last| format!("10.{}.0.{last}", network % 2)).collect(),
                 attachment: Attachment { kind: AttachmentKind::Veth, device: format!("d{device}") },
             };
             let spec = NodeSpec {
                 entity: format!("e{}", network % 2),
                 host: format!("h{host}"),
-                tags: Vec::new(),
+                tags: tags.iter().map(|tag| format!("t{tag}")).collect(),
                 interfaces: vec![interface],
             };
             ledger.put_node(&format!("w{node}"), &spec).map(|_| ())
@@ -102,6 +115,50 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
             let state = InterfaceState::ALL[usize::from(state)];
             ledger.report(&format!("h{host}"), &format!("w{node}/eth0"), state, "").map(|_| ())
         }
+        Operation::Rule { id, entity, on, peer, deny } => {
+            let spec = rule(entity, selector(on), selector(peer), deny);
+            ledger.put_rule(&format!("r{id}"), &spec).map(|_| ())
+        }
+        Operation::DeleteRule(id) => ledger.delete_rule(&format!("r{id}")),
+        Operation::Peering { id, networks: (one, two), deny } => {
+            let default_action = if deny { DefaultAction::Deny } else { DefaultAction::Allow };
+            let spec = PeeringSpec { networks: vec![format!("n{one}"), format!("n{two}")], default_action };
+            ledger.put_peering(&format!("p{id}"), &spec).map(|_| ())
+        }
+        Operation::DeletePeering(id) => ledger.delete_peering(&format!("p{id}")),
+    }
+}
+
+/// Whom a rule is about: some of everything.
+fn selector(choice: u8) -> Selector {
+    let any = Selector::default();
+    match choice {
+        0..3 => Selector { node: Some(format!("w{choice}")), ..any },
+        3..5 => Selector { tag: Some(format!("t{}", choice - 3)), ..any },
+        5..7 => Selector { network: Some(format!("n{}", choice - 5)), ..any },
+        7..9 => Selector { entity: Some(format!("e{}", choice - 7)), ..any },
+        9 => Selector { cidr: Some("10.0.0.0/30".to_owned()), ..any },
+        10 => Selector { tag: Some("t2".to_owned()), entity: Some("e1".to_owned()), ..any },
+        _ => any,
+    }
+}
+
+fn rule(entity: u8, on: Selector, peer: Selector, deny: bool) -> RuleSpec {
+    RuleSpec {
+        entity: format!("e{entity}"),
+        description: String::new(),
+        priority: 10,
+        direction: Direction::Ingress,
+        on,
+        peer,
+        protocol: None,
+        ports: None,
+        source_ports: None,
+        icmp: None,
+        size: None,
+        window: None,
+        action: if deny { Action::Deny } else { Action::Allow },
+        stateless: false,
     }
 }
 
@@ -124,6 +181,8 @@ fn learn(known: &mut Known, change: Change) {
         What::DeleteInterface(id) => (format!("interface {id}"), false),
         What::PutMapping(mapping) => (format!("mapping {:?}", mapping.key.unwrap()), true),
         What::DeleteMapping(key) => (format!("mapping {key:?}"), false),
+        What::PutRule(rule) => (format!("rule {}", rule.id), true),
+        What::DeleteRule(id) => (format!("rule {id}"), false),
     };
     if put {
         known.insert(key, (change.revision, what));
@@ -166,11 +225,11 @@ fn dump(ledger: &Ledger) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn indexes_agree_and_deltas_say_what_a_snapshot_says(
-        operations in prop::collection::vec((operation(), 0u8..6), 1..60),
+        operations in prop::collection::vec((operation(), 0u8..6), 1..80),
     ) {
         let (_directory, ledger) = scratch();
         for id in 0..2 {
@@ -243,14 +302,33 @@ fn a_store_of_a_newer_schema_or_another_layout_is_left_alone() {
 
     let store = RedbStore::open(&path).unwrap();
     let mut update = store.update().unwrap();
-    update.put(Table::Meta, b"schema", &2u64.to_be_bytes()).unwrap();
+    update.put(Table::Meta, b"schema", &3u64.to_be_bytes()).unwrap();
     update.commit().unwrap();
     drop(store);
     let newer = refusal(open(SETTINGS));
     assert!(
-        newer.contains("has schema version 2; this build of overlane-control knows version 1 only"),
+        newer.contains("has schema version 3; this build of overlane-control knows versions 1 to 2"),
         "{newer}"
     );
+}
+
+#[test]
+fn a_store_of_the_schema_before_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    let schema = || {
+        let store = RedbStore::open(&path).unwrap();
+        let schema = store.view().unwrap().get(Table::Meta, b"schema").unwrap();
+        schema.map(|bytes| u64::from_be_bytes(bytes.try_into().unwrap()))
+    };
+    drop(Ledger::open(Arc::new(RedbStore::open(&path).unwrap()), &path, SETTINGS).unwrap());
+    let store = RedbStore::open(&path).unwrap();
+    let mut update = store.update().unwrap();
+    update.put(Table::Meta, b"schema", &1u64.to_be_bytes()).unwrap();
+    update.commit().unwrap();
+    drop(store);
+    drop(Ledger::open(Arc::new(RedbStore::open(&path).unwrap()), &path, SETTINGS).unwrap());
+    assert_eq!(schema(), Some(2));
 }
 
 #[test]

@@ -16,7 +16,9 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    pub(super) fn new(field: &'static str, given: impl std::fmt::Display, legal: &'static str) -> Self {
+    /// A value that is not legal.
+    #[must_use]
+    pub fn new(field: &'static str, given: impl std::fmt::Display, legal: &'static str) -> Self {
         let given: String = given.to_string().chars().take(64).collect();
         Self { field, message: format!("{:?} is not legal", given), legal }
     }
@@ -85,6 +87,12 @@ pub fn parse_protocol(text: &str) -> Result<u8, FieldError> {
     number.ok_or_else(|| FieldError::new("protocol", text, PROTOCOL_LEGAL))
 }
 
+/// Whether a protocol has ports that rules can be about.
+#[must_use]
+pub fn has_ports(protocol: u8) -> bool {
+    PROTOCOLS.iter().any(|(_, number, ports)| *ports && *number == protocol)
+}
+
 fn digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
 }
@@ -121,7 +129,7 @@ impl Matches {
         let priority = u16::try_from(spec.priority)
             .map_err(|_| FieldError::new("priority", spec.priority, "0 to 65535; the lowest decides"))?;
         let protocol = spec.protocol.as_deref().map(parse_protocol).transpose()?;
-        let with_ports = PROTOCOLS.iter().any(|(_, number, ports)| *ports && Some(*number) == protocol);
+        let with_ports = protocol.is_some_and(has_ports);
         let ports_of = |field, text: &Option<String>| {
             let Some(text) = text else { return Ok(None) };
             if !with_ports {

@@ -3,9 +3,11 @@
 //! As in [`crate::resource`], what is written refuses unknown fields and carries numbers and text as they came.
 
 mod matches;
+mod question;
 mod weekly;
 
-pub use matches::{FieldError, Matches, parse_protocol, protocol_name};
+pub use matches::{FieldError, Matches, has_ports, parse_protocol, protocol_name};
+pub use question::{Decision, RuleTest, RuleVerdict};
 pub use weekly::Weekly;
 
 use serde::{Deserialize, Serialize};

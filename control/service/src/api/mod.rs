@@ -2,6 +2,7 @@
 
 mod body;
 mod fail;
+mod policy;
 mod resources;
 mod server;
 mod status;
@@ -49,7 +50,7 @@ pub struct Api {
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Overlane provisioning service",
-    description = "Entities, virtual networks, hosts, nodes and moves. Writes are idempotent; errors name the field and its \
+    description = "Entities, virtual networks, hosts, nodes, moves, rules and peerings. Writes are idempotent; errors name the field and its \
                    legal values. Clients show a certificate that names an operator."
 ))]
 struct Document;
@@ -66,6 +67,11 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(resources::list_nodes))
         .routes(routes!(resources::put_node, resources::get_node, resources::delete_node))
         .routes(routes!(resources::move_node))
+        .routes(routes!(policy::list_rules))
+        .routes(routes!(policy::put_rule, policy::get_rule, policy::delete_rule))
+        .routes(routes!(policy::test_rules))
+        .routes(routes!(policy::list_peerings))
+        .routes(routes!(policy::put_peering, policy::get_peering, policy::delete_peering))
         .routes(routes!(status::status))
         .routes(routes!(status::backup))
         .split_for_parts();

@@ -41,7 +41,7 @@ impl Api {
     }
 }
 
-fn put<T: Serialize>(outcome: Outcome, resource: T) -> Response {
+pub(super) fn put<T: Serialize>(outcome: Outcome, resource: T) -> Response {
     let status = match outcome {
         Outcome::Created => StatusCode::CREATED,
         Outcome::Confirmed => StatusCode::OK,
@@ -49,7 +49,7 @@ fn put<T: Serialize>(outcome: Outcome, resource: T) -> Response {
     (status, Json(resource)).into_response()
 }
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 /// Lists entities
 #[utoipa::path(get, path = "/v1/entities", tag = "entities", params(ListQuery),

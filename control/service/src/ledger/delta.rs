@@ -5,9 +5,11 @@
 
 use super::network::each_address;
 use super::record::{
-    HostRecord, InterfaceRecord, NetworkRecord, Touch, decode, in_vnet, load, load_id, meta_number, pair,
-    revision, text, try_scan, vnet_key,
+    HostRecord, InterfaceRecord, NetworkRecord, RuleRecord, Touch, decode, in_vnet, load, load_id,
+    meta_number, pair, revision, text, try_scan, vnet_key,
 };
+use super::resolved::{self, Resolved};
+use super::{peering, rule};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::policy::DefaultAction;
@@ -71,7 +73,7 @@ impl<'a> Teller<'a> {
             location: Some(self.location(route.location)?),
             also_accept: route.also_accept.map(|place| self.location(place)).transpose()?,
             state: state.into(),
-            tags: Vec::new(),
+            tags: record.tags.clone(),
         })
     }
 
@@ -98,7 +100,7 @@ impl<'a> Teller<'a> {
                     kind: kind.into(),
                     device: place.attachment.device.clone(),
                 }),
-                tags: Vec::new(),
+                tags: record.tags.clone(),
             })),
         })
     }
@@ -110,18 +112,53 @@ impl<'a> Teller<'a> {
             cidr: subnet.net.to_string(),
             gateway: subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
         });
-        let default_action = match record.default_action {
-            DefaultAction::Allow => sync::Action::Allow,
-            DefaultAction::Deny => sync::Action::Deny,
-        };
+        let mut peerings = Vec::new();
+        for (peering, other) in peering::of_network(self.view, &id)? {
+            peerings.push(sync::Peering {
+                vnet: other.vnet,
+                cidrs: other.subnets.iter().map(|subnet| subnet.net.to_string()).collect(),
+                default_action: default_action(peering.default_action).into(),
+            });
+        }
         let message = sync::Vnet {
             id: vnet,
             name: id,
             subnets: subnets.collect(),
-            default_action: default_action.into(),
-            peerings: Vec::new(),
+            default_action: default_action(record.default_action).into(),
+            peerings,
         };
         Ok(Some(Change { revision: record.revision, what: Some(What::PutVnet(message)) }))
+    }
+
+    fn put_rule(&self, id: &str, record: &RuleRecord) -> Result<Change> {
+        let message = Resolved::new(self.view, id, record)?.message();
+        Ok(Change { revision: record.revision, what: Some(What::PutRule(message)) })
+    }
+
+    /// The vnets that these exchange packets with.
+    fn peers(&self, vnets: impl IntoIterator<Item = u32>) -> Result<BTreeSet<u32>> {
+        let mut peers = BTreeSet::new();
+        for vnet in vnets {
+            let Some(id) = load_id(self.view, Table::Vnets, &vnet_key(vnet))? else { continue };
+            peers.extend(peering::of_network(self.view, &id)?.iter().map(|(_, other)| other.vnet));
+        }
+        Ok(peers)
+    }
+
+    /// The ids of the rules that judge the traffic of these interfaces.
+    fn rules<'r>(
+        &self,
+        interfaces: impl IntoIterator<Item = &'r InterfaceRecord>,
+    ) -> Result<BTreeSet<String>> {
+        let mut scopes = BTreeSet::new();
+        for interface in interfaces {
+            scopes.extend(resolved::scopes(self.view, interface)?);
+        }
+        let mut rules = BTreeSet::new();
+        for scope in &scopes {
+            rules.extend(rule::of_scope(self.view, &scope.key())?);
+        }
+        Ok(rules)
     }
 
     fn put_host(&self, record: &HostRecord) -> Change {
@@ -140,6 +177,13 @@ impl<'a> Teller<'a> {
             Ok(Step::Continue(()))
         })?;
         Ok(found)
+    }
+}
+
+const fn default_action(action: DefaultAction) -> sync::Action {
+    match action {
+        DefaultAction::Allow => sync::Action::Allow,
+        DefaultAction::Deny => sync::Action::Deny,
     }
 }
 
@@ -177,7 +221,8 @@ pub fn snapshot(
         part.extend(teller.put_vnet(*vnet)?);
     }
     let mut enough = false;
-    for vnet in vnets {
+    let peers = teller.peers(vnets.iter().copied())?;
+    for vnet in vnets.union(&peers).copied().collect::<Vec<_>>() {
         each_address(view, vnet, |ipv4, record| {
             part.push(teller.put_mapping(ipv4, &record)?);
             if part.len() >= PART && tell(std::mem::take(&mut part)).is_break() {
@@ -187,6 +232,14 @@ pub fn snapshot(
             Ok(Step::Continue(()))
         })?;
         if enough {
+            return Ok(None);
+        }
+    }
+    for id in teller.rules(&interfaces)? {
+        if let Some(record) = load::<RuleRecord>(view, Table::Rules, &id)? {
+            part.push(teller.put_rule(&id, &record)?);
+        }
+        if part.len() >= PART && tell(std::mem::take(&mut part)).is_break() {
             return Ok(None);
         }
     }
@@ -200,23 +253,30 @@ struct Touched {
     host: bool,
     vnets: BTreeMap<u32, Option<u64>>,
     presence: BTreeSet<u32>,
+    peerings: Vec<[u32; 2]>,
+    rules: BTreeMap<String, Option<u64>>,
+    /// Scopes of rules that an interface of the host has left.
+    left: BTreeSet<String>,
     interfaces: BTreeMap<String, Option<u64>>,
+    /// Vnets whose mappings engines may have to hear of as a whole, or not any more.
+    whole: BTreeSet<u32>,
     mappings: BTreeMap<(u32, Ipv4Addr), Option<u64>>,
 }
 
-/// What the log says of keys that concern `host`, which takes part in `vnets` now. `None`: more than `limit`.
+/// What the log says of keys that concern `host`, which has `interfaces` in `vnets` and hears of mappings in all of `told`.
+/// `None`: more than `limit`.
 fn touched(
-    view: &dyn View,
-    host: &str,
+    teller: &Teller<'_>,
     vnets: &BTreeSet<u32>,
+    told: &BTreeSet<u32>,
     since: u64,
     limit: usize,
 ) -> Result<Option<Touched>> {
     let mut touched = Touched::default();
-    let mut left = BTreeSet::new();
+    let host = teller.host;
     let from = (since + 1).to_be_bytes();
     let log = |visit: &mut dyn FnMut(Touch) -> bool| {
-        try_scan(view, Table::Log, &[], &from, |key, value| {
+        try_scan(teller.view, Table::Log, &[], &from, |key, value| {
             for touch in decode::<Vec<Touch>>(Table::Log, key, value)? {
                 if !visit(touch) {
                     return Ok(Step::Break(()));
@@ -232,25 +292,38 @@ fn touched(
             Touch::Vnet { vnet, deleted } => {
                 touched.vnets.insert(vnet, deleted);
             }
-            Touch::Interface { host: of, id, deleted } if of == host => {
+            Touch::Interface { host: of, id, deleted, left } if of == host => {
                 touched.interfaces.insert(id, deleted);
+                touched.left.extend(left);
             }
             Touch::Presence { host: of, vnet } if of == host => {
                 touched.presence.insert(vnet);
-                if !vnets.contains(&vnet) {
-                    left.insert(vnet);
-                }
             }
-            Touch::Mapping { vnet, ipv4, deleted } if vnets.contains(&vnet) => {
+            Touch::Peering { vnets } => touched.peerings.push(vnets),
+            Touch::Rule { id, deleted } => {
+                touched.rules.insert(id, deleted);
+            }
+            Touch::Mapping { vnet, ipv4, deleted } if told.contains(&vnet) => {
                 touched.mappings.insert((vnet, ipv4), deleted);
             }
             _ => {}
         }
-        full = touched.mappings.len() + touched.interfaces.len() + touched.vnets.len() > limit;
+        let changes =
+            [touched.mappings.len(), touched.interfaces.len(), touched.vnets.len(), touched.rules.len()];
+        full = changes.into_iter().sum::<usize>() + touched.peerings.len() > limit;
         !full
     })?;
-    // That a vnet has left is known only at the end; what was deleted in it before concerns the engine too.
-    if !full && !left.is_empty() {
+    if full {
+        return Ok(None);
+    }
+    // Where the host has come or gone, or a peer of where it is, or was.
+    let here = |vnet: &u32| vnets.contains(vnet) || touched.presence.contains(vnet);
+    touched.whole = teller.peers(touched.presence.iter().copied())?;
+    touched.whole.extend(&touched.presence);
+    touched.whole.extend(touched.peerings.iter().filter(|pair| pair.iter().any(here)).flatten());
+    // That a vnet has left is known only now; what was deleted in it before concerns the engine too.
+    let left: BTreeSet<u32> = touched.whole.difference(told).copied().collect();
+    if !left.is_empty() {
         log(&mut |touch| {
             if let Touch::Mapping { vnet, ipv4, deleted } = touch
                 && left.contains(&vnet)
@@ -280,7 +353,11 @@ pub fn catch_up(view: &dyn View, layout: Layout, host: &str, since: u64, limit: 
     let mut teller = Teller::new(view, layout, host);
     let interfaces = teller.interfaces()?;
     let vnets: BTreeSet<u32> = interfaces.iter().map(|interface| interface.vnet).collect();
-    let Some(mut touched) = touched(view, host, &vnets, since, limit)? else { return Ok(Catchup::Snapshot) };
+    let mut told = teller.peers(vnets.iter().copied())?;
+    told.extend(&vnets);
+    let Some(mut touched) = touched(&teller, &vnets, &told, since, limit)? else {
+        return Ok(Catchup::Snapshot);
+    };
 
     let mut puts = Vec::new();
     let mut deletes = Vec::new();
@@ -296,8 +373,8 @@ pub fn catch_up(view: &dyn View, layout: Layout, host: &str, since: u64, limit: 
     }
     // Of a vnet that has come or gone, every mapping counts as touched.
     let mut full = false;
-    for &vnet in &touched.presence {
-        let came = vnets.contains(&vnet);
+    for &vnet in &touched.whole {
+        let came = told.contains(&vnet);
         each_address(view, vnet, |ipv4, record| {
             let deleted = (!came).then_some(record.revision);
             touched.mappings.insert((vnet, ipv4), deleted);
@@ -311,7 +388,7 @@ pub fn catch_up(view: &dyn View, layout: Layout, host: &str, since: u64, limit: 
     for (&(vnet, ipv4), &deleted) in &touched.mappings {
         let key = in_vnet(vnet, &ipv4.octets());
         let owner = match load_id(view, Table::Addresses, &key)? {
-            Some(id) if vnets.contains(&vnet) => load::<InterfaceRecord>(view, Table::Interfaces, &id)?,
+            Some(id) if told.contains(&vnet) => load::<InterfaceRecord>(view, Table::Interfaces, &id)?,
             _ => None,
         };
         match owner {
@@ -320,6 +397,32 @@ pub fn catch_up(view: &dyn View, layout: Layout, host: &str, since: u64, limit: 
                 revision: deleted.unwrap_or(now),
                 what: Some(What::DeleteMapping(sync::MappingKey { vnet, ipv4: ipv4.to_bits() })),
             }),
+        }
+    }
+    // An interface that has come, or has other tags, brings its rules; of others those that were touched.
+    let mut changed = Vec::new();
+    for id in touched.interfaces.keys() {
+        let record = load::<InterfaceRecord>(view, Table::Interfaces, id)?;
+        changed.extend(record.filter(|record| record.place_on(host).is_some()));
+    }
+    let mut due: BTreeSet<String> = teller.rules(&changed)?;
+    for scope in &touched.left {
+        for id in rule::of_scope(view, scope)? {
+            touched.rules.entry(id).or_insert(None);
+        }
+    }
+    let concerned = if touched.rules.is_empty() { BTreeSet::new() } else { teller.rules(&interfaces)? };
+    for (id, deleted) in touched.rules {
+        if concerned.contains(&id) {
+            due.insert(id);
+        } else {
+            let revision = deleted.unwrap_or(now);
+            deletes.push(Change { revision, what: Some(What::DeleteRule(id)) });
+        }
+    }
+    for id in due {
+        if let Some(record) = load::<RuleRecord>(view, Table::Rules, &id)? {
+            puts.push(teller.put_rule(&id, &record)?);
         }
     }
     for (id, deleted) in touched.interfaces {

@@ -1,9 +1,12 @@
 //! Lists, a page at a time.
 
-use super::record::{HostRecord, InterfaceRecord, NetworkRecord, NodeRecord, decode, try_scan};
-use super::{entity, host, moving, network, node};
+use super::record::{
+    HostRecord, InterfaceRecord, NetworkRecord, NodeRecord, PeeringRecord, RuleRecord, decode, try_scan,
+};
+use super::{entity, host, moving, network, node, peering, rule};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
+use overlane_api::policy::{Peering, Rule};
 use overlane_api::resource::{
     DEFAULT_PAGE, Entity, Host, InterfaceCounts, InterfaceState, ListQuery, MAX_PAGE, Network, Node, Page,
 };
@@ -102,6 +105,26 @@ pub(crate) fn nodes(view: &dyn View, query: &ListQuery) -> Result<Page<Node>> {
             return Ok(None);
         }
         Ok(Some(node::resource(id, &record, &interfaces)))
+    })
+}
+
+pub(crate) fn rules(view: &dyn View, query: &ListQuery) -> Result<Page<Rule>> {
+    no_filter(query, &["entity"])?;
+    page(view, Table::Rules, query, |id, value| {
+        let record: RuleRecord = decode(Table::Rules, id.as_bytes(), value)?;
+        let others = query.entity.as_ref().is_some_and(|entity| *entity != record.spec.entity);
+        Ok((!others).then(|| rule::resource(id, record)))
+    })
+}
+
+pub(crate) fn peerings(view: &dyn View, query: &ListQuery) -> Result<Page<Peering>> {
+    no_filter(query, &["network"])?;
+    page(view, Table::Peerings, query, |id, value| {
+        let record: PeeringRecord = decode(Table::Peerings, id.as_bytes(), value)?;
+        if query.network.as_ref().is_some_and(|network| !record.networks.contains(network)) {
+            return Ok(None);
+        }
+        peering::resource(view, id, &record).map(Some)
     })
 }
 

@@ -7,13 +7,18 @@ pub(crate) mod check;
 pub(crate) mod delta;
 pub(crate) mod entity;
 pub(crate) mod host;
+pub(crate) mod judge;
 pub(crate) mod list;
 pub(crate) mod moving;
 pub(crate) mod network;
 pub(crate) mod node;
+pub(crate) mod peering;
 pub(crate) mod record;
 mod report;
 mod resolve;
+mod resolved;
+pub(crate) mod rule;
+mod tag;
 mod transaction;
 mod verify;
 
@@ -34,8 +39,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 pub(crate) use transaction::Transaction;
 
-/// The version of the records' meaning that this build reads and writes.
-pub const SCHEMA: u64 = 1;
+/// The version of the records' meaning that this build reads and writes. Version 2 has rules and peerings: whoever does not
+/// know them must not serve it.
+pub const SCHEMA: u64 = 2;
+/// The oldest version that is one of this build's without them.
+pub(crate) const OLDEST_SCHEMA: u64 = 1;
 
 /// What the ledger needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +113,7 @@ impl Ledger {
                 update.put(Table::Meta, b"layout", settings.layout.name().as_bytes())?;
                 update.commit()?;
             }
-            Some(SCHEMA) => {
+            Some(version @ OLDEST_SCHEMA..=SCHEMA) => {
                 let layout = String::from_utf8_lossy(&layout.unwrap_or_default()).into_owned();
                 if layout != settings.layout.name() {
                     return Err(refuse(format!(
@@ -114,11 +122,17 @@ impl Ledger {
                         settings.layout
                     )));
                 }
+                if version != SCHEMA {
+                    let mut update = store.update()?;
+                    update.put(Table::Meta, b"schema", &SCHEMA.to_be_bytes())?;
+                    update.commit()?;
+                    tracing::info!(from = version, to = SCHEMA, "the store goes by a newer schema now");
+                }
             }
             Some(other) => {
                 return Err(refuse(format!(
-                    "has schema version {other}; this build of overlane-control knows version {SCHEMA} only and \
-                     leaves it alone"
+                    "has schema version {other}; this build of overlane-control knows versions {OLDEST_SCHEMA} to \
+                     {SCHEMA} and leaves it alone"
                 )));
             }
         }

@@ -4,7 +4,7 @@ use super::record::{
     EntityRecord, InterfaceRecord, NetworkRecord, SubnetRecord, Touch, decode, load, try_scan, vnet_key,
 };
 use super::transaction::Transaction;
-use super::{Ledger, Outcome, check};
+use super::{Ledger, Outcome, check, peering, rule};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::resource::{Network, NetworkSpec, Subnet};
@@ -101,6 +101,7 @@ impl Ledger {
             txn.save(Table::Networks, id, &record)?;
             txn.put(Table::Vnets, &vnet_key(vnet), id.as_bytes())?;
             txn.add_use(&format!("entity/{}", spec.entity), &format!("network/{id}"))?;
+            rule::touch_entity(txn, &spec.entity)?;
             txn.touch(Touch::Vnet { vnet, deleted: None });
             Ok((Outcome::Created, resource(id, record)))
         })
@@ -121,6 +122,7 @@ impl Ledger {
             txn.delete(Table::Networks, id.as_bytes())?;
             txn.delete(Table::Vnets, &vnet_key(found.vnet))?;
             txn.drop_use(&format!("entity/{}", found.entity), &format!("network/{id}"))?;
+            rule::touch_entity(txn, &found.entity)?;
             txn.touch(Touch::Vnet { vnet: found.vnet, deleted: Some(found.revision) });
             Ok(())
         })
@@ -160,6 +162,13 @@ fn change(
         return Ok(found);
     }
     check_addresses_stay(txn, found.vnet, &subnets)?;
+    if found.subnets != subnets {
+        peering::check_apart(txn, id, &subnets, None, "subnets")?;
+        // Peers send packets for these addresses here.
+        for (_, other) in peering::of_network(txn.view(), id)? {
+            txn.touch(Touch::Vnet { vnet: other.vnet, deleted: None });
+        }
+    }
     let default_action = spec.default_action;
     let record = NetworkRecord { subnets, default_action, revision: txn.revision(), ..found };
     txn.save(Table::Networks, id, &record)?;

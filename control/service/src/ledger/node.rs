@@ -5,7 +5,7 @@ use super::record::{
     EntityRecord, InterfaceRecord, NetworkRecord, NodeRecord, Placement, in_vnet, interface_id, load,
 };
 use super::transaction::Transaction;
-use super::{Ledger, Outcome, check, host, moving};
+use super::{Ledger, Outcome, check, host, moving, rule, tag};
 use crate::error::{Error, Result};
 use crate::store::{Table, View};
 use overlane_api::resource::{Interface, InterfaceSpec, InterfaceState, Node, NodeSpec};
@@ -76,7 +76,7 @@ pub(super) fn replace(
     for was in &gone {
         txn.unindex(was)?;
         txn.delete(Table::Interfaces, was.id().as_bytes())?;
-        txn.touch_interface(Some(was), None);
+        txn.touch_interface(Some(was), None)?;
     }
     for (is, _) in after.iter().zip(&changed).filter(|(_, changed)| **changed) {
         if let Some(was) = twin(&is.name) {
@@ -91,7 +91,7 @@ pub(super) fn replace(
             other => other.within(&format!("interfaces[{place}]")),
         })?;
         txn.save(Table::Interfaces, &is.id(), is)?;
-        txn.touch_interface(twin(&is.name), Some(is));
+        txn.touch_interface(twin(&is.name), Some(is))?;
     }
     Ok(true)
 }
@@ -107,7 +107,7 @@ pub(super) fn replace_state(
     }
     after.revision = txn.revision();
     txn.save(Table::Interfaces, &after.id(), &after)?;
-    txn.touch_interface(Some(before), Some(&after));
+    txn.touch_interface(Some(before), Some(&after))?;
     Ok(true)
 }
 
@@ -283,6 +283,7 @@ fn asked(
                 vnet: network.vnet,
                 mac,
                 addresses: check::addresses(&is.addresses)?,
+                tags: Vec::new(),
                 home: Placement {
                     host: spec.host.clone(),
                     slot,
@@ -325,7 +326,13 @@ impl Ledger {
                     .ok_or_else(|| missing("entity", "entity", &spec.entity))?;
                 host::referred(txn, "host", &spec.host)?;
             }
+            let of = |tags: &[String]| -> BTreeSet<(String, String)> {
+                tags.iter().map(|tag| (spec.entity.clone(), tag.clone())).collect()
+            };
+            let tagged = found.as_ref().map(|found| of(&found.tags)).unwrap_or_default();
+            let numbers = tag::settle(txn, &format!("node/{id}"), &tagged, &of(&tags))?;
             let mut after = asked(txn, id, spec, &before)?;
+            after.iter_mut().for_each(|interface| interface.tags.clone_from(&numbers));
             let names: Vec<String> = after.iter().map(|interface| interface.name.clone()).collect();
             let tags = tags.clone();
             if let Some(found) = &found
@@ -343,6 +350,9 @@ impl Ledger {
                 ));
             }
             replace(txn, &before, &mut after)?;
+            if addresses(&before) != addresses(&after) {
+                rule::touch_users(txn, &format!("node/{id}"), |_| true)?;
+            }
             let record = NodeRecord {
                 entity: spec.entity.clone(),
                 host: spec.host.clone(),
@@ -361,17 +371,32 @@ impl Ledger {
     /// Deletes a node with its interfaces, also while it moves.
     ///
     /// # Errors
-    /// [`Error::Refused`] if it is not there.
+    /// [`Error::Refused`] if it is not there, or a rule names it.
     pub fn delete_node(&self, id: &str) -> Result<()> {
         self.write(|txn| {
             let found: NodeRecord = txn.load(Table::Nodes, id)?.ok_or_else(|| Error::absent("node", id))?;
+            let users = txn.users(&format!("node/{id}"))?;
+            if !users.is_empty() {
+                return Err(Error::in_use("node", id, &users));
+            }
             let before = interfaces(txn.view(), id, &found)?;
+            let tagged = found.tags.iter().map(|tag| (found.entity.clone(), tag.clone())).collect();
+            tag::settle(txn, &format!("node/{id}"), &tagged, &BTreeSet::new())?;
             replace(txn, &before, &mut [])?;
             settle_uses(txn, id, (Some(&found), &before), (None, &[]))?;
             txn.delete(Table::Moves, id.as_bytes())?;
             txn.delete(Table::Nodes, id.as_bytes())
         })
     }
+}
+
+/// Where a node is to be found.
+fn addresses(interfaces: &[InterfaceRecord]) -> BTreeSet<(u32, std::net::Ipv4Addr)> {
+    let of = |interface: &InterfaceRecord| {
+        let vnet = interface.vnet;
+        interface.addresses.iter().map(move |address| (vnet, *address)).collect::<Vec<_>>()
+    };
+    interfaces.iter().flat_map(of).collect()
 }
 
 fn check_fixed(id: &str, found: &NodeRecord, before: &[InterfaceRecord], spec: &NodeSpec) -> Result<()> {

@@ -7,10 +7,11 @@ use super::Result;
 use crate::error::Error;
 use crate::store::{Step, Table, View};
 use ipnet::Ipv4Net;
-use overlane_api::policy::DefaultAction;
+use overlane_api::policy::{DefaultAction, RuleSpec};
 use overlane_api::resource::{Attachment, InterfaceState, MovePhase};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A customer.
@@ -83,6 +84,9 @@ pub(crate) struct InterfaceRecord {
     pub(crate) vnet: u32,
     pub(crate) mac: String,
     pub(crate) addresses: Vec<Ipv4Addr>,
+    /// The numbers of its node's tags, ascending.
+    #[serde(default)]
+    pub(crate) tags: Vec<u32>,
     /// Where it is.
     pub(crate) home: Placement,
     /// Where it goes, while it moves.
@@ -108,6 +112,45 @@ pub(crate) struct Next {
     pub(crate) switched: bool,
     /// It was live when the move began: nobody hears of the moment in which it is live nowhere.
     pub(crate) was_live: bool,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RuleRecord {
+    pub(crate) spec: RuleSpec,
+    pub(crate) revision: u64,
+}
+
+/// Two networks that may exchange packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PeeringRecord {
+    /// In order.
+    pub(crate) networks: [String; 2],
+    pub(crate) default_action: DefaultAction,
+    /// The entities that want it.
+    pub(crate) accepted: BTreeSet<String>,
+    pub(crate) revision: u64,
+}
+
+/// Whose traffic a rule judges.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    Node(String),
+    Tag(u32),
+    Vnet(u32),
+    Entity(String),
+}
+
+impl Scope {
+    /// What it is called in [`Table::Scopes`].
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Self::Node(id) => format!("node/{id}"),
+            Self::Tag(number) => format!("tag/{number}"),
+            Self::Vnet(vnet) => format!("vnet/{vnet}"),
+            Self::Entity(id) => format!("entity/{id}"),
+        }
+    }
 }
 
 /// Where packets for an address go.
@@ -186,7 +229,19 @@ pub(crate) enum Touch {
         id: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deleted: Option<u64>,
+        /// Scopes of rules that it is not in any more, on that host.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left: Vec<String>,
     },
+    #[serde(rename = "r")]
+    Rule {
+        id: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deleted: Option<u64>,
+    },
+    /// The two became peers, or are none any more, or in another way.
+    #[serde(rename = "e")]
+    Peering { vnets: [u32; 2] },
     /// The first interface of the vnet came to the host, or its last one left.
     #[serde(rename = "p")]
     Presence { host: String, vnet: u32 },
@@ -245,6 +300,26 @@ pub(crate) fn load_id(view: &(impl View + ?Sized), table: Table, key: &[u8]) -> 
 
 pub(crate) fn text(table: Table, key: &[u8], value: Vec<u8>) -> Result<String> {
     String::from_utf8(value).map_err(|error| unreadable(table, key, error))
+}
+
+/// The ids of all of a kind (with its slash, like `rule/`) that need `used`.
+pub(crate) fn load_all_users(view: &(impl View + ?Sized), used: &str, kind: &str) -> Result<Vec<String>> {
+    let prefix = pair(used, kind.as_bytes());
+    let mut users = Vec::new();
+    try_scan(view, Table::Uses, &prefix, &[], |key, _| {
+        let id = key.get(prefix.len()..).unwrap_or_default().to_vec();
+        users.push(text(Table::Uses, key, id)?);
+        Ok(Step::Continue(()))
+    })?;
+    Ok(users)
+}
+
+/// A number of four bytes.
+pub(crate) fn load_number(view: &(impl View + ?Sized), table: Table, key: &[u8]) -> Result<Option<u32>> {
+    let Some(value) = view.get(table, key)? else { return Ok(None) };
+    let bytes: [u8; 4] =
+        value.try_into().map_err(|_| unreadable(table, key, "it is not a number of 4 bytes"))?;
+    Ok(Some(u32::from_be_bytes(bytes)))
 }
 
 /// A number from [`Table::Meta`].

@@ -1,6 +1,7 @@
 //! Authorised resolution: one mapping, for one of the asking engine's own live interfaces.
 
 use super::delta::mapping;
+use super::judge;
 use super::record::{InterfaceRecord, in_vnet, load, load_id, revision};
 use crate::error::Result;
 use crate::store::{Table, View};
@@ -42,6 +43,10 @@ pub fn resolve(
     let owner = load_id(view, Table::Addresses, &in_vnet(asked.vnet, &target.octets()))?;
     let owner = owner.map(|id| load::<InterfaceRecord>(view, Table::Interfaces, &id)).transpose()?.flatten();
     match owner {
+        Some(owner) if !judge::may_talk(view, asker, (&owner, target))? => {
+            let detail = format!("no rule lets {} and {target} exchange anything", asked.interface_id);
+            refuse(RefusalReason::Forbidden, detail)
+        }
         Some(owner) => Ok((Outcome::Mapping(mapping(view, layout, target, &owner)?), revision)),
         None => refuse(RefusalReason::UnknownTarget, format!("nobody has {target} in vnet {}", asked.vnet)),
     }

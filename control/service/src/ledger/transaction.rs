@@ -1,15 +1,16 @@
 //! One change to the ledger: records, indexes, presence and log together.
 
 use super::record::{
-    InterfaceRecord, Touch, decode, encode, in_vnet, load_id, meta_number, pair, revision, try_scan, vnet_key,
+    InterfaceRecord, Scope, Touch, decode, encode, in_vnet, load_id, meta_number, pair, revision, try_scan,
+    vnet_key,
 };
-use super::{Ledger, Result, Settings};
+use super::{Ledger, Result, Settings, resolved};
 use crate::error::Error;
 use crate::store::{Step, Table, Update, View};
 use overlane_dataplane::address::Layout;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A change while it is being made. Dropped without [`Transaction::finish`], nothing has happened.
 pub(crate) struct Transaction<'a> {
@@ -189,7 +190,7 @@ impl<'a> Transaction<'a> {
         &mut self,
         before: Option<&InterfaceRecord>,
         after: Option<&InterfaceRecord>,
-    ) {
+    ) -> Result<()> {
         let mut touches = Vec::new();
         let places = |record: Option<&InterfaceRecord>| -> Vec<String> {
             record.map_or_else(Vec::new, |record| record.places().map(|place| place.host.clone()).collect())
@@ -208,13 +209,21 @@ impl<'a> Transaction<'a> {
                     record.mac.clone(),
                     record.addresses.clone(),
                     place.attachment.clone(),
+                    record.tags.clone(),
                 ))
             };
             let (was, is) = (seen(before), seen(after));
             if was != is {
                 let id = after.or(before).map(InterfaceRecord::id).unwrap_or_default();
                 let deleted = before.filter(|_| is.is_none()).map(|record| record.revision);
-                touches.push(Touch::Interface { host, id, deleted });
+                let scopes = |record: Option<&InterfaceRecord>, on: bool| -> Result<BTreeSet<String>> {
+                    let record = record.filter(|_| on);
+                    let scopes = record.map(|record| resolved::scopes(&*self.update, record)).transpose()?;
+                    Ok(scopes.unwrap_or_default().iter().map(Scope::key).collect())
+                };
+                let (had, has) = (scopes(before, was.is_some())?, scopes(after, is.is_some())?);
+                let left = had.difference(&has).cloned().collect();
+                touches.push(Touch::Interface { host, id, deleted, left });
             }
         }
         let empty = Vec::new();
@@ -229,7 +238,7 @@ impl<'a> Transaction<'a> {
                 record.filter(|record| record.addresses.contains(&ipv4)).map(|record| {
                     let route = record.route();
                     let own = |(host, slot): (&str, u8)| (host.to_owned(), slot);
-                    (own(route.location), route.also_accept.map(own), route.live)
+                    (own(route.location), route.also_accept.map(own), route.live, record.tags.clone())
                 })
             };
             let (was, is) = (route(before), route(after));
@@ -241,6 +250,7 @@ impl<'a> Transaction<'a> {
             }
         }
         self.touches.extend(touches);
+        Ok(())
     }
 
     fn settle_presence(&mut self) -> Result<()> {

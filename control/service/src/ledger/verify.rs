@@ -2,8 +2,10 @@
 
 use super::check::address_in;
 use super::record::{
-    InterfaceRecord, NetworkRecord, NodeRecord, decode, in_vnet, interface_id, load, pair, try_scan,
+    InterfaceRecord, NetworkRecord, NodeRecord, RuleRecord, decode, in_vnet, interface_id, load,
+    load_all_users, pair, try_scan,
 };
+use super::{rule, tag};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 
@@ -59,6 +61,39 @@ pub fn verify(view: &dyn View) -> Result<()> {
         found[3] += 1;
         Ok(Step::Continue(()))
     })?;
+    try_scan(view, Table::Nodes, &[], &[], |key, value| {
+        let node: NodeRecord = decode(Table::Nodes, key, value)?;
+        let id = String::from_utf8_lossy(key).into_owned();
+        let mut numbers = Vec::new();
+        for name in &node.tags {
+            numbers.extend(tag::number(view, &node.entity, name)?);
+        }
+        numbers.sort_unstable();
+        for name in &node.interfaces {
+            let record: Option<InterfaceRecord> = load(view, Table::Interfaces, &interface_id(&id, name))?;
+            if numbers.len() != node.tags.len() || record.is_some_and(|record| record.tags != numbers) {
+                return wrong(format!("Interfaces/{id}/{name}"), "its tags are not its node's")
+                    .map(|()| Step::Break(()));
+            }
+        }
+        Ok(Step::Continue(()))
+    })?;
+    try_scan(view, Table::Rules, &[], &[], |key, value| {
+        let record: RuleRecord = decode(Table::Rules, key, value)?;
+        let scope = rule::scope(view, &record.spec)?;
+        if view.get(Table::Scopes, &pair(&scope.key(), key))?.is_none() {
+            let key = format!("Scopes/{}", scope.key());
+            return wrong(key, "it does not lead to its rule").map(|()| Step::Break(()));
+        }
+        Ok(Step::Continue(()))
+    })?;
+    try_scan(view, Table::Tags, &[], &[], |key, _| {
+        let name = String::from_utf8_lossy(key).replacen('\0', "/", 1);
+        if load_all_users(view, &format!("tag/{name}"), "")?.is_empty() {
+            return wrong(format!("Tags/{name}"), "nobody has to do with it").map(|()| Step::Break(()));
+        }
+        Ok(Step::Continue(()))
+    })?;
     for (key, count) in &presence {
         let kept = view.get(Table::Presence, key)?.map(|value| decode::<i64>(Table::Presence, key, &value));
         if kept.transpose()? != Some(*count) {
@@ -75,6 +110,7 @@ pub fn verify(view: &dyn View) -> Result<()> {
         (Table::Presence, presence.len() as u64),
         (Table::Vnets, view.count(Table::Networks)?),
         (Table::Prefixes, view.count(Table::Hosts)?),
+        (Table::Scopes, view.count(Table::Rules)?),
     ];
     for (table, size) in sizes {
         if view.count(table)? != size {

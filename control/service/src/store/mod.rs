@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// The kinds of things kept. A kind's number is its first key byte in stores that have no tables of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Table {
-    /// `schema`, `incarnation`, `revision`, `compacted`, `layout`.
+    /// `schema`, `incarnation`, `revision`, `compacted`, `layout`, `tags` (the last number given to one).
     Meta,
     /// id → entity.
     Entities,
@@ -43,6 +43,14 @@ pub enum Table {
     Presence,
     /// node id → nothing: nodes that are moving.
     Moves,
+    /// id → rule.
+    Rules,
+    /// (whose traffic, rule id) → nothing; all rules that judge somebody's traffic lie together.
+    Scopes,
+    /// id → peering.
+    Peerings,
+    /// (entity, tag) → the tag's number.
+    Tags,
     /// revision → what it touched.
     Log,
 }

@@ -34,6 +34,10 @@ const fn definition(table: Table) -> Definition {
         Table::Uses => "uses",
         Table::Presence => "presence",
         Table::Moves => "moves",
+        Table::Rules => "rules",
+        Table::Scopes => "scopes",
+        Table::Peerings => "peerings",
+        Table::Tags => "tags",
         Table::Log => "log",
     })
 }

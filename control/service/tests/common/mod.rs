@@ -211,6 +211,7 @@ pub struct Known {
     pub vnets: BTreeMap<u32, u64>,
     pub interfaces: BTreeMap<String, (u64, overlane_api::sync::Interface)>,
     pub mappings: BTreeMap<(u32, u32), (u64, overlane_api::sync::Mapping)>,
+    pub rules: BTreeMap<String, (u64, overlane_api::sync::Rule)>,
 }
 
 impl Known {
@@ -242,6 +243,14 @@ impl Known {
                 let key = (key.vnet, key.ipv4);
                 if !late(self.mappings.get(&key).map(|kept| kept.0)) {
                     self.mappings.remove(&key);
+                }
+            }
+            What::PutRule(rule) => {
+                self.rules.insert(rule.id.clone(), (change.revision, rule));
+            }
+            What::DeleteRule(id) => {
+                if !late(self.rules.get(&id).map(|kept| kept.0)) {
+                    self.rules.remove(&id);
                 }
             }
         }

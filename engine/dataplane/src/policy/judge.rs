@@ -90,7 +90,7 @@ impl<'a> Passage<'a> {
 
 /// What holds between two vnets where no rule decides; `None`: they have nothing to do with each other.
 #[must_use]
-pub(super) fn default_between(from: &End<'_>, to: &End<'_>) -> Option<Action> {
+pub fn default_between(from: &End<'_>, to: &End<'_>) -> Option<Action> {
     let own = from.interface.or(to.interface)?;
     let vnet = &own.vnet;
     if from.vnet == to.vnet {

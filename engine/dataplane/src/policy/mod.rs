@@ -12,7 +12,7 @@ mod peers;
 mod rule;
 mod set;
 
-pub use judge::{End, Judgement, Passage, Policy, judge};
+pub use judge::{End, Judgement, Passage, Policy, default_between, judge};
 pub use peers::{MAX_TAGS, Peers};
 pub use rule::{Action, Facts, Peer, Rule, TagId, first_match, has_ports};
 pub use set::{RuleSet, TooComplex};
