@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::documents;
 use crate::lab::args::LabArgs;
-use crate::resources::{entity, host, network, node};
+use crate::resources::{entity, host, network, node, peering, rule};
 use crate::settings::Connection;
 
 /// Operates Overlane: virtual IPv4 networks over one plain IPv6 network.
@@ -77,6 +77,12 @@ pub enum Command {
     /// Virtual machines, containers and processes, and where they run
     #[command(subcommand)]
     Node(node::Command),
+    /// What may pass between nodes, tags, networks and entities
+    #[command(subcommand)]
+    Rule(rule::Command),
+    /// Pairs of networks that exchange packets
+    #[command(subcommand)]
+    Peering(peering::Command),
     /// How the service, its engines and their interfaces are
     Status,
     /// Two hosts, a router, the service and tenants' nodes in network namespaces of this machine

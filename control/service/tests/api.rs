@@ -363,13 +363,13 @@ async fn the_openapi_document_has_every_path() {
     for (path, item) in document["paths"].as_object().unwrap() {
         found.extend(item.as_object().unwrap().keys().map(|method| format!("{method} {path}")));
     }
-    for kind in ["entities", "networks", "hosts", "nodes"] {
+    for kind in ["entities", "networks", "hosts", "nodes", "rules", "peerings"] {
         for wanted in ["get /v1/K", "get /v1/K/{id}", "put /v1/K/{id}", "delete /v1/K/{id}"] {
             let wanted = wanted.replace('K', kind);
             assert!(found.contains(&wanted), "{wanted} in {found:?}");
         }
     }
-    for wanted in ["post /v1/nodes/{id}/move", "get /v1/status", "get /v1/backup"] {
+    for wanted in ["post /v1/nodes/{id}/move", "post /v1/rules/test", "get /v1/status", "get /v1/backup"] {
         assert!(found.contains(&wanted.to_owned()), "{wanted}");
     }
     for schema in ["NodeSpec", "Node", "ErrorBody", "Status", "Move", "Subnet"] {

@@ -344,4 +344,15 @@ async fn resolution_is_authorised_and_each_refusal_has_its_reason() {
     assert_eq!(reason(request("no/eth0", 7, 1)).await, Some(RefusalReason::NotYourInterface));
     assert_eq!(reason(request("web/eth0", 8, 2)).await, Some(RefusalReason::NotAMember));
     assert_eq!(reason(request("web/eth0", 7, 77)).await, Some(RefusalReason::UnknownTarget));
+    // One direction is enough to be found by; none is not.
+    let deny = |direction: &str| {
+        json!({"entity": "acme", "priority": 1, "direction": direction, "on": {"node": "db"},
+               "peer": {"node": "web"}, "action": "deny"})
+    };
+    api.put("/v1/rules/no-in", deny("ingress")).await;
+    assert_eq!(reason(request("web/eth0", 7, 2)).await, None);
+    api.put("/v1/rules/no-out", deny("egress")).await;
+    assert_eq!(reason(request("web/eth0", 7, 2)).await, Some(RefusalReason::Forbidden));
+    api.delete("/v1/rules/no-in").await;
+    assert_eq!(reason(request("web/eth0", 7, 2)).await, None);
 }

@@ -1,4 +1,4 @@
-//! What is created, listed, shown and deleted, and how the four kinds are alike.
+//! What is created, listed, shown and deleted, and how all kinds are alike.
 
 use std::io;
 
@@ -15,6 +15,8 @@ pub mod host;
 pub mod moving;
 pub mod network;
 pub mod node;
+pub mod peering;
+pub mod rule;
 pub(crate) mod workers;
 
 /// What the commands of every kind of resource need to know about it.
