@@ -1,22 +1,27 @@
 //! Static mode: the whole site in one TOML file, the same for every engine, checked as the API checks.
 
+#[path = "file_rules.rs"]
+mod rules;
+
 use super::desired::{DesiredState, Kept};
 use super::model::{
-    Attachment, AttachmentKind, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_INTERFACES, Mapping, Target,
-    Vnet,
+    Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_INTERFACES, Mapping,
+    Target, Vnet,
 };
+use super::rule::Tags;
 use super::wire::{check_subnets, is_host_of, is_unicast};
 use core::net::Ipv4Addr;
 use core::ops::Range;
 use hashbrown::{HashMap, HashSet};
 use ipnet::Ipv4Net;
 use overlane_api::config::{FileError, Source};
+use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{DEVICE_NAME_LEGAL, is_id};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
-use overlane_dataplane::policy::Action;
 use overlane_dataplane::snapshot::Subnet;
+use rules::{RawPeering, RawRule, default_action};
 use serde::Deserialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +39,10 @@ struct RawSite {
     interface: Vec<RawInterface>,
     #[serde(default)]
     mapping: Vec<RawMapping>,
+    #[serde(default)]
+    peering: Vec<RawPeering>,
+    #[serde(default)]
+    rule: Vec<RawRule>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,6 +59,8 @@ struct RawNetwork {
     vnet: Spanned<u32>,
     #[serde(default)]
     stateful: bool,
+    #[serde(default)]
+    default_action: DefaultAction,
     #[serde(default)]
     subnets: Vec<RawSubnet>,
 }
@@ -70,6 +81,8 @@ struct RawInterface {
     slot: Option<Spanned<u8>>,
     mac: Option<Spanned<String>>,
     addresses: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    tags: Vec<Spanned<String>>,
     attachment: Option<RawAttachment>,
 }
 
@@ -112,11 +125,17 @@ pub fn parse(source: &Source, own_host: &str) -> Result<DesiredState, FileError>
     let mut site = Site::new(source, own_host, layout);
     site.hosts(&raw.host)?;
     site.networks(&raw.network)?;
+    for peering in &raw.peering {
+        site.peering(peering)?;
+    }
     for interface in &raw.interface {
         site.interface(interface)?;
     }
     for mapping in &raw.mapping {
         site.mapping(mapping)?;
+    }
+    for rule in &raw.rule {
+        site.rule(rule)?;
     }
     Ok(site.finish())
 }
@@ -132,6 +151,10 @@ struct Site<'a> {
     /// Who has a host's slot.
     slots: HashMap<(HostPrefix, Slot), String>,
     devices: HashMap<String, String>,
+    /// The addresses of each node, on whichever host.
+    nodes: HashMap<String, Vec<Target>>,
+    /// The numbers of tags.
+    tags: HashMap<String, u32>,
     state: DesiredState,
 }
 
@@ -139,8 +162,10 @@ const ID_LEGAL: &str = "1 to 63 lower-case letters, digits and '-'";
 const INTERFACE_LEGAL: &str = "<node>/<interface>, each 1 to 63 lower-case letters, digits and '-'";
 
 /// Everything in a static file is of one revision.
+const REVISION: u64 = 1;
+
 const fn kept<T>(value: T) -> Kept<T> {
-    Kept { revision: 1, value }
+    Kept { revision: REVISION, value }
 }
 
 impl<'a> Site<'a> {
@@ -154,6 +179,8 @@ impl<'a> Site<'a> {
             interface_ids: HashSet::new(),
             slots: HashMap::new(),
             devices: HashMap::new(),
+            nodes: HashMap::new(),
+            tags: HashMap::new(),
             state: DesiredState::default(),
         }
     }
@@ -223,7 +250,7 @@ impl<'a> Site<'a> {
                 name: name.clone(),
                 subnets,
                 stateful: raw.stateful,
-                default_action: Action::Allow,
+                default_action: default_action(raw.default_action),
                 peerings: Vec::new(),
             });
             if self.networks.insert(name.clone(), vnet).is_some() {
@@ -277,10 +304,11 @@ impl<'a> Site<'a> {
         vnet: &Vnet,
         text: &Spanned<String>,
         locator: Locator,
+        tags: &Tags,
     ) -> Result<Ipv4Addr, FileError> {
         let address = self.address(text, vnet)?;
         let target = Target { vnet: vnet.id, ipv4: address };
-        let mapping = Mapping { locator, also_accept: None, live: true, tags: None };
+        let mapping = Mapping { locator, also_accept: None, live: true, tags: tags.clone() };
         if self.state.mappings.insert(target, kept(mapping)).is_some() {
             return self.refuse(&text.span(), format!("{address} is there already in network {}", vnet.name));
         }
@@ -315,10 +343,14 @@ impl<'a> Site<'a> {
             return self.refuse(&at, format!("slot {slot} of its host is interface {other}'s already"));
         }
         let locator = self.locator(prefix, slot, vnet.id, &at)?;
+        let tags = self.tags_of(&raw.tags)?;
         let mut addresses = Vec::new();
         for text in raw.addresses.as_ref() {
-            addresses.push(self.put_mapping(&vnet, text, locator)?);
+            addresses.push(self.put_mapping(&vnet, text, locator, &tags)?);
         }
+        let node = id.split_once('/').map_or(id.as_str(), |(node, _)| node).to_owned();
+        let targets = addresses.iter().map(|ipv4| Target { vnet: vnet.id, ipv4: *ipv4 });
+        self.nodes.entry(node).or_default().extend(targets);
         if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
             return self.refuse(&raw.addresses.span(), format!("must be 1 to {MAX_ADDRESSES} addresses"));
         }
@@ -357,8 +389,7 @@ impl<'a> Site<'a> {
         }
         self.state.vnets.insert(vnet.id, kept(vnet.clone()));
         let id: Arc<str> = id.into();
-        let interface =
-            Interface { id: id.clone(), vnet: vnet.id, slot, mac, addresses, attachment, tags: None };
+        let interface = Interface { id: id.clone(), vnet: vnet.id, slot, mac, addresses, attachment, tags };
         self.state.interfaces.insert(id, kept(Arc::new(interface)));
         Ok(())
     }
@@ -381,13 +412,15 @@ impl<'a> Site<'a> {
         let vnet = self.network_of(&raw.network)?;
         let slot = self.slot(raw.slot.as_ref(), &at)?;
         let locator = self.locator(prefix, slot, vnet.id, &at)?;
-        self.put_mapping(&vnet, &raw.address, locator).map(|_| ())
+        self.put_mapping(&vnet, &raw.address, locator, &None).map(|_| ())
     }
 
-    /// The state, without the mappings of vnets that have no interface here.
+    /// The state, without the mappings of vnets that have no interface here and no peer that has.
     fn finish(mut self) -> DesiredState {
         let vnets = &self.state.vnets;
-        self.state.mappings.retain(|target, _| vnets.contains_key(&target.vnet));
+        let peers = vnets.values().flat_map(|kept| &kept.value.peerings).map(|peering| peering.vnet);
+        let told: HashSet<VnetId> = vnets.keys().copied().chain(peers).collect();
+        self.state.mappings.retain(|target, _| told.contains(&target.vnet));
         self.state
     }
 }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::provisioning::rule::Scope;
+use overlane_dataplane::policy::Action;
 
 const SAMPLE: &str = include_str!("../../../../conf/static.toml");
 
@@ -126,4 +128,77 @@ fn layouts_without_slots_take_none() {
     assert_eq!(state.mappings.len(), 5);
     let error = site(&SAMPLE.replace("slot64", "plain64"), "host-a");
     assert_eq!(error.unwrap_err().message, "must be left out in layout plain64");
+}
+
+#[test]
+fn rules_of_a_site_are_the_same_for_every_host() {
+    let state = site(SAMPLE, "host-a").unwrap();
+    let rule = &state.rules["web-in"].value;
+    let target = Target { vnet: VnetId::new(7).unwrap(), ipv4: Ipv4Addr::new(10, 0, 0, 5) };
+    let tags = state.mappings[&target].value.tags.clone().unwrap();
+    assert_eq!(rule.on, Scope::Tag(tags[0]));
+    assert_eq!((rule.protocol, rule.destination_ports.clone()), (Some(6), Some(80..=80)));
+    let elsewhere = site(SAMPLE, "host-b").unwrap();
+    assert_eq!(elsewhere.rules["web-rest"].value, state.rules["web-rest"].value);
+}
+
+/// The sample with more of it.
+fn with(more: &str) -> Result<DesiredState, FileError> {
+    site(&format!("{SAMPLE}\n{more}"), "host-a")
+}
+
+const GREEN: &str = "[[network]]\nid = \"green\"\nvnet = 9\nsubnets = [{ cidr = \"10.5.0.0/24\", gateway = \"10.5.0.1\" }]\n\
+     [[mapping]]\nnetwork = \"green\"\naddress = \"10.5.0.7\"\nhost = \"host-b\"\nslot = 9\n";
+
+#[test]
+fn a_peer_of_a_network_here_is_told_with_its_mappings() {
+    let green = VnetId::new(9).unwrap();
+    let target = Target { vnet: green, ipv4: Ipv4Addr::new(10, 5, 0, 7) };
+    assert!(!with(GREEN).unwrap().mappings.contains_key(&target));
+    let peering = "[[peering]]\nnetworks = [\"red\", \"green\"]\ndefault_action = \"deny\"\n";
+    let state = with(&format!("{GREEN}{peering}")).unwrap();
+    assert!(state.mappings.contains_key(&target) && !state.vnets.contains_key(&green));
+    let red = &state.vnets[&VnetId::new(7).unwrap()].value;
+    assert_eq!((red.peerings[0].vnet, red.peerings[0].default_action), (green, Action::Deny));
+}
+
+#[test]
+fn everything_wrong_in_rules_and_peerings_is_refused_with_field_and_legal_values() {
+    let rule = |more: &str| {
+        format!("[[rule]]\nid = \"r\"\npriority = 1\ndirection = \"egress\"\naction = \"deny\"\n{more}")
+    };
+    let golden = [
+        (rule("on = { node = \"no\" }"), "rule r: on.node must be the node of an [[interface]], not \"no\""),
+        (rule("on = { network = \"no\" }"), "rule r: on.network must be the id of a [[network]], not \"no\""),
+        (rule("on = {}"), "rule r: on must be one of node, tag, network, not anybody"),
+        (
+            rule("on = { cidr = \"10.0.0.0/8\" }"),
+            "rule r: on must be one of node, tag, network, not 10.0.0.0/8",
+        ),
+        (
+            rule("on = { node = \"web\" }\npeer = { entity = \"acme\" }"),
+            "rule r: peer must be none, or one of node, tag, network, cidr (with a network), not entity acme",
+        ),
+        (
+            rule("on = { node = \"web\" }\npeer = { cidr = \"10.0.0.1/8\" }"),
+            "rule r: peer.cidr must be IPv4 in CIDR form with zeros behind the prefix length, like 10.0.0.0/24, not \"10.0.0.1/8\"",
+        ),
+        (
+            rule("on = { node = \"web\" }\nports = \"80\""),
+            "rule r: ports: the protocol has no ports (legal: with protocol tcp, udp, udplite, dccp or sctp only)",
+        ),
+        (rule("on = { node = \"web\" }").replace("\"r\"", "\"web-in\""), "rule web-in is there already"),
+        (
+            "[[peering]]\nnetworks = [\"red\", \"blue\"]".to_owned(),
+            "network red must be with vnets whose subnets overlap with no other's, not 10.0.0.0/24 and 10.0.0.0/24",
+        ),
+        ("[[peering]]\nnetworks = [\"red\", \"none\"]".to_owned(), "there is no [[network]] none"),
+        (
+            "[[peering]]\nnetworks = [\"red\", \"red\"]".to_owned(),
+            "network red must be with other vnets, each once, not 7",
+        ),
+    ];
+    for (more, message) in golden {
+        assert_eq!(with(&more).expect_err(&more).message, message, "{more}");
+    }
 }
