@@ -21,15 +21,36 @@ const SETTINGS: Settings = Settings { layout: Layout::Slot64, log_revisions: 20 
 enum Operation {
     Entity(u8, bool),
     Network(u8, u8, u8, bool),
+    /// A second subnet, or not.
+    Subnets(u8, bool),
+    Retag(u8, Vec<u8>),
     Host(u8, u8, bool),
-    Node { node: u8, host: u8, network: u8, slot: Option<u32>, addresses: Vec<u8>, device: u8, tags: Vec<u8> },
+    Node {
+        node: u8,
+        host: u8,
+        network: u8,
+        slot: Option<u32>,
+        addresses: Vec<u8>,
+        device: u8,
+        tags: Vec<u8>,
+    },
     DeleteNode(u8),
     Move(u8, u8),
     Step(u8, bool),
     Report(u8, u8, u8),
-    Rule { id: u8, entity: u8, on: u8, peer: u8, deny: bool },
+    Rule {
+        id: u8,
+        entity: u8,
+        on: u8,
+        peer: u8,
+        deny: bool,
+    },
     DeleteRule(u8),
-    Peering { id: u8, networks: (u8, u8), deny: bool },
+    Peering {
+        id: u8,
+        networks: (u8, u8),
+        deny: bool,
+    },
     DeletePeering(u8),
 }
 
@@ -41,6 +62,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (0u8..2, any::<bool>()).prop_map(|(id, put)| Operation::Entity(id, put)),
         2 => (0u8..3, 0u8..2, 1u8..4, prop::bool::weighted(0.8))
             .prop_map(|(id, entity, vnet, put)| Operation::Network(id, entity, vnet, put)),
+        1 => (0u8..3, any::<bool>()).prop_map(|(id, second)| Operation::Subnets(id, second)),
+        3 => (0u8..5, prop::collection::vec(0u8..3, 0..3)).prop_map(|(node, tags)| Operation::Retag(node, tags)),
         2 => (0u8..3, 1u8..4, prop::bool::weighted(0.8)).prop_map(|(id, capacity, put)| Operation::Host(id, capacity, put)),
         8 => node.prop_map(|(node, host, network, slot, addresses, device, tags)| Operation::Node {
             node, host, network, slot, addresses, device, tags,
@@ -75,6 +98,48 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 default_action: Default::default(),
             };
             ledger.put_network(&format!("n{id}"), &spec).map(|_| ())
+        }
+        Operation::Subnets(id, second) => {
+            let id = format!("n{id}");
+            let found = stored(ledger, Table::Networks, &id);
+            let Some(found) = found else { return Ok(()) };
+            let subnet =
+                |net: &serde_json::Value| Subnet { cidr: net["net"].as_str().unwrap().into(), gateway: None };
+            let mut subnets: Vec<Subnet> =
+                found["subnets"].as_array().unwrap().iter().take(1).map(subnet).collect();
+            if second {
+                subnets.push(Subnet { cidr: format!("10.{}.1.0/29", &id[1..]), gateway: None });
+            }
+            let spec = NetworkSpec {
+                entity: found["entity"].as_str().unwrap().to_owned(),
+                vnet: None,
+                subnets,
+                default_action: Default::default(),
+            };
+            ledger.put_network(&id, &spec).map(|_| ())
+        }
+        Operation::Retag(node, tags) => {
+            let id = format!("w{node}");
+            let interface = stored(ledger, Table::Interfaces, &format!("{id}/eth0"));
+            let (Some(found), Some(is)) = (stored(ledger, Table::Nodes, &id), interface) else {
+                return Ok(());
+            };
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            let interface = InterfaceSpec {
+                name: "eth0".to_owned(),
+                network: text(&is["network"]),
+                mac: None,
+                slot: None,
+                addresses: is["addresses"].as_array().unwrap().iter().map(text).collect(),
+                attachment: serde_json::from_value(is["home"]["attachment"].clone()).unwrap(),
+            };
+            let spec = NodeSpec {
+                entity: text(&found["entity"]),
+                host: text(&found["host"]),
+                tags: tags.iter().map(|tag| format!("t{tag}")).collect(),
+                interfaces: vec![interface],
+            };
+            ledger.put_node(&id, &spec).map(|_| ())
         }
         Operation::Network(id, _, _, false) => ledger.delete_network(&format!("n{id}")),
         Operation::Host(id, capacity, true) => {
@@ -162,10 +227,13 @@ fn rule(entity: u8, on: Selector, peer: Selector, deny: bool) -> RuleSpec {
     }
 }
 
+fn stored(ledger: &Ledger, table: Table, id: &str) -> Option<serde_json::Value> {
+    let record = ledger.view().unwrap().get(table, id.as_bytes()).unwrap()?;
+    Some(serde_json::from_slice(&record).unwrap())
+}
+
 fn phase_revision(ledger: &Ledger, node: &str) -> Option<u64> {
-    let record = ledger.view().unwrap().get(Table::Nodes, node.as_bytes()).unwrap()?;
-    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
-    record["moving"]["phase_revision"].as_u64()
+    stored(ledger, Table::Nodes, node)?["moving"]["phase_revision"].as_u64()
 }
 
 /// Everything that an engine knows, keyed; what a change says of a key, without its revision.
