@@ -48,7 +48,7 @@ impl Bed {
 
     fn insert(&mut self, number: u32) -> Result<()> {
         let (key, direction) = self.key(number);
-        let (opener, sign) = (self.opener, Sign::DATAGRAM);
+        let (opener, sign) = (Some(self.opener), Sign::DATAGRAM);
         let new = NewFlow { direction, sign, opener, epoch: 1, verdict: Ok(()) };
         self.worker.insert(&self.table, &self.reader, key, &new, self.now)?;
         Ok(())

@@ -98,6 +98,7 @@ impl Bed {
             mac: NODE,
             addresses: vec![ADDRESS],
             policy: None,
+            settling: false,
             mtu: 1480,
             traffic: Arc::new(PerWorker::new(1)),
             icmp_limit: IcmpLimit::default().buckets(1),

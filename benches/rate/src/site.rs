@@ -93,6 +93,7 @@ pub(crate) fn snapshot(
         mac: NODE,
         addresses: vec![ADDRESS],
         policy: None,
+        settling: false,
         mtu: NODE_MTU,
         traffic: Arc::clone(&node.traffic),
         icmp_limit: IcmpLimit::default().buckets(workers),

@@ -24,6 +24,8 @@ mod mtu;
 mod operation;
 #[path = "e2e/route.rs"]
 mod route;
+#[path = "e2e/rules.rs"]
+mod rules;
 #[path = "e2e/tap.rs"]
 mod tap;
 #[path = "e2e/transport.rs"]
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         route::CASES,
         mtu::CASES,
         isolation::CASES,
+        rules::CASES,
         malformed::CASES,
         uplink::CASES,
         faults::CASES,

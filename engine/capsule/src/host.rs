@@ -87,6 +87,7 @@ impl Host {
                 mac: interface.mac,
                 addresses: interface.addresses.clone(),
                 policy: None,
+                settling: false,
                 mtu: interface.mtu,
                 traffic: Arc::clone(&port.traffic),
                 icmp_limit: IcmpLimit::default().buckets(workers),

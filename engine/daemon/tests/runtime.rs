@@ -153,6 +153,7 @@ impl World {
             mac: mac(n),
             addresses: vec![address],
             policy: None,
+            settling: false,
             mtu: opened.mtu,
             traffic: opened.traffic,
             icmp_limit: IcmpLimit::default().buckets(2),

@@ -37,6 +37,9 @@ pub struct HostSnapshot {
     pub stateful: bool,
     /// Whether any rule of this host looks at the sizes of packets; [`Self::settle`] finds out.
     pub judges_sizes: bool,
+    /// Whether the engine has just started, so that TCP connections which it has forgotten may be joined by a segment that is
+    /// let pass in its own direction.
+    pub resumes: bool,
     /// Who carries which of the tags that rules of this host are about.
     pub peers: Arc<Peers>,
     /// Number of what decides who may talk to whom, counted up (and around) with each change: flows that were judged by
@@ -75,6 +78,8 @@ pub struct Interface {
     pub addresses: Vec<Ipv4Addr>,
     /// Its rules, if there are any.
     pub policy: Option<Arc<Policy>>,
+    /// Whether it was not tracked a moment ago: datagrams may be answers to others that nobody has noted.
+    pub settling: bool,
     /// Largest IPv4 packet the node takes, in bytes.
     pub mtu: u16,
     /// Traffic and drops on its port.
@@ -157,6 +162,7 @@ impl HostSnapshot {
             translate: translate::Settings::default(),
             stateful: false,
             judges_sizes: false,
+            resumes: false,
             peers: Arc::default(),
             policy_epoch: 0,
             path_mtus: Arc::default(),
@@ -221,7 +227,7 @@ impl Interface {
     #[inline]
     #[must_use]
     pub fn is_tracked(&self) -> bool {
-        self.policy.is_some() || self.vnet.stateful || self.vnet.default_action != Action::Allow
+        self.policy.is_some() || self.vnet.is_tracked()
     }
 }
 
@@ -257,6 +263,13 @@ impl Vnet {
     #[must_use]
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.contains(address))
+    }
+
+    /// Whether all its interfaces are tracked.
+    #[inline]
+    #[must_use]
+    pub fn is_tracked(&self) -> bool {
+        self.stateful || self.default_action != Action::Allow
     }
 
     /// The vnet that its gateways send packets for `address` to: its own, unless another one's subnet has it.

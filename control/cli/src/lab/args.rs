@@ -20,7 +20,7 @@ pub struct LabArgs {
 /// What to do with the lab.
 #[derive(Debug, Subcommand)]
 pub enum LabCommand {
-    /// Makes two hosts with an engine each, a router, the service, and nodes of two tenants
+    /// Makes two hosts with an engine each, a router, the service, and nodes of three tenants
     Up(ShapeArgs),
     /// Checks who reaches whom, and who must not; exit status 1 if something does not hold
     Test,

@@ -28,7 +28,7 @@ const ATTEMPTS: u64 = 20;
 pub fn run(name: &str, progress: &dyn Progress) -> Result<Results> {
     let began = Instant::now();
     super::handle::down(name, progress)?;
-    chapter("A lab of two hosts, a plain IPv6 router, the service, and six nodes of two tenants");
+    chapter("A lab of two hosts, a plain IPv6 router, the service, and eight nodes of three tenants");
     let options =
         LabOptions { name: name.to_owned(), mode: Mode::Service, owned: true, shape: Shape::default() };
     let lab = Lab::up(&options, progress)?;

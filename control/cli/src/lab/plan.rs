@@ -1,9 +1,9 @@
 //! What a lab consists of: names and addresses, before anything is made.
 //!
 //! ```text
-//!   acme-1 acme-2 globex-1 globex-2          acme-3 globex-3      nodes: eth0, 10.0.0.x/24 in both networks
-//!       |      |      |        |                |       |         veth pairs
-//!   [ host-a: engine ::e, kernel ::2 ]     [ host-b: engine ::e, kernel ::2 ]
+//!   acme-1 acme-2 globex-1 globex-2 initech-1    acme-3 globex-3 initech-3   nodes: eth0, 10.0.0.x/24 in the networks of
+//!       |      |      |        |        |           |       |        |       acme and globex, 10.7.0.x/24 in initech's
+//!   [ host-a: engine ::e, kernel ::2            ]  [ host-b: engine ::e, kernel ::2 ]
 //!                  |  fd00:0:1:a::/64             |  fd00:0:1:b::/64
 //!               [ router: fd00:0:0:a::/64 via …:a::e, fd00:0:0:b::/64 via …:b::e ]
 //!                                   |  fd00:0:1:f::/64
@@ -19,10 +19,8 @@ use overlane_dataplane::mac::MacAddr;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The gateway of every lab network.
+/// The gateway of the networks of acme and globex.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
-/// The subnet of every lab network.
-pub const SUBNET: &str = "10.0.0.0/24";
 /// The address layout of the lab's substrate.
 pub const LAYOUT: Layout = Layout::Slot64;
 /// Port of the HTTP API.
@@ -71,6 +69,10 @@ pub struct Network {
     pub entity: String,
     /// The 24-bit id.
     pub vnet: u32,
+    /// Its one subnet.
+    pub subnet: String,
+    /// Its gateway.
+    pub gateway: Ipv4Addr,
 }
 
 /// A node with one interface.
@@ -97,7 +99,8 @@ pub struct Node {
 }
 
 impl Plan {
-    /// The standard lab: two entities, a network each with the same addresses, on each host some of their nodes.
+    /// The standard lab: three entities with a network each, two of which use the same addresses, and on each host some of
+    /// their nodes.
     ///
     /// # Errors
     /// For a name that does not do for namespaces.
@@ -112,15 +115,25 @@ impl Plan {
             Host { id: "host-a".to_owned(), number: 0xa },
             Host { id: "host-b".to_owned(), number: 0xb },
         ];
+        let network = |entity: &str, vnet, third| Network {
+            id: format!("{entity}-net"),
+            entity: entity.to_owned(),
+            vnet,
+            subnet: format!("10.{third}.0.0/24"),
+            gateway: Ipv4Addr::new(10, third, 0, 254),
+        };
         let networks = vec![
-            Network { id: "acme-net".to_owned(), entity: "acme".to_owned(), vnet: 0x00_ac3e },
-            Network { id: "globex-net".to_owned(), entity: "globex".to_owned(), vnet: 0x09_10be },
+            network("acme", 0x00_ac3e, 0),
+            network("globex", 0x09_10be, 0),
+            network("initech", 0x01_17ec, 7),
         ];
         let mut nodes = Vec::new();
         for (which, network) in (0u8..).zip(&networks) {
-            for number in 1u8..=3 {
+            let numbers: &[u8] = if which < 2 { &[1, 2, 3] } else { &[1, 3] };
+            for &number in numbers {
                 let (host, slot) =
                     if number < 3 { ("host-a", which * 2 + number) } else { ("host-b", which + 1) };
+                let [a, b, c, _] = network.gateway.octets();
                 nodes.push(Node {
                     id: format!("{}-{number}", network.entity),
                     network: network.id.clone(),
@@ -128,7 +141,7 @@ impl Plan {
                     host: host.to_owned(),
                     slot,
                     mac: format!("0a:00:00:00:{:02x}:{number:02x}", which + 1),
-                    ipv4: Ipv4Addr::new(10, 0, 0, number),
+                    ipv4: Ipv4Addr::new(a, b, c, number),
                     device: format!("v-{}-{number}", network.entity),
                     vnet: network.vnet,
                 });
@@ -256,6 +269,13 @@ impl Host {
 }
 
 impl Node {
+    /// The gateway of its network.
+    #[must_use]
+    pub const fn gateway(&self) -> Ipv4Addr {
+        let [a, b, c, _] = self.ipv4.octets();
+        Ipv4Addr::new(a, b, c, GATEWAY.octets()[3])
+    }
+
     /// Its hardware address.
     ///
     /// # Errors
@@ -305,7 +325,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn both_networks_use_the_same_addresses_and_nothing_else_is_shared() {
+    fn two_networks_use_the_same_addresses_and_nothing_else_is_shared() {
         let plan = Plan::standard("ovl").unwrap();
         let addresses = |network: &str| -> BTreeSet<Ipv4Addr> {
             plan.nodes.iter().filter(|n| n.network == network).map(|n| n.ipv4).collect()

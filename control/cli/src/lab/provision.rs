@@ -2,7 +2,7 @@
 //! through the HTTP API, by the client of the `overlane` command.
 
 use super::handle::Lab;
-use super::plan::{GATEWAY, INTERFACE, LAYOUT, Node, Plan, SUBNET};
+use super::plan::{INTERFACE, LAYOUT, Node, Plan};
 use super::probe::ping;
 use super::state::State;
 use super::{wait, wiring};
@@ -90,7 +90,10 @@ pub fn provision(lab: &Lab) -> Result<()> {
             let spec = NetworkSpec {
                 entity: network.entity.clone(),
                 vnet: Some(network.vnet),
-                subnets: vec![Subnet { cidr: SUBNET.to_owned(), gateway: Some(GATEWAY.to_string()) }],
+                subnets: vec![Subnet {
+                    cidr: network.subnet.clone(),
+                    gateway: Some(network.gateway.to_string()),
+                }],
                 default_action: DefaultAction::default(),
             };
             client.put::<Network>(&format!("/v1/networks/{}", network.id), &spec).await?;
@@ -196,8 +199,8 @@ pub fn static_file(plan: &Plan) -> Result<String> {
     for network in &plan.networks {
         writeln!(
             text,
-            "\n[[network]]\nid = \"{}\"\nvnet = {}\nsubnets = [{{ cidr = \"{SUBNET}\", gateway = \"{GATEWAY}\" }}]",
-            network.id, network.vnet
+            "\n[[network]]\nid = \"{}\"\nvnet = {}\nsubnets = [{{ cidr = \"{}\", gateway = \"{}\" }}]",
+            network.id, network.vnet, network.subnet, network.gateway
         )?;
     }
     for node in &plan.nodes {

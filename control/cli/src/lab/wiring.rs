@@ -2,7 +2,7 @@
 
 use super::attack::HOST_IPV4;
 use super::netns::{Namespace, run};
-use super::plan::{GATEWAY, Host, NODE_DEVICE, Node, Plan, UPLINK, service_address, service_router};
+use super::plan::{Host, NODE_DEVICE, Node, Plan, UPLINK, service_address, service_router};
 use anyhow::Result;
 
 /// Addresses are usable at once, and none come from router advertisements.
@@ -110,8 +110,9 @@ pub fn connect_node(plan: &Plan, node: &Node) -> Result<()> {
 /// Whatever the kernel refuses.
 pub fn configure_node(namespace: &Namespace, node: &Node) -> Result<()> {
     namespace.ip(&format!(
-        "addr add {}/24 dev {NODE_DEVICE}\nlink set {NODE_DEVICE} up\nroute add default via {GATEWAY}",
-        node.ipv4
+        "addr add {}/24 dev {NODE_DEVICE}\nlink set {NODE_DEVICE} up\nroute add default via {}",
+        node.ipv4,
+        node.gateway()
     ))
 }
 

@@ -95,6 +95,7 @@ fn interface(view: &dyn View, record: &InterfaceRecord, moment: SystemTime) -> R
         mac: record.mac.parse().map_err(|error| unreadable(record, error))?,
         addresses: record.addresses.clone(),
         policy: policy_of(view, record, moment)?,
+        settling: false,
         mtu: u16::MAX,
         traffic: Arc::new(PerWorker::new(0)),
         icmp_limit: IcmpLimit::default().buckets(0),

@@ -70,11 +70,12 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         self.closing.extend(plan.close.into_iter().map(|(id, port)| (Some(id), port)));
         self.closing.extend(uplink_close.map(|port| (None, port)));
         let clock = SystemTime::now();
-        let mut snapshot = self.builder.build(&self.state, &self.attachments, uplink, clock);
-        self.turn_at = self.builder.turn_at().map(|turn| {
+        let mut snapshot = self.builder.build(&self.state, &self.attachments, uplink, (clock, now));
+        let windows = self.builder.turn_at().map(|turn| {
             let wait = turn.duration_since(clock).unwrap_or_default();
             now + wait.min(CLOCK_IS_TRUSTED)
         });
+        self.turn_at = windows.into_iter().chain(self.builder.settled_at(now)).min();
         snapshot.translate = self.translate;
         snapshot.path_mtus = self.paths.published();
         if let Err(error) = self.dataplane.publish(snapshot) {

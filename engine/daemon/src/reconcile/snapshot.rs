@@ -3,7 +3,9 @@
 use super::attachments::Attachments;
 use super::policy::Policies;
 use crate::provisioning::desired::DesiredState;
+use crate::provisioning::desired::Version;
 use crate::provisioning::model::Target;
+use core::time::Duration;
 use hashbrown::HashMap;
 use overlane_dataplane::address::{Layout, Locator};
 use overlane_dataplane::counters::{Drops, PerWorker};
@@ -13,6 +15,7 @@ use overlane_dataplane::policy::Peers;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Uplink, Vnet};
 use std::sync::Arc;
 use std::time::SystemTime;
+use tokio::time::Instant;
 
 /// The objects of the last snapshot.
 #[derive(Debug)]
@@ -26,7 +29,18 @@ pub(super) struct Builder {
     /// How often what decides who may talk to whom has changed.
     policy_epoch: u32,
     interfaces: HashMap<Arc<str>, Arc<Interface>>,
+    /// Interfaces that are tracked and were not a moment ago, and until when that matters.
+    settling: HashMap<Arc<str>, Instant>,
+    /// Until when connections that were open before the engine started may be joined, and by which rules: only as long as
+    /// they stay as they are.
+    resumes: (Instant, Option<Version>),
 }
+
+/// For how long an answer to a datagram may be on its way.
+const SETTLING: Duration = Duration::from_secs(1);
+/// For how long after the start connections are taken up again by whichever end may send. Those that are silent for longer
+/// have to be let pass both ways.
+const RESUMES: Duration = Duration::from_secs(120);
 
 /// Where the addresses that are delivered on this host live, and the ports they are delivered to.
 pub(super) type Local = HashMap<Target, (Locator, PortId)>;
@@ -41,6 +55,8 @@ impl Builder {
             peers: Arc::default(),
             policy_epoch: 0,
             interfaces: HashMap::new(),
+            settling: HashMap::new(),
+            resumes: (Instant::now() + RESUMES, None),
         }
     }
 
@@ -50,12 +66,12 @@ impl Builder {
         state: &DesiredState,
         attachments: &Attachments,
         uplink: Option<Arc<Uplink>>,
-        now: SystemTime,
+        (clock, now): (SystemTime, Instant),
     ) -> HostSnapshot {
         let host = state.host.as_ref().map(|kept| &kept.value);
         let mut snapshot = HostSnapshot::empty(host.map_or_else(Layout::default, |host| host.layout));
         snapshot.prefix = host.map(|host| host.prefix);
-        self.policies.refresh(state, now);
+        self.policies.refresh(state, clock);
         // Whether flows may have to be judged otherwise than before.
         let mut judged_anew = !Arc::ptr_eq(&self.peers, self.policies.peers());
         self.peers = self.policies.peers().clone();
@@ -86,13 +102,21 @@ impl Builder {
         }
         snapshot.vnets = self.vnets.values().cloned().collect();
         snapshot.vnets.sort_unstable_by_key(|vnet| vnet.id);
+        self.settling.retain(|_, until| *until > now);
         let mut interfaces = HashMap::with_capacity(self.interfaces.len());
         for ready in attachments.ready() {
             let wanted = ready.interface;
             let Some(vnet) = self.vnets.get(&wanted.vnet) else { continue };
             let policy = self.policies.of(wanted);
+            let old = self.interfaces.get(&wanted.id);
             let same_policy =
                 |old: &Interface| old.policy.as_ref().map(Arc::as_ptr) == policy.as_ref().map(Arc::as_ptr);
+            judged_anew |= !old.is_some_and(|old| same_policy(old));
+            let is_tracked = policy.is_some() || vnet.is_tracked();
+            if is_tracked && old.is_some_and(|old| !old.is_tracked()) {
+                self.settling.insert(wanted.id.clone(), now + SETTLING);
+            }
+            let settling = self.settling.contains_key(&wanted.id);
             let same = |old: &&Arc<Interface>| {
                 old.port == ready.port.id
                     && old.slot == wanted.slot
@@ -100,10 +124,9 @@ impl Builder {
                     && old.mac == wanted.mac
                     && old.addresses == wanted.addresses
                     && old.mtu == ready.mtu
+                    && old.settling == settling
                     && same_policy(old)
             };
-            let old = self.interfaces.get(&wanted.id);
-            judged_anew |= !old.is_some_and(|old| same_policy(old));
             let interface = match old.filter(same) {
                 Some(same) => same.clone(),
                 None => Arc::new(Interface {
@@ -114,6 +137,7 @@ impl Builder {
                     mac: wanted.mac,
                     addresses: wanted.addresses.clone(),
                     policy: policy.clone(),
+                    settling,
                     mtu: ready.mtu,
                     traffic: ready.port.traffic.clone(),
                     icmp_limit: old
@@ -134,6 +158,7 @@ impl Builder {
             self.policy_epoch = self.policy_epoch.wrapping_add(1);
         }
         snapshot.policy_epoch = self.policy_epoch;
+        snapshot.resumes = self.resumes(state, now);
         snapshot.settle();
         if let Some(uplink) = uplink {
             set_role(&mut snapshot.ports, uplink.port, PortRole::Uplink(uplink.clone()));
@@ -142,9 +167,27 @@ impl Builder {
         snapshot
     }
 
+    fn resumes(&mut self, state: &DesiredState, now: Instant) -> bool {
+        let (until, rules) = &mut self.resumes;
+        // Before there is a host there are no rules either.
+        if rules.is_none() && state.host.is_some() {
+            *rules = Some(state.rules_version);
+        }
+        if rules.is_some_and(|rules| rules != state.rules_version) {
+            *until = now;
+        }
+        now < *until
+    }
+
     /// When another snapshot is due, since rules come into force or go out of it.
     pub(super) const fn turn_at(&self) -> Option<SystemTime> {
         self.policies.turn_at()
+    }
+
+    /// When another snapshot is due, since something is long enough ago.
+    pub(super) fn settled_at(&self, now: Instant) -> Option<Instant> {
+        let resumed = Some(self.resumes.0).filter(|until| *until > now);
+        self.settling.values().copied().chain(resumed).min()
     }
 
     /// What is wrong with rules of this host.

@@ -26,7 +26,10 @@ pub(super) enum Work {
 
 impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
     /// Begins to apply a complete state as a diff.
-    pub(super) fn replace(&mut self, new: DesiredState) {
+    pub(super) fn replace(&mut self, mut new: DesiredState) {
+        if new.rules == self.state.rules {
+            new.rules_version = self.state.rules_version;
+        }
         let old = core::mem::replace(&mut self.state, new);
         let layout = |state: &DesiredState| state.host.as_ref().map(|host| host.value.layout);
         if layout(&old).is_some() && layout(&old) != layout(&self.state) {

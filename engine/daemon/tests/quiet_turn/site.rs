@@ -102,6 +102,7 @@ pub(crate) fn snapshot(node: &OpenPort, uplink: &OpenPort, stateful: bool) -> Ho
         mac: NODE,
         addresses: vec![ADDRESS],
         policy: None,
+        settling: false,
         mtu: 1_480,
         traffic: Arc::clone(&node.traffic),
         icmp_limit: IcmpLimit::default().buckets(1),

@@ -178,6 +178,7 @@ impl Host {
                     mac: mac(node),
                     addresses: vec![node],
                     policy: None,
+                    settling: false,
                     mtu: if node == ANNA { 600 } else { MTU - 20 },
                     traffic: Arc::new(PerWorker::new(1)),
                     icmp_limit: IcmpLimit::default().buckets(1),

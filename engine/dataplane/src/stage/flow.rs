@@ -1,7 +1,9 @@
 //! Packets of interfaces that are tracked: each belongs to a flow, and goes by what was said of that.
 //!
 //! A flow that is known and was judged by the policy of now needs no more than its entry; both its directions pass. A new
-//! one is judged by the rules, and entered if it may pass, as is one that is joined in the middle. The look-up of the mapping
+//! one is judged by the rules, and entered if it may pass. One that is joined in the middle, by a TCP segment that is no SYN
+//! or by an echo reply, must be let pass both ways, since either end may have opened it: a rule that forbids what one end
+//! has opened is not got round by an answer of the other. Only just after an engine has started one way is enough. The look-up of the mapping
 //! still says where it leads: moves change that, not the flow.
 //!
 //! Flows of plain packets are asked for as they come in, which [`Ahead`] does; the rest of it runs after
@@ -67,6 +69,8 @@ struct Step {
     query: FlowQuery,
     direction: Direction,
     sign: Sign,
+    /// Whether it can be a flow's first packet.
+    begins: bool,
 }
 
 /// Which of a burst's steps is a packet's.
@@ -157,13 +161,13 @@ impl Foresight for Ahead<'_> {
             return None;
         }
         let bytes = packet.head().get(transport..)?;
-        let sign = match protocol {
-            protocol::TCP => Sign::tcp(*bytes.get(FLAGS)?),
-            _ => Sign::DATAGRAM,
+        let (sign, begins) = match protocol {
+            protocol::TCP => tcp_sign(*bytes.get(FLAGS)?),
+            _ => (Sign::DATAGRAM, true),
         };
         let (from, to) = ports(bytes);
         let (key, direction) = FlowKey::new(interface.vnet.id, protocol, (source, from), (destination, to));
-        let ticket = self.steps.push(Step { query: self.view.ask(key), direction, sign });
+        let ticket = self.steps.push(Step { query: self.view.ask(key), direction, sign, begins });
         let asked = self.steps.steps.len();
         if asked.is_multiple_of(STRIDE) {
             self.steps.approach(&self.view, asked - STRIDE);
@@ -218,8 +222,8 @@ fn run<'a, P: Packet, I: Known<'a>, S: Side<'a, I> + Place<'a, I>>(
             return Ok(());
         }
         let denied = match read(side, packet, item) {
-            Ok(Belongs::ToFlow(key, direction, sign)) => {
-                *item.ticket() = steps.push(Step { query: view.ask(key), direction, sign });
+            Ok(Belongs::ToFlow(key, direction, (sign, begins))) => {
+                *item.ticket() = steps.push(Step { query: view.ask(key), direction, sign, begins });
                 return Ok(());
             }
             Ok(Belongs::ToFirst) => return Ok(()),
@@ -348,7 +352,11 @@ impl<'a> Judge<'a, '_> {
             worker.remove(self.reader, flow);
             return self.alone(passage);
         }
-        let judgement = judge(self.snapshot, &if forth { *passage } else { passage.reversed() });
+        let opened = if forth { *passage } else { passage.reversed() };
+        let mut judgement = judge(self.snapshot, &opened);
+        if judgement.verdict.is_ok() && flow.opener().is_none() {
+            judgement = judge(self.snapshot, &opened.reversed());
+        }
         match judgement.verdict {
             Ok(()) if !judgement.stateless => {
                 flow.judge(self.snapshot.policy_epoch, Ok(()));
@@ -384,9 +392,14 @@ impl<'a> Judge<'a, '_> {
         if judgement.stateless {
             return Ok(());
         }
-        let Step { query, direction, sign } = *step;
-        let epoch = self.snapshot.policy_epoch;
-        let new = NewFlow { direction, sign, opener: self.port, epoch, verdict: Ok(()) };
+        let Step { query, direction, sign, begins } = *step;
+        // Of a flow that is joined in the middle nobody knows which end opened it: either may have.
+        let is_joined = !begins || passage.protocol != protocol::TCP && is_settling(passage);
+        if is_joined && !self.snapshot.resumes {
+            self.alone(&passage.reversed())?;
+        }
+        let (opener, epoch) = ((!is_joined).then_some(self.port), self.snapshot.policy_epoch);
+        let new = NewFlow { direction, sign, opener, epoch, verdict: Ok(()) };
         match worker.insert(self.table, self.reader, query.key(), &new, self.now) {
             Ok((_, true)) => Ok(()),
             // Another worker, or an earlier packet of the burst, was faster.
@@ -406,10 +419,23 @@ fn looks_at_size(passage: &Passage<'_>) -> bool {
     ends.filter_map(|interface| interface.policy.as_ref()).any(|policy| !policy.holds_for_flows())
 }
 
+/// Whether either end was not tracked a moment ago, so that what comes may be an answer to what nobody has noted.
+fn is_settling(passage: &Passage<'_>) -> bool {
+    let ends = [passage.from.interface, passage.to.interface];
+    ends.into_iter().flatten().any(|interface| interface.settling)
+}
+
+/// What a TCP segment with these flags shows of its flow, and whether it can be its first.
+#[inline(always)]
+const fn tcp_sign(flags: u8) -> (Sign, bool) {
+    let sign = Sign::tcp(flags);
+    (sign, sign.opens())
+}
+
 /// What a packet goes by.
 enum Belongs {
-    /// What is said of its flow.
-    ToFlow(FlowKey, Direction, Sign),
+    /// What is said of its flow: what it shows of that, and whether it can be its first.
+    ToFlow(FlowKey, Direction, (Sign, bool)),
     /// What is said of the flow of the packet that it quotes.
     ToQuoted(FlowKey),
     /// What was said of its datagram's first fragment, or has been seen to.
@@ -435,23 +461,24 @@ fn read<'a, P: Packet, I: Known<'a>, S: Side<'a, I>>(
         protocol::TCP => {
             let segment = transport::<{ tcp::LENGTH }>(packet, &header)?;
             let (source, destination) = ports(segment);
-            (protocol::TCP, ends(source, destination), Sign::tcp(segment[FLAGS]))
+            (protocol::TCP, ends(source, destination), tcp_sign(segment[FLAGS]))
         }
         // All of these begin with the ports.
         number @ (protocol::UDP | protocol::UDP_LITE | protocol::DCCP | protocol::SCTP) => {
             let (source, destination) = ports(transport::<{ udp::LENGTH }>(packet, &header)?);
-            (number, ends(source, destination), Sign::DATAGRAM)
+            (number, ends(source, destination), (Sign::DATAGRAM, true))
         }
         number if number == S::ICMP => {
             let [kind, _, _, _, high, low, _, _] = *transport::<{ icmp::LENGTH }>(packet, &header)?;
-            if !passage::echo(S::ICMP).contains(&kind) {
+            let [request, reply] = passage::echo(S::ICMP);
+            if kind != request && kind != reply {
                 let quoted = related::flow(packet, &header, S::ICMP, vnets);
                 return Ok(quoted.map_or(Belongs::Alone, Belongs::ToQuoted));
             }
             let identifier = u16::from_be_bytes([high, low]);
-            (protocol::ICMP, ends(identifier, identifier), Sign::DATAGRAM)
+            (protocol::ICMP, ends(identifier, identifier), (Sign::DATAGRAM, kind == request))
         }
-        other => (other, ends(0, 0), Sign::DATAGRAM),
+        other => (other, ends(0, 0), (Sign::DATAGRAM, true)),
     };
     let vnet = related::flow_vnet((source.0, vnets.0), (destination.0, vnets.1));
     let (key, direction) = FlowKey::new(vnet, protocol, source, destination);

@@ -9,6 +9,7 @@ use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::policy::{Action, Policy, Rule, RuleSet};
 use overlane_dataplane::snapshot::{Peering, Subnet};
 use overlane_dataplane::table::mapping::{Mapping, MappingKey};
+use overlane_dataplane::wire::tcp::flag::SYN;
 use std::sync::Arc;
 
 const LAYOUT: Layout = Layout::Slot64;
@@ -111,7 +112,8 @@ fn without_a_peering_nothing_crosses() {
 #[test]
 fn a_peering_that_denies_by_default_lets_pass_what_rules_of_both_ends_allow() {
     let mut engines = peers(LAYOUT, Action::Deny);
-    let frame = to_gateway(&ALICE, &BOB_APART, tcp(b""));
+    let mut frame = to_gateway(&ALICE, &BOB_APART, tcp(b""));
+    frame[47] = SYN;
     engines[0].refuses(ALICE.port, &frame, "node1", DropReason::DefaultDenied);
     let allow = || Arc::new(RuleSet::compile(vec![Rule::all("all", Action::Allow)]).unwrap());
     let none = || Arc::new(RuleSet::compile(Vec::new()).unwrap());
@@ -122,7 +124,8 @@ fn a_peering_that_denies_by_default_lets_pass_what_rules_of_both_ends_allow() {
     engines[1].refuses(UPLINK, &routed, "vnet 9", DropReason::DefaultDenied);
     let policy = Arc::new(Policy { egress: none(), ingress: allow() });
     engines[1].change_interface(&BOB_APART, |interface| interface.policy = Some(Arc::clone(&policy)));
-    arrives(&mut engines, &ALICE, &BOB_APART, tcp(b""));
+    let sent = engines[0].receive(ALICE.port, &frame).only();
+    engines[1].receive(UPLINK, &oracle::routed(&sent.bytes, &BOB_APART)).only();
     // Back by the flow; nothing else.
     let mut reply = to_gateway(&BOB_APART, &ALICE, tcp(b""));
     reply[34..38].rotate_left(2);

@@ -390,3 +390,52 @@ fn a_reply_is_judged_by_the_rule_that_allowed_what_it_replies_to() {
     judge(&mut engines, &ALICE, &egress, &ingress);
     passes(&mut engines, &BOB, &ALICE, Transport::EchoReply { payload: b"ping".to_vec() });
 }
+
+#[test]
+fn a_connection_from_before_the_rules_is_not_revived_by_the_end_that_must_not_be_reached() {
+    for neighbour in [BOB, ANNA] {
+        let mut engines = world(LAYOUT);
+        // Nobody has noted who opened it.
+        arrives(&mut engines, &neighbour, &ALICE, &segment(&neighbour, &ALICE, false, ACK));
+        judge(&mut engines, &ALICE, &[], &[Rule::all("nothing in", Action::Deny)]);
+        let answer = segment(&ALICE, &neighbour, true, ACK);
+        is_stopped_here(&mut engines, &ALICE, &answer, DropReason::IngressDenied);
+        // Nor by the answer to its SYN, or to a ping.
+        let answer = segment(&ALICE, &neighbour, true, SYN | ACK);
+        is_stopped_here(&mut engines, &ALICE, &answer, DropReason::IngressDenied);
+        let pong = frames::to_node(&ALICE, &neighbour, Transport::EchoReply { payload: b"ping".to_vec() });
+        is_stopped_here(&mut engines, &ALICE, &pong, DropReason::IngressDenied);
+        // What Alice opens herself passes.
+        arrives(&mut engines, &ALICE, &neighbour, &segment(&ALICE, &neighbour, false, SYN));
+    }
+}
+
+#[test]
+fn just_after_its_start_an_engine_takes_connections_up_again_by_either_end_that_may_send() {
+    let mut engines = world(LAYOUT);
+    judge(&mut engines, &ALICE, &[], &[Rule::all("nothing in", Action::Deny)]);
+    let data = segment(&ALICE, &BOB, false, ACK);
+    is_stopped_here(&mut engines, &ALICE, &data, DropReason::IngressDenied);
+    engines[0].snapshot.resumes = true;
+    arrives(&mut engines, &ALICE, &BOB, &data);
+    engines[0].snapshot.resumes = false;
+    arrives(&mut engines, &BOB, &ALICE, &segment(&BOB, &ALICE, true, ACK));
+    arrives(&mut engines, &ALICE, &BOB, &data);
+    // Who opened it is still not known: another policy must let both ends send.
+    judge(&mut engines, &ALICE, &[], &[Rule::all("nothing in", Action::Deny)]);
+    is_stopped_here(&mut engines, &ALICE, &data, DropReason::IngressDenied);
+    judge(&mut engines, &ALICE, &[], &[]);
+    arrives(&mut engines, &ALICE, &BOB, &data);
+}
+
+#[test]
+fn datagrams_of_an_interface_that_has_just_got_rules_must_pass_both_ways_for_a_moment() {
+    let mut engines = world(LAYOUT);
+    judge(&mut engines, &ALICE, &[], &[Rule::all("nothing in", Action::Deny)]);
+    engines[0].change_interface(&ALICE, |interface| interface.settling = true);
+    let answer = frames::to_node(&ALICE, &BOB, udp(b"an answer, or not"));
+    is_stopped_here(&mut engines, &ALICE, &answer, DropReason::IngressDenied);
+    arrives(&mut engines, &ALICE, &BOB, &segment(&ALICE, &BOB, false, SYN));
+    engines[0].change_interface(&ALICE, |interface| interface.settling = false);
+    arrives(&mut engines, &ALICE, &BOB, &answer);
+}

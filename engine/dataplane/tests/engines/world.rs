@@ -276,6 +276,7 @@ impl Engine {
                 mac: node.mac(),
                 addresses: vec![node.ipv4],
                 policy: None,
+                settling: false,
                 mtu: NODE_MTU,
                 traffic: Arc::new(PerWorker::new(2)),
                 icmp_limit: IcmpLimit::default().buckets(2),

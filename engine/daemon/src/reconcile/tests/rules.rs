@@ -92,3 +92,35 @@ async fn whoever_comes_with_a_tag_is_judged_by_it_from_the_first_packet_on() {
     let peers = &seen.snapshots.last().unwrap().peers;
     assert_eq!(peers.tags((vnet_id(), Ipv4Addr::new(10, 0, 0, 9))), [TagId(5)]);
 }
+
+/// Of the last snapshot: whether n1 has just become tracked, and whether old connections are joined.
+fn caution(bench: &Bench) -> (bool, bool) {
+    let seen = bench.fake.seen.lock();
+    let snapshot = seen.snapshots.last().unwrap();
+    (snapshot.interface(Slot::ZERO).unwrap().settling, snapshot.resumes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_gets_its_first_rules_settles_and_the_start_is_over() {
+    let mut bench = live().await;
+    assert_eq!(caution(&bench), (false, true));
+    bench.delta(2, vec![deny("no", Peer::Any)]).await;
+    bench.applied(2).await;
+    assert_eq!(caution(&bench), (true, false));
+    bench.until("settled", |bench| caution(bench) == (false, false)).await;
+    bench.delta(3, vec![deny("nor", Peer::Any)]).await;
+    bench.applied(3).await;
+    assert_eq!(caution(&bench), (false, false), "it was tracked before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_with_the_same_rules_does_not_end_the_start_but_time_does() {
+    let mut bench = live().await;
+    bench.snapshot(site(2)).await;
+    bench.applied(2).await;
+    assert_eq!(caution(&bench), (false, true));
+    tokio::time::sleep(Duration::from_secs(119)).await;
+    assert_eq!(caution(&bench), (false, true));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    bench.until("the start is over", |bench| caution(bench) == (false, false)).await;
+}

@@ -31,8 +31,8 @@ pub struct NewFlow {
     pub direction: Direction,
     /// What that packet shows.
     pub sign: Sign,
-    /// The port that it came from.
-    pub opener: PortId,
+    /// The port that it came from, if it opened the flow; `None` of a flow that was joined in the middle.
+    pub opener: Option<PortId>,
     /// The policy that judged it.
     pub epoch: u32,
     /// What it said.
@@ -45,11 +45,14 @@ struct Judgement(u64);
 
 impl Judgement {
     const DOWN: u64 = 1 << 8;
+    /// No port's index.
+    const UNKNOWN: u64 = 0xffff;
 
     fn new(new: &NewFlow) -> Self {
         let direction = if new.direction == Direction::Down { Self::DOWN } else { 0 };
         // A port's index is below 4096.
-        let unjudged = Self((new.opener.index() as u64) << 16 | direction);
+        let opener = new.opener.map_or(Self::UNKNOWN, |port| port.index() as u64);
+        let unjudged = Self(opener << 16 | direction);
         unjudged.again(new.epoch, new.verdict)
     }
 
@@ -194,7 +197,8 @@ impl Flow<'_> {
         if down { Direction::Down } else { Direction::Up }
     }
 
-    /// The port that the first packet came from; what a limit per interface counts by.
+    /// The port that the first packet came from, what a limit per interface counts by; `None` if the flow was joined in the
+    /// middle, so that nobody knows which end opened it.
     #[must_use]
     pub fn opener(&self) -> Option<PortId> {
         PortId::new((self.entry.judgement.load(Relaxed) >> 16) as u16).ok()
@@ -216,7 +220,7 @@ mod tests {
         let new = NewFlow {
             direction: Direction::Down,
             sign: Sign::DATAGRAM,
-            opener,
+            opener: Some(opener),
             epoch: u32::MAX,
             verdict: Ok(()),
         };

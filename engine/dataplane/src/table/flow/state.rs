@@ -59,7 +59,7 @@ impl Sign {
     }
 
     /// Whether it asks for a new connection: SYN and nothing that belongs to one.
-    const fn opens(self) -> bool {
+    pub(crate) const fn opens(self) -> bool {
         self.0 & (Self::SYN | Self::ACK | Self::RST) == Self::SYN
     }
 }

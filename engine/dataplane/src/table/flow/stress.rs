@@ -54,7 +54,7 @@ impl Drop for Stop<'_> {
 }
 
 fn work(table: &FlowTable, worker: &mut FlowWorker, mut reader: Reader, shared: &Shared, mut state: u64) {
-    let opener = PortId::new(state as u16).unwrap();
+    let opener = PortId::new(state as u16).ok();
     while !shared.stop.load(Ordering::Relaxed) {
         // Now and then most flows are over at once.
         let step = if random(&mut state, 64) == 0 { 4000 } else { 1 };

@@ -37,7 +37,7 @@ pub(super) fn key(protocol: u8, number: u32) -> (FlowKey, Direction) {
 }
 
 pub(super) fn new(direction: Direction, sign: Sign) -> NewFlow {
-    NewFlow { direction, sign, opener: PortId::new(7).unwrap(), epoch: 1, verdict: Ok(()) }
+    NewFlow { direction, sign, opener: PortId::new(7).ok(), epoch: 1, verdict: Ok(()) }
 }
 
 /// A table and all that uses it, on one thread.
@@ -157,7 +157,7 @@ fn a_flow_keeps_its_opener_and_first_verdict_whoever_enters_it_again() {
     let refused = NewFlow { verdict: Err(DropReason::VnetMismatch), ..new(direction, DATAGRAM) };
     let (flow, _) = bed.worker.insert(&bed.table, &bed.reader, key, &refused, bed.now).unwrap();
     assert_eq!((flow.judged(1), flow.judged(2)), (Some(Err(DropReason::VnetMismatch)), None));
-    let back = NewFlow { opener: PortId::new(9).unwrap(), ..new(direction.reverse(), DATAGRAM) };
+    let back = NewFlow { opener: PortId::new(9).ok(), ..new(direction.reverse(), DATAGRAM) };
     let (flow, inserted) = bed.worker.insert(&bed.table, &bed.reader, key, &back, bed.now).unwrap();
     assert_eq!((inserted, flow.opener(), flow.opened()), (false, PortId::new(7).ok(), direction));
     assert_eq!(flow.judged(1), Some(Err(DropReason::VnetMismatch)));
