@@ -186,7 +186,9 @@ fn packet_cycles(lab: &Lab) -> Result<()> {
         // The cheapest of veths costs a system call, and one packet alone has a turn of its own.
         let stages = cycles.classify + cycles.authorise + cycles.translate;
         let parts = cycles.receive + stages + cycles.send;
-        ensure!((200..10_000_000).contains(&cycles.total) && parts <= cycles.total, "{cycles:?}");
+        // The counters are read one after the other, while the worker counts on: a turn may be in some of them only.
+        let slack = cycles.total / 4;
+        ensure!((200..10_000_000).contains(&cycles.total) && parts <= cycles.total + slack, "{cycles:?}");
         ensure!(
             cycles.receive > 0 && cycles.classify > 0 && cycles.translate > 0 && cycles.send > 0,
             "{cycles:?}"

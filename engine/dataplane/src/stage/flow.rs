@@ -393,8 +393,10 @@ impl<'a> Judge<'a, '_> {
             return Ok(());
         }
         let Step { query, direction, sign, begins } = *step;
-        // Of a flow that is joined in the middle nobody knows which end opened it: either may have.
-        let is_joined = !begins || passage.protocol != protocol::TCP && is_settling(passage);
+        // Of a flow that is joined in the middle nobody knows which end opened it: either may have. TCP and ping show
+        // what is none of the first packet.
+        let shows = matches!(passage.protocol, protocol::TCP | protocol::ICMP);
+        let is_joined = !begins || !shows && is_settling(passage);
         if is_joined && !self.snapshot.resumes {
             self.alone(&passage.reversed())?;
         }

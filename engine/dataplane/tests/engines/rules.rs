@@ -435,7 +435,9 @@ fn datagrams_of_an_interface_that_has_just_got_rules_must_pass_both_ways_for_a_m
     engines[0].change_interface(&ALICE, |interface| interface.settling = true);
     let answer = frames::to_node(&ALICE, &BOB, udp(b"an answer, or not"));
     is_stopped_here(&mut engines, &ALICE, &answer, DropReason::IngressDenied);
+    // A connection and a ping show what they are.
     arrives(&mut engines, &ALICE, &BOB, &segment(&ALICE, &BOB, false, SYN));
+    passes(&mut engines, &ALICE, &BOB, echo(b"ping"));
     engines[0].change_interface(&ALICE, |interface| interface.settling = false);
     arrives(&mut engines, &ALICE, &BOB, &answer);
 }
