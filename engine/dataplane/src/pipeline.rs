@@ -231,7 +231,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
             let to = item.asked.key();
             next_hop::reachable(&node, to.ipv4(), item.mapping)?;
             // Only by a gateway packets leave their vnet.
-            if item.routed { authorise::verdict(interface, to.vnet_id()) } else { Ok(()) }
+            if item.routed { authorise::verdict(Some(interface), to.vnet_id()) } else { Ok(()) }
         });
         fragments::run(&node, &mut self.fragments, &mut burst);
         flow::outbound(&node, &mut self.flows, &mut self.fragments, &mut burst);
@@ -264,8 +264,8 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         watch.lap(clock, |spent| &mut spent.classify);
         burst.each(&uplink, |packet, item: &mut Inbound<'_>| {
             verify_source::check(&uplink, packet, item, out)?;
-            let receiver = item.receiver.ok_or(DropReason::DstUnknownNode)?;
-            authorise::verdict(receiver, item.vnets().0)
+            let (source, destination) = item.vnets();
+            if source == destination { Ok(()) } else { authorise::verdict(item.receiver, source) }
         });
         fragments::run(&uplink, &mut self.fragments, &mut burst);
         flow::inbound(&uplink, &mut self.flows, &mut self.fragments, &mut burst);

@@ -7,16 +7,15 @@ use crate::policy::{Action, Policy};
 use crate::snapshot::{HostSnapshot, Interface};
 use core::net::Ipv4Addr;
 
-/// Of an interface without rules: within a vnet everything may pass, to and from a peer what the peering says, and nothing
+/// Of an interface without rules: within its vnet everything may pass, to and from a peer what the peering says, and nothing
 /// else.
-#[inline(always)]
-pub(crate) fn verdict(own: &Interface, other: VnetId) -> Result<(), DropReason> {
-    if own.vnet.id == other { Ok(()) } else { between(own, other) }
-}
-
 #[cold]
 #[inline(never)]
-fn between(own: &Interface, other: VnetId) -> Result<(), DropReason> {
+pub(crate) fn verdict(own: Option<&Interface>, other: VnetId) -> Result<(), DropReason> {
+    let own = own.ok_or(DropReason::VnetMismatch)?;
+    if own.vnet.id == other {
+        return Ok(());
+    }
     let default = own.vnet.peering(other).map(|peering| peering.default_action);
     match default {
         None => Err(DropReason::VnetMismatch),
