@@ -10,14 +10,18 @@ use super::progress::Progress;
 use super::provision;
 use super::results::Results;
 use super::service;
-use super::session::EchoSession;
+use super::session::{self, EchoSession};
 use super::shape::Shape;
 use super::state::Mode;
+use crate::client::Client;
 use anyhow::{Context, Result, ensure};
+use overlane_api::policy::{Action, DefaultAction, Direction, Peering, PeeringSpec, Rule};
 use std::time::{Duration, Instant};
 
 /// Seconds that each iperf3 run lasts.
 const LOAD_SECONDS: u32 = 2;
+/// How long it is looked whether a connection is cut: a hundred round trips in good times.
+const MOMENT: Duration = Duration::from_millis(300);
 /// Frames sent in each attack.
 const ATTEMPTS: u64 = 20;
 
@@ -62,6 +66,8 @@ const CHAPTERS: &[(&str, Show)] = &[
     ("a node spoofs its neighbour's address", spoofing),
     ("a forged IPv6 packet on the substrate", forgery),
     ("a node tries to reach its host's own kernel", host_kernel),
+    ("two entities peer their networks, and end it", peered),
+    ("a rule cuts a live connection", ruled),
     ("the service is killed, and traffic goes on", service_killed),
     ("a node moves to the other host, and its connection survives", node_moved),
 ];
@@ -194,6 +200,59 @@ fn host_kernel(lab: &Lab) -> Result<String> {
         node.host
     );
     attack::reach_host_kernel(lab, &node, ATTEMPTS)
+}
+
+/// Round trips of a session in a moment in which there should be none.
+fn silence(session: &EchoSession) -> u64 {
+    let before = session.turns();
+    std::thread::sleep(MOMENT);
+    session.turns() - before
+}
+
+fn peered(lab: &Lab) -> Result<String> {
+    let (from, to) = (lab.node("acme-1")?, lab.node("initech-3")?);
+    let reaches = || Ok::<_, anyhow::Error>(ping(&lab.namespace(&from.id), to.ipv4, 2)?.is_complete());
+    ensure!(!reaches()?, "{} reaches {} before", from.id, to.id);
+    println!("  {} ({}) and {} ({}) have nothing to do with each other", from.id, from.ipv4, to.id, to.ipv4);
+    let networks = vec![from.network.clone(), to.network.clone()];
+    let spec = PeeringSpec { networks, default_action: DefaultAction::Allow };
+    let path = "/v1/peerings/demo";
+    let _: (bool, Peering) = provision::change(lab, async |client: Client| client.put(path, &spec).await)?;
+    ensure!(reaches()?, "{} does not reach {} in a peering", from.id, to.id);
+    println!(
+        "  {} and {} are peers: they reach each other, and a connection is made",
+        from.network, to.network
+    );
+    let session = EchoSession::start(&lab.namespace(&from.id), &lab.namespace(&to.id), to.ipv4)?;
+    session.advance(50, Duration::from_secs(5))?;
+    let turns = session.turns();
+    provision::change(lab, async |client: Client| client.delete(path).await)?;
+    let late = silence(&session);
+    ensure!(late <= 1, "{late} round trips after the end of the peering");
+    ensure!(!reaches()?, "{} reaches {} afterwards", from.id, to.id);
+    session.abandon();
+    Ok(format!("{turns} round trips while they were peers, none since"))
+}
+
+fn ruled(lab: &Lab) -> Result<String> {
+    let (from, to) = (lab.node("acme-1")?, lab.node("acme-3")?);
+    let session = EchoSession::start(&lab.namespace(&from.id), &lab.namespace(&to.id), to.ipv4)?;
+    session.advance(50, Duration::from_secs(5))?;
+    let spec = provision::rule_about(&to, Direction::Ingress, Action::Reject);
+    let path = "/v1/rules/demo";
+    let _: (bool, Rule) = provision::change(lab, async |client: Client| client.put(path, &spec).await)?;
+    println!("  from now on nobody may reach {}: the rule is acknowledged by both engines", to.id);
+    let late = silence(&session);
+    let refused = session::connect(&lab.namespace(&from.id), &lab.namespace(&to.id), to.ipv4);
+    provision::change(lab, async |client: Client| client.delete(path).await)?;
+    ensure!(late <= 1, "{late} round trips after the rule");
+    ensure!(refused.is_err(), "a new connection was made");
+    println!("  the connection stands still, and a new one is refused; the rule is taken back");
+    let fresh = EchoSession::start(&lab.namespace(&from.id), &lab.namespace(&to.id), to.ipv4)?;
+    fresh.advance(50, Duration::from_secs(5))?;
+    fresh.finish()?;
+    session.abandon();
+    Ok("cut at once, refused while the rule was there, possible again without it".to_owned())
 }
 
 fn service_killed(lab: &Lab) -> Result<String> {

@@ -9,7 +9,7 @@ use super::{wait, wiring};
 use crate::client::{Client, Failure};
 use crate::settings::Connection;
 use anyhow::{Context, Result, ensure};
-use overlane_api::policy::DefaultAction;
+use overlane_api::policy::{Action, DefaultAction, Direction, RuleSpec, Selector};
 use overlane_api::resource::{
     Attachment, AttachmentKind, Entity, EntitySpec, Host, HostSpec, InterfaceSpec, InterfaceState,
     MoveInterfaceSpec, MoveRequest, Network, NetworkSpec, Node as NodeResource, NodeSpec, Status, Subnet,
@@ -53,6 +53,44 @@ pub fn status(lab: &Lab) -> Result<Status> {
 /// If the service refuses or does not answer.
 pub fn node(lab: &Lab, id: &str) -> Result<NodeResource> {
     with_client(lab, async |client: Client| client.get(&format!("/v1/nodes/{id}")).await)
+}
+
+/// Changes something by the API, and waits until every engine goes by it.
+///
+/// # Errors
+/// If the service refuses, or an engine does not acknowledge within ten seconds.
+pub fn change<T, W>(lab: &Lab, work: impl FnOnce(Client) -> W + Send) -> Result<T>
+where
+    T: Send,
+    W: Future<Output = Result<T, Failure>>,
+{
+    let done = with_client(lab, work)?;
+    wait::until("every engine to acknowledge the change", Duration::from_secs(10), || {
+        let status = status(lab)?;
+        Ok((status.hosts_in_step == status.hosts).then_some(()))
+    })?;
+    Ok(done)
+}
+
+/// A rule about a node's traffic with everybody, for its entity to have.
+#[must_use]
+pub fn rule_about(node: &Node, direction: Direction, action: Action) -> RuleSpec {
+    RuleSpec {
+        entity: node.entity.clone(),
+        description: String::new(),
+        priority: 100,
+        direction,
+        on: Selector { node: Some(node.id.clone()), ..Selector::default() },
+        peer: Selector::default(),
+        protocol: None,
+        ports: None,
+        source_ports: None,
+        icmp: None,
+        size: None,
+        window: None,
+        action,
+        stateless: false,
+    }
 }
 
 /// What the API is told of a node.

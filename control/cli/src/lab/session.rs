@@ -21,6 +21,8 @@ pub struct EchoSession {
     stop: Arc<AtomicBool>,
     client: JoinHandle<Result<Report>>,
     server: JoinHandle<Result<()>>,
+    /// Both ends, to be shut without a word on the way.
+    ends: [TcpStream; 2],
 }
 
 /// What happened to a session or stream.
@@ -46,13 +48,14 @@ impl EchoSession {
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
         }
+        let ends = [near.try_clone()?, far.try_clone()?];
         let (turns, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let server = std::thread::spawn(move || echo(&mut far));
         let client = std::thread::spawn({
             let (turns, stop) = (turns.clone(), stop.clone());
             move || ask(&mut near, &turns, &stop)
         });
-        Ok(Self { turns, stop, client, server })
+        Ok(Self { turns, stop, client, server, ends })
     }
 
     /// Round trips so far.
@@ -71,6 +74,16 @@ impl EchoSession {
             ensure!(!self.client.is_finished(), "the connection broke");
             Ok((self.turns() >= goal).then_some(()))
         })
+    }
+
+    /// Ends a session that is cut, at both ends at once: neither has to hear of it from the other.
+    pub fn abandon(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for end in &self.ends {
+            // It may have broken already.
+            let _ = end.shutdown(Shutdown::Both);
+        }
+        let _ = (self.client.join(), self.server.join());
     }
 
     /// Ends the session.

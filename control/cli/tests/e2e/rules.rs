@@ -13,7 +13,7 @@ use overlane_cli::lab::engine;
 use overlane_cli::lab::handle::Lab;
 use overlane_cli::lab::plan::Node;
 use overlane_cli::lab::probe::ping;
-use overlane_cli::lab::provision::{self, node_spec, with_client};
+use overlane_cli::lab::provision::{self, change, node_spec, rule_about, with_client};
 use overlane_cli::lab::session::{EchoSession, is_silent};
 use overlane_cli::lab::shape::Shape;
 use overlane_cli::lab::wait;
@@ -35,41 +35,12 @@ pub(crate) const CASES: &[Case] = &[
 
 const SOON: Duration = Duration::from_secs(10);
 
-fn rule(on: &str, direction: Direction, action: Action) -> RuleSpec {
-    RuleSpec {
-        entity: on.split('-').next().unwrap_or(on).to_owned(),
-        description: String::new(),
-        priority: 100,
-        direction,
-        on: Selector { node: Some(on.to_owned()), ..Selector::default() },
-        peer: Selector::default(),
-        protocol: None,
-        ports: None,
-        source_ports: None,
-        icmp: None,
-        size: None,
-        window: None,
-        action,
-        stateless: false,
-    }
-}
-
 fn about(peer: &str) -> Selector {
     Selector { node: Some(peer.to_owned()), ..Selector::default() }
 }
 
-/// Does something with the API, and waits until every engine goes by it.
-fn change<T, W>(lab: &Lab, work: impl FnOnce(Client) -> W + Send) -> Result<T>
-where
-    T: Send,
-    W: Future<Output = Result<T, overlane_cli::client::Failure>>,
-{
-    let done = with_client(lab, work)?;
-    wait::until("engines to acknowledge", SOON, || {
-        let status = provision::status(lab)?;
-        Ok((status.hosts_in_step == status.hosts).then_some(()))
-    })?;
-    Ok(done)
+fn rule(lab: &Lab, on: &str, direction: Direction, action: Action) -> Result<RuleSpec> {
+    Ok(rule_about(&lab.node(on)?, direction, action))
 }
 
 fn put_rule(lab: &Lab, id: &str, spec: &RuleSpec) -> Result<Rule> {
@@ -104,10 +75,15 @@ fn cut(lab: &Lab) -> Result<()> {
         (
             "acme-1",
             "acme-3",
-            RuleSpec { peer: about("acme-3"), ..rule("acme-1", Direction::Egress, Action::Deny) },
+            RuleSpec { peer: about("acme-3"), ..rule(lab, "acme-1", Direction::Egress, Action::Deny)? },
             DropReason::EgressDenied,
         ),
-        ("acme-1", "acme-2", rule("acme-2", Direction::Ingress, Action::Deny), DropReason::IngressDenied),
+        (
+            "acme-1",
+            "acme-2",
+            rule(lab, "acme-2", Direction::Ingress, Action::Deny)?,
+            DropReason::IngressDenied,
+        ),
     ] {
         let (from, to) = (lab.node(from)?, lab.node(to)?);
         let session = EchoSession::start(&lab.namespace(&from.id), &lab.namespace(&to.id), to.ipv4)?;
@@ -140,7 +116,7 @@ fn lab_drops(lab: &Lab, host: &str, reason: DropReason) -> Result<u64> {
 
 fn replies(lab: &Lab) -> Result<()> {
     let closed = lab.node("acme-1")?;
-    under(lab, &[("closed", rule("acme-1", Direction::Ingress, Action::Deny))], || {
+    under(lab, &[("closed", rule(lab, "acme-1", Direction::Ingress, Action::Deny)?)], || {
         for other in ["acme-2", "acme-3"] {
             let other = lab.node(other)?;
             ensure!(is_answered(lab, &closed, &other)?, "{} does not answer {}", other.id, closed.id);
@@ -170,7 +146,7 @@ fn rejected(lab: &Lab) -> Result<()> {
         let spec = RuleSpec {
             protocol: Some("tcp".to_owned()),
             ports: Some("1-1023".to_owned()),
-            ..rule(to, Direction::Ingress, Action::Reject)
+            ..rule(lab, to, Direction::Ingress, Action::Reject)?
         };
         under(lab, &[("no-low-ports", spec)], || {
             let began = Instant::now();
@@ -191,7 +167,7 @@ fn rejected(lab: &Lab) -> Result<()> {
                 "no-icmp",
                 RuleSpec {
                     protocol: Some("icmp".to_owned()),
-                    ..rule(to, Direction::Ingress, Action::Reject)
+                    ..rule(lab, to, Direction::Ingress, Action::Reject)?
                 },
             )],
             || {
@@ -222,7 +198,7 @@ fn tags(lab: &Lab) -> Result<()> {
     };
     let spec = RuleSpec {
         peer: Selector { tag: Some("outcast".to_owned()), ..Selector::default() },
-        ..rule("acme-1", Direction::Egress, Action::Deny)
+        ..rule(lab, "acme-1", Direction::Egress, Action::Deny)?
     };
     under(lab, &[("outcasts", spec)], || {
         ensure!(is_answered(lab, &from, &friend)?, "before it has the tag");
@@ -279,7 +255,7 @@ fn tested(lab: &Lab) -> Result<()> {
     let spec = RuleSpec {
         protocol: Some("tcp".to_owned()),
         ports: Some("7".to_owned()),
-        ..rule("acme-3", Direction::Ingress, Action::Reject)
+        ..rule(lab, "acme-3", Direction::Ingress, Action::Reject)?
     };
     under(lab, &[("no-echo", spec)], || {
         for port in [7u16, 8] {
@@ -309,7 +285,7 @@ fn tested(lab: &Lab) -> Result<()> {
 
 fn unresolved(lab: &Lab) -> Result<()> {
     let (from, to) = (lab.node("acme-1")?, lab.node("acme-3")?);
-    let both = |direction| RuleSpec { peer: about("acme-3"), ..rule("acme-1", direction, Action::Deny) };
+    let both = |direction| RuleSpec { peer: about("acme-3"), ..rule_about(&from, direction, Action::Deny) };
     under(lab, &[("no-out", both(Direction::Egress)), ("no-in", both(Direction::Ingress))], || {
         lab.namespace(&from.id).ip("neigh flush all")?;
         let silent = is_silent(&lab.namespace(&from.id), (to.ipv4, 9).into(), Duration::from_millis(500))?;
