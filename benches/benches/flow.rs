@@ -10,7 +10,7 @@ use cpu_time::CpuTime;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use overlane_dataplane::id::{PortId, VnetId};
 use overlane_dataplane::table::flow::{
-    Direction, FlowKey, FlowLimits, FlowTable, FlowWorker, NewFlow, Observed, Sign, Tick, Timeouts,
+    Account, Direction, FlowKey, FlowLimits, FlowTable, FlowWorker, NewFlow, Observed, Sign, Tick, Timeouts,
 };
 use overlane_dataplane::table::qsbr::{Domain, Reader};
 use overlane_dataplane::wire::protocol;
@@ -26,7 +26,7 @@ struct Bed {
     worker: FlowWorker,
     reader: Reader,
     vnet: VnetId,
-    opener: PortId,
+    account: Account,
     now: Tick,
 }
 
@@ -34,10 +34,17 @@ impl Bed {
     /// An empty table for so many flows.
     fn new(capacity: usize) -> Result<Self> {
         let domain = Domain::new(1, 64);
-        let limits = FlowLimits::new(capacity, Timeouts::default())?;
+        let limits = FlowLimits::new(capacity, Timeouts::default())?.with_per_node(capacity)?;
         let table = FlowTable::new(&domain, &limits, 1, [3, 4]);
         let (worker, reader) = (table.worker(0), domain.register("bench")?);
-        Ok(Self { table, worker, reader, vnet: VnetId::new(7)?, opener: PortId::new(0)?, now: Tick(1) })
+        Ok(Self {
+            table,
+            worker,
+            reader,
+            vnet: VnetId::new(7)?,
+            account: Account::of_port(PortId::new(0)?),
+            now: Tick(1),
+        })
     }
 
     /// The n-th flow, of a client of its own for every 16.
@@ -48,8 +55,8 @@ impl Bed {
 
     fn insert(&mut self, number: u32) -> Result<()> {
         let (key, direction) = self.key(number);
-        let (opener, sign) = (Some(self.opener), Sign::DATAGRAM);
-        let new = NewFlow { direction, sign, opener, epoch: 1, verdict: Ok(()) };
+        let (account, sign) = (self.account, Sign::DATAGRAM);
+        let new = NewFlow { direction, sign, account, joined: false, epoch: 1, verdict: Ok(()) };
         self.worker.insert(&self.table, &self.reader, key, &new, self.now)?;
         Ok(())
     }

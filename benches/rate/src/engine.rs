@@ -96,7 +96,11 @@ pub(crate) fn run(
 pub(crate) fn limits(flows: u32) -> anyhow::Result<FlowLimits> {
     match flows {
         0 => Ok(FlowLimits::default()),
-        flows => Ok(FlowLimits::new(usize::try_from(flows)?, Timeouts::default())?),
+        // All of them are one node's.
+        flows => {
+            let flows = usize::try_from(flows)?;
+            Ok(FlowLimits::new(flows, Timeouts::default())?.with_per_node(flows)?)
+        }
     }
 }
 

@@ -158,6 +158,8 @@ reasons! {
     PrefixUnknown = "prefix_unknown",
     /// The flow table has no room for a new flow of a stateful vnet, and nothing in it can make way.
     FlowTableFull = "flow_table_full",
+    /// The sender has as many flows as one may have.
+    FlowLimit = "flow_limit",
     /// No headroom in the buffer for the longer header.
     NoHeadroom = "no_headroom",
     /// No free packet buffer.

@@ -1,7 +1,7 @@
 //! Rules and peerings on real parts: what they stop, what they let pass, and when.
 
 use crate::fixture::{Case, in_lab};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_api::policy::{
     Action, DefaultAction, Direction, Peering, PeeringSpec, Rule, RuleSpec, Selector,
@@ -11,15 +11,17 @@ use overlane_cli::client::Client;
 use overlane_cli::lab::attack::expect_drops;
 use overlane_cli::lab::engine;
 use overlane_cli::lab::handle::Lab;
-use overlane_cli::lab::plan::Node;
+use overlane_cli::lab::inject::{Macs, RawPort, tcp4};
+use overlane_cli::lab::plan::{NODE_DEVICE, Node};
 use overlane_cli::lab::probe::ping;
 use overlane_cli::lab::provision::{self, change, node_spec, rule_about, with_client};
 use overlane_cli::lab::session::{EchoSession, is_silent};
 use overlane_cli::lab::shape::Shape;
 use overlane_cli::lab::wait;
 use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::wire::tcp;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 pub(crate) const CASES: &[Case] = &[
@@ -30,6 +32,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::Shared("a_peering_lets_two_networks_talk_and_its_end_cuts_what_was_open", peering),
     Case::Shared("the_answer_to_a_rule_test_is_what_happens", tested),
     Case::Shared("no_rule_no_arp_for_those_with_whom_nothing_may_be_exchanged", unresolved),
+    Case::Alone("a_flood_of_connections_from_one_node_leaves_others_their_room", flood),
     Case::Alone("a_site_file_with_rules_is_kept_to_and_read_again", from_file),
 ];
 
@@ -303,6 +306,50 @@ fn unresolved(lab: &Lab) -> Result<()> {
     lab.namespace(&from.id).ip("neigh flush all")?;
     ensure!(is_answered(lab, &from, &to)?, "{} does not answer {} afterwards", to.id, from.id);
     Ok(())
+}
+
+fn flood() -> Result<()> {
+    const FLOWS: u64 = 2048;
+    let engine = format!("[flows]\ncapacity = {}\nper_node = {FLOWS}\n", 4 * FLOWS);
+    in_lab("flood", Shape { engine, ..Shape::default() }, |lab| {
+        // Their networks go by flows, as with rules.
+        let site = provision::static_file(&lab.plan())?;
+        provide(lab, &site.replace("\n[[network]]\n", "\n[[network]]\nstateful = true\n"))?;
+        let (attacker, target) = (lab.node("acme-1")?, lab.node("acme-3")?);
+        let flows =
+            || -> Result<u64> { Ok(engine::scrape(lab, &attacker.host)?.sum("overlane_flows", &[]) as u64) };
+        wait::until("flows to be noted", SOON, || {
+            ensure!(is_answered(lab, &attacker, &target)?, "{} does not answer", target.id);
+            Ok((flows()? > 0).then_some(()))
+        })?;
+        let port = RawPort::open(&lab.namespace(&attacker.id), NODE_DEVICE)?;
+        let mut syn = tcp4(Macs::between(&attacker, &target)?, attacker.ipv4, target.ipv4, b"")?;
+        syn[47] = tcp::flag::SYN;
+        let mut attack = |numbers: std::ops::Range<u64>| -> Result<()> {
+            for number in numbers {
+                syn[34..36].copy_from_slice(&(number as u16).to_be_bytes());
+                port.send(&syn)?;
+            }
+            Ok(())
+        };
+        attack(0..FLOWS)?;
+        wait::until("its flows to be all there are for it", SOON, || Ok((flows()? >= FLOWS).then_some(())))?;
+        let before = lab_drops(lab, &attacker.host, DropReason::FlowLimit)?;
+        attack(FLOWS..FLOWS + 500)?;
+        let friend = lab.node("acme-2")?;
+        let listener = lab.namespace(&target.id).enter(|| Ok(TcpListener::bind((target.ipv4, 0))?))?;
+        let to = listener.local_addr()?;
+        let accepting =
+            std::thread::spawn(move || listener.incoming().take(1000).filter(Result::is_ok).count());
+        for number in 0..1000 {
+            connect(lab, &friend, to)?.with_context(|| format!("connection {number}"))?;
+        }
+        ensure!(accepting.join().is_ok_and(|accepted| accepted == 1000), "not all were accepted");
+        let dropped = lab_drops(lab, &attacker.host, DropReason::FlowLimit)? - before;
+        // As many as it had no room for, but for those whose place came free meanwhile.
+        ensure!((400..=600).contains(&dropped), "{dropped} of 500 dropped");
+        Ok(())
+    })
 }
 
 fn from_file() -> Result<()> {

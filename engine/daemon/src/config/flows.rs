@@ -10,6 +10,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub(super) struct Flows {
     capacity: Value<usize>,
+    per_node: Value<usize>,
     tcp_half_open: Text,
     tcp_established: Text,
     tcp_closing: Text,
@@ -39,7 +40,14 @@ impl Flows {
             icmp: ticks(&self.icmp, usual.icmp)?,
             other: ticks(&self.other, usual.other)?,
         };
-        let limits = FlowLimits::new(capacity.unwrap_or(default.capacity()), timeouts);
-        limits.map_err(|error| source.missing("[flows]", error.to_string()))
+        let limits = FlowLimits::new(capacity.unwrap_or(default.capacity()), timeouts)
+            .map_err(|error| source.missing("[flows]", error.to_string()))?;
+        let legal = 1..=limits.capacity();
+        match source.number(&self.per_node, " flows", &legal)? {
+            Some(flows) => {
+                limits.with_per_node(flows).map_err(|error| source.missing("[flows]", error.to_string()))
+            }
+            None => Ok(limits),
+        }
     }
 }

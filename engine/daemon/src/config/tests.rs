@@ -285,6 +285,10 @@ fn each_flow_setting_is_taken_as_it_is_given() {
     };
     assert_eq!(with(text), FlowLimits::new(5000, timeouts).unwrap());
     assert_eq!(with("udp = \"2m\""), FlowLimits::default());
+    let shared = FlowLimits::new(5000, Timeouts::default()).unwrap();
+    assert_eq!(with("capacity = 5000\nper_node = 5000"), shared.with_per_node(5000).unwrap());
+    let bad = parse(&format!("{GOOD}\n[flows]\ncapacity = 5000\nper_node = 5001")).unwrap_err();
+    assert_eq!(bad.field, "[flows] per_node");
 }
 
 #[test]
@@ -327,7 +331,7 @@ fn defaults_that_the_sample_shows_for_translation_are_the_defaults() {
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
         .collect();
-    assert_eq!(shown.iter().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 19);
+    assert_eq!(shown.iter().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 20);
     let (shown, default) = (parse(&format!("{GOOD}\n{}\n", shown.join("\n"))).unwrap(), parse(GOOD).unwrap());
     assert_eq!(shown, default);
 }

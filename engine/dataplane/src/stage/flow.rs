@@ -15,13 +15,13 @@ use super::passage::{self, Side, transport};
 use super::related;
 use super::{Burst, FromNode, FromUplink, Inbound, Known, Outbound, Place};
 use crate::drop::DropReason;
-use crate::id::PortId;
 use crate::packet::Packet;
 use crate::pipeline::BURST;
 use crate::policy::{Passage, judge};
 use crate::snapshot::{HostSnapshot, Interface};
 use crate::table::flow::{
-    Direction, Flow, FlowKey, FlowQuery, FlowTable, FlowView, FlowWorker, NewFlow, Observed, Sign, Tick,
+    Account, Direction, Flow, FlowKey, FlowQuery, FlowTable, FlowView, FlowWorker, Full, NewFlow, Observed,
+    Sign, Tick,
 };
 use crate::table::qsbr::Reader;
 use crate::wire::{icmp, protocol, tcp, udp};
@@ -215,7 +215,7 @@ fn run<'a, P: Packet, I: Known<'a>, S: Side<'a, I> + Place<'a, I>>(
     let Flows { table, worker, steps } = flows;
     let view = table.view(side.reader());
     let (now, snapshot) = (Tick::at(side.clock().now()), side.snapshot());
-    let judge = Judge { table, reader: side.reader(), snapshot, port: side.port(), now };
+    let judge = Judge { table, reader: side.reader(), snapshot, now };
     // Those that nobody has asked for yet.
     burst.each(side, |packet, item| {
         if item.ticket().is_some() || !side.is_tracked(item) {
@@ -286,8 +286,6 @@ struct Judge<'a, 'r> {
     table: &'r FlowTable,
     reader: &'r Reader,
     snapshot: &'a HostSnapshot,
-    /// Where the packets come from.
-    port: PortId,
     now: Tick,
 }
 
@@ -354,7 +352,7 @@ impl<'a> Judge<'a, '_> {
         }
         let opened = if forth { *passage } else { passage.reversed() };
         let mut judgement = judge(self.snapshot, &opened);
-        if judgement.verdict.is_ok() && flow.opener().is_none() {
+        if judgement.verdict.is_ok() && flow.is_joined() {
             judgement = judge(self.snapshot, &opened.reversed());
         }
         match judgement.verdict {
@@ -400,8 +398,13 @@ impl<'a> Judge<'a, '_> {
         if is_joined && !self.snapshot.resumes {
             self.alone(&passage.reversed())?;
         }
-        let (opener, epoch) = ((!is_joined).then_some(self.port), self.snapshot.policy_epoch);
-        let new = NewFlow { direction, sign, opener, epoch, verdict: Ok(()) };
+        let from = &passage.from;
+        let account = match from.interface {
+            Some(sender) => Account::of_port(sender.port),
+            None => self.table.account_of(from.vnet, from.address),
+        };
+        let epoch = self.snapshot.policy_epoch;
+        let new = NewFlow { direction, sign, account, joined: is_joined, epoch, verdict: Ok(()) };
         match worker.insert(self.table, self.reader, query.key(), &new, self.now) {
             Ok((_, true)) => Ok(()),
             // Another worker, or an earlier packet of the burst, was faster.
@@ -409,8 +412,9 @@ impl<'a> Judge<'a, '_> {
                 Some(Ok(())) => Ok(()),
                 judged => self.judge_again(worker, step, flow, judged, passage),
             },
+            Err(Full::Account) => Err(DropReason::FlowLimit.into()),
             // One that has ended could not be taken out.
-            Ok((_, false)) | Err(_) => Err(DropReason::FlowTableFull.into()),
+            Ok((_, false)) | Err(Full::Table) => Err(DropReason::FlowTableFull.into()),
         }
     }
 }

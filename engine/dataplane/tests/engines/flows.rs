@@ -7,7 +7,7 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::drop::DropReason;
-use overlane_dataplane::table::flow::{Flow, FlowKey, FlowTotals, Progress};
+use overlane_dataplane::table::flow::{Account, Flow, FlowKey, FlowTotals, Progress};
 use overlane_dataplane::wire::protocol;
 use overlane_dataplane::wire::tcp::flag::{ACK, FIN, RST, SYN};
 
@@ -93,9 +93,11 @@ fn both_directions_are_one_flow_on_each_host() {
     assert_eq!(engines.each_ref().map(inserted), [1, 1]);
     assert!(engines.iter().all(|engine| connection(engine).unwrap().progress() == Progress::HalfOpen));
     send(&mut engines, &ALICE, &BOB, &segment(&ALICE, &BOB, false, ACK));
-    for (engine, opener) in engines.iter().zip([ALICE.port, UPLINK]) {
+    let from_here = Account::of_port(port(ALICE.port));
+    let from_elsewhere = engines[1].flows.account_of(vnet(7), ALICE.ipv4);
+    for (engine, account) in engines.iter().zip([from_here, from_elsewhere]) {
         let flow = connection(engine).unwrap();
-        assert_eq!((flow.progress(), flow.opener()), (Progress::Established, Some(port(opener))));
+        assert_eq!((flow.progress(), flow.account()), (Progress::Established, account));
     }
     // An echo's reply has its identifier.
     cross(&mut engines, &ALICE, &BOB, &shape(&ALICE, &BOB, echo(b"ping")));
@@ -243,6 +245,8 @@ fn flows_are_forgotten_after_their_timeout() {
 #[test]
 fn a_new_flow_that_finds_no_room_is_dropped_and_counted_and_known_ones_go_on() {
     let [mut engine, _] = stateful();
+    // All of them may be one node's.
+    engine.limit_flows(1024, 1024);
     // A worker that stands still holds all entries back that are taken out.
     let stuck = engine.reader.domain().register("stuck").unwrap();
     let frame = |number: u16| {

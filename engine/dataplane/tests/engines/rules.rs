@@ -7,6 +7,7 @@ use etherparse::{Icmpv4Header, Icmpv4Type, TcpHeader, TcpHeaderSlice, icmpv4};
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::policy::{Action, Peer, Peers, Policy, Rule, RuleSet, TagId};
+use overlane_dataplane::table::flow::Account;
 use overlane_dataplane::wire::protocol;
 use overlane_dataplane::wire::tcp::flag::{ACK, RST, SYN};
 use std::sync::Arc;
@@ -440,4 +441,60 @@ fn datagrams_of_an_interface_that_has_just_got_rules_must_pass_both_ways_for_a_m
     passes(&mut engines, &ALICE, &BOB, echo(b"ping"));
     engines[0].change_interface(&ALICE, |interface| interface.settling = false);
     arrives(&mut engines, &ALICE, &BOB, &answer);
+}
+
+#[test]
+fn a_node_that_floods_has_only_its_own_flows_to_fill() {
+    let mut engines = world(LAYOUT);
+    engines[0].limit_flows(1024, 100);
+    for node in [ALICE, ANNA] {
+        judge(&mut engines, &node, &[], &[Rule::all("nothing in", Action::Deny)]);
+    }
+    let syn = |from: &Node, number: u16| {
+        let mut frame = segment(from, &BOB, false, SYN);
+        frame[34..36].copy_from_slice(&number.to_be_bytes());
+        frame
+    };
+    for number in 0..100 {
+        engines[0].receive(ALICE.port, &syn(&ALICE, number)).only();
+    }
+    for number in 100..200 {
+        is_stopped_here(&mut engines, &ALICE, &syn(&ALICE, number), DropReason::FlowLimit);
+    }
+    // What is known goes on, and others have their room.
+    engines[0].receive(ALICE.port, &syn(&ALICE, 5)).only();
+    for number in 0..100 {
+        engines[0].receive(ANNA.port, &syn(&ANNA, number)).only();
+    }
+    assert_eq!(engines[0].flows.kept_for(Account::of_port(port(ALICE.port))), 100);
+    assert_eq!(engines[0].flows.totals().live(), 200);
+    // What is over makes room.
+    engines[0].clock.advance(core::time::Duration::from_secs(61));
+    (0..3000).for_each(|_| engines[0].expire());
+    engines[0].clock.advance(core::time::Duration::from_secs(20));
+    (0..3000).for_each(|_| engines[0].expire());
+    assert_eq!(engines[0].flows.kept_for(Account::of_port(port(ALICE.port))), 0);
+    engines[0].receive(ALICE.port, &syn(&ALICE, 300)).only();
+}
+
+#[test]
+fn a_flood_from_elsewhere_is_on_the_account_of_whoever_sends_it() {
+    let mut engines = world(LAYOUT);
+    engines[1].limit_flows(1024, 100);
+    judge(&mut engines, &BOB, &[], &[]);
+    let mut from = |node: &Node, number: u16| {
+        let mut frame = frames::to_node(node, &BOB, udp(b"query"));
+        frame[34..36].copy_from_slice(&number.to_be_bytes());
+        let sent = engines[0].receive(node.port, &frame).only();
+        engines[1].receive(UPLINK, &oracle::routed(&sent.bytes, &BOB))
+    };
+    for number in 0..100 {
+        from(&ALICE, number).only();
+    }
+    assert_eq!(from(&ALICE, 100).counted.get("vnet 7 drop flow_limit"), Some(&1));
+    for number in 0..100 {
+        from(&ANNA, number).only();
+    }
+    let flows = &engines[1].flows;
+    assert_eq!(flows.kept_for(flows.account_of(vnet(7), ALICE.ipv4)), 100);
 }

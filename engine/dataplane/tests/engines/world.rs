@@ -308,6 +308,17 @@ impl Engine {
         Self { pool, snapshot, mappings, pipeline, clock, flows, reader, before: BTreeMap::new() }
     }
 
+    /// Begins anew with room for `capacity` flows, of which one node may have so many.
+    pub(crate) fn limit_flows(&mut self, capacity: usize, per_node: usize) {
+        let limits = FlowLimits::new(capacity, Timeouts::default()).unwrap();
+        let limits = limits.with_per_node(per_node).unwrap();
+        let domain = Arc::clone(self.reader.domain());
+        self.flows = FlowTable::new(&domain, &limits, 2, [5, 6]);
+        let (pool, clock) = (self.pool.clone(), self.clock.clone());
+        let (table, flows) = (self.mappings.table(), self.flows.clone());
+        self.pipeline = Pipeline::new(WORKER, table, flows, pool, clock, FragmentLimits::default(), [3, 4]);
+    }
+
     /// Makes a vnet stateful.
     pub(crate) fn make_stateful(&mut self, id: u32) {
         let epoch = self.snapshot.policy_epoch;

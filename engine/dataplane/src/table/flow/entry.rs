@@ -1,9 +1,9 @@
 //! What is kept of a flow, in half a cache line, and what a worker sees of it.
 
+use super::account::Account;
 use super::key::{Direction, FlowKey};
 use super::state::{Progress, Sign, State, Tick, Timeouts};
 use crate::drop::DropReason;
-use crate::id::PortId;
 use crate::table::sync::{AcqRel, Acquire, AtomicU64, Relaxed};
 use core::fmt;
 
@@ -31,28 +31,29 @@ pub struct NewFlow {
     pub direction: Direction,
     /// What that packet shows.
     pub sign: Sign,
-    /// The port that it came from, if it opened the flow; `None` of a flow that was joined in the middle.
-    pub opener: Option<PortId>,
+    /// On whose account it is kept.
+    pub account: Account,
+    /// Whether it was joined in the middle, so that nobody knows which end opened it.
+    pub joined: bool,
     /// The policy that judged it.
     pub epoch: u32,
     /// What it said.
     pub verdict: Result<(), DropReason>,
 }
 
-/// The word: epoch, 32 bits; the opener's port, 16; its direction, 1; the verdict, 8.
+/// The word: epoch, 32 bits; whether it was joined, 1; its account, 15; its direction, 1 of 8; the verdict, 8.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Judgement(u64);
 
 impl Judgement {
     const DOWN: u64 = 1 << 8;
-    /// No port's index.
-    const UNKNOWN: u64 = 0xffff;
+    const JOINED: u64 = 1 << 31;
 
     fn new(new: &NewFlow) -> Self {
         let direction = if new.direction == Direction::Down { Self::DOWN } else { 0 };
         // A port's index is below 4096.
-        let opener = new.opener.map_or(Self::UNKNOWN, |port| port.index() as u64);
-        let unjudged = Self(opener << 16 | direction);
+        let joined = if new.joined { Self::JOINED } else { 0 };
+        let unjudged = Self(joined | (new.account.index() as u64) << 16 | direction);
         unjudged.again(new.epoch, new.verdict)
     }
 
@@ -97,6 +98,11 @@ impl Entry {
     /// What follows an entry that no flow has, and that no worker can see any more.
     pub(super) const fn link(&self) -> &AtomicU64 {
         &self.judgement
+    }
+
+    /// On whose account its flow is kept; of an entry that no flow has it means nothing.
+    pub(super) fn account(&self) -> Account {
+        Account::from_index((self.judgement.load(Relaxed) >> 16) as usize & 0x7fff)
     }
 
     #[inline(always)]
@@ -197,11 +203,16 @@ impl Flow<'_> {
         if down { Direction::Down } else { Direction::Up }
     }
 
-    /// The port that the first packet came from, what a limit per interface counts by; `None` if the flow was joined in the
-    /// middle, so that nobody knows which end opened it.
+    /// On whose account it is kept.
     #[must_use]
-    pub fn opener(&self) -> Option<PortId> {
-        PortId::new((self.entry.judgement.load(Relaxed) >> 16) as u16).ok()
+    pub fn account(&self) -> Account {
+        self.entry.account()
+    }
+
+    /// Whether it was joined in the middle, so that nobody knows which end opened it.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        self.entry.judgement.load(Relaxed) & Judgement::JOINED != 0
     }
 }
 
@@ -215,12 +226,13 @@ impl fmt::Debug for Flow<'_> {
 mod tests {
     use super::*;
 
-    fn entry(opener: PortId) -> Entry {
+    fn entry(account: Account) -> Entry {
         let entry = Entry::default();
         let new = NewFlow {
             direction: Direction::Down,
             sign: Sign::DATAGRAM,
-            opener: Some(opener),
+            account,
+            joined: false,
             epoch: u32::MAX,
             verdict: Ok(()),
         };
@@ -230,7 +242,8 @@ mod tests {
 
     #[test]
     fn a_judgement_holds_for_its_epoch_and_gives_way_to_newer_ones_only() {
-        let entry = entry(PortId::new(4095).unwrap());
+        let account = Account::from_index(Account::COUNT - 1);
+        let entry = entry(account);
         let flow = Flow { entry: &entry };
         assert_eq!((flow.judged(u32::MAX), flow.judged(0)), (Some(Ok(())), None));
         flow.judge(0, Err(DropReason::VnetMismatch));
@@ -238,12 +251,12 @@ mod tests {
         flow.judge(u32::MAX, Ok(()));
         flow.judge(0, Ok(()));
         assert_eq!(flow.judged(0), Some(Err(DropReason::VnetMismatch)));
-        assert_eq!((flow.opened(), flow.opener()), (Direction::Down, PortId::new(4095).ok()));
+        assert_eq!((flow.opened(), flow.account()), (Direction::Down, account));
     }
 
     #[test]
     fn every_verdict_is_kept_as_it_is() {
-        let entry = entry(PortId::new(4095).unwrap());
+        let entry = entry(Account::from_index(0));
         let flow = Flow { entry: &entry };
         for (epoch, reason) in (0..).zip(DropReason::ALL) {
             flow.judge(epoch, Err(*reason));

@@ -131,6 +131,10 @@ impl Lines {
     }
 
     #[inline(always)]
+    pub(super) const fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
     pub(super) fn home(&self, key: FlowKey) -> Home {
         let hash = key.hash(&self.hasher);
         let buckets = self.lines.len() as u64;

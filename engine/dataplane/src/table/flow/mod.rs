@@ -26,6 +26,7 @@
 //! the one that has been idle longest. Entries need a grace period before they can be used again; each worker keeps some
 //! in reserve and makes room before it has run out.
 
+mod account;
 mod entry;
 mod key;
 mod lines;
@@ -35,6 +36,7 @@ mod stats;
 mod table;
 mod worker;
 
+pub use account::Account;
 pub use entry::{Flow, NewFlow, Observed};
 pub use key::{Direction, End, FlowKey};
 pub use state::{Progress, Sign, Tick, Timeouts};

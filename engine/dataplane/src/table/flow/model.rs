@@ -1,5 +1,6 @@
 //! The table's protocols under loom; see `table/model.rs` for how to run them.
 
+use super::account::Account;
 use super::lines::Place;
 use super::table::Sizes;
 use super::{Direction, FlowKey, FlowTable, FlowWorker, NewFlow, Sign, Tick, Timeouts};
@@ -24,14 +25,14 @@ fn key(number: u16, back: bool) -> (FlowKey, Direction) {
 }
 
 fn new(direction: Direction) -> NewFlow {
-    let opener = PortId::new(0).ok();
-    NewFlow { direction, sign: Sign::DATAGRAM, opener, epoch: 0, verdict: Ok(()) }
+    let account = Account::of_port(PortId::new(0).expect("the first port"));
+    NewFlow { direction, sign: Sign::DATAGRAM, account, joined: false, epoch: 0, verdict: Ok(()) }
 }
 
 fn table(workers: usize, entries: usize) -> (Arc<Domain>, FlowTable) {
     let domain = Domain::new(workers, 4);
     let sizes = Sizes { buckets: 2, entries, reserve: 0 };
-    let table = FlowTable::of(&domain, sizes, Timeouts::default(), workers, [1, 2]);
+    let table = FlowTable::of(&domain, sizes, (Timeouts::default(), usize::MAX), workers, [1, 2]);
     (domain, table)
 }
 

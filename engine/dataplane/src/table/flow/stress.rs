@@ -2,6 +2,7 @@
 //! enough room; each flow that is found is checked against its key.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+use super::account::Account;
 use super::table::Sizes;
 use super::tests::{SEED, TIMEOUTS, words};
 use super::{Direction, FlowKey, FlowTable, FlowTotals, FlowWorker, Full, NewFlow, Observed, Sign, Tick};
@@ -54,7 +55,7 @@ impl Drop for Stop<'_> {
 }
 
 fn work(table: &FlowTable, worker: &mut FlowWorker, mut reader: Reader, shared: &Shared, mut state: u64) {
-    let opener = PortId::new(state as u16).ok();
+    let account = Account::of_port(PortId::new(state as u16).unwrap());
     while !shared.stop.load(Ordering::Relaxed) {
         // Now and then most flows are over at once.
         let step = if random(&mut state, 64) == 0 { 4000 } else { 1 };
@@ -83,11 +84,11 @@ fn work(table: &FlowTable, worker: &mut FlowWorker, mut reader: Reader, shared: 
                 }
                 worker.remove(&reader, flow);
             }
-            let new = NewFlow { direction, sign, opener, epoch: 3, verdict: Ok(()) };
+            let new = NewFlow { direction, sign, account, joined: false, epoch: 3, verdict: Ok(()) };
             match worker.insert(table, &reader, key, &new, now) {
                 Ok((flow, _)) => assert_eq!(flow.key(), key, "an entry of another key"),
                 // Another worker holds entries back: it should run.
-                Err(Full) => std::thread::yield_now(),
+                Err(Full::Table | Full::Account) => std::thread::yield_now(),
             }
         }
         // Held since the look-up, and still the flow that it was.
@@ -103,7 +104,7 @@ fn work(table: &FlowTable, worker: &mut FlowWorker, mut reader: Reader, shared: 
 fn flows_stay_whole_and_single_and_no_entry_is_lost_under_many_workers() {
     let domain = Domain::new(WORKERS, 64);
     let sizes = Sizes { buckets: 400, entries: 1600 + WORKERS * 256, reserve: 256 };
-    let table = FlowTable::of(&domain, sizes, TIMEOUTS, WORKERS, SEED);
+    let table = FlowTable::of(&domain, sizes, (TIMEOUTS, usize::MAX), WORKERS, SEED);
     let shared = Shared { stop: AtomicBool::new(false), time: AtomicU64::new(0), checked: AtomicU64::new(0) };
     let mut workers: Vec<FlowWorker> = (0..WORKERS).map(|index| table.worker(index)).collect();
     std::thread::scope(|scope| {
@@ -134,6 +135,8 @@ fn flows_stay_whole_and_single_and_no_entry_is_lost_under_many_workers() {
     assert!(checked > 0 && has_seen_everything(&totals), "{totals:?}");
     let (settled, tentative) = words(&table);
     assert_eq!((settled as u64, tentative), (totals.live(), 0));
+    let accounts = table.shared.accounts.iter().map(|account| u64::from(account.load(Ordering::Relaxed)));
+    assert_eq!(accounts.sum::<u64>(), totals.live(), "each flow is on one account");
     let kept: usize = workers.iter().map(FlowWorker::kept).sum();
     assert_eq!(table.shared.pool.len(&table.shared.entries) + kept + settled, table.room());
     no_key_is_there_twice(&table);

@@ -1,5 +1,6 @@
 //! What workers share, and how they find flows.
 
+use super::account::Account;
 use super::entry::{Entry, Flow};
 use super::key::FlowKey;
 use super::lines::{Home, Lines, Word};
@@ -8,7 +9,7 @@ use super::state::Timeouts;
 use super::stats::{FlowStats, FlowTotals};
 use super::worker::FlowWorker;
 use crate::counters::PerWorker;
-use crate::id::OutOfRange;
+use crate::id::{OutOfRange, VnetId};
 use crate::table::compare::{Compare, Scalar, Way};
 use crate::table::mapping::Hasher;
 use crate::table::qsbr::{Domain, Reader};
@@ -16,7 +17,10 @@ use crate::table::region::{Region, prefetch};
 use crate::table::sync::AtomicU64;
 use arrayvec::ArrayVec;
 use core::fmt;
+use core::net::Ipv4Addr;
 use core::ops::RangeInclusive;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 /// Keys whose buckets are asked for before the first is looked at.
@@ -29,6 +33,7 @@ const RESERVE: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowLimits {
     capacity: usize,
+    per_node: usize,
     timeouts: Timeouts,
 }
 
@@ -36,7 +41,7 @@ impl FlowLimits {
     /// How many flows a table may have room for.
     pub const CAPACITY: RangeInclusive<usize> = 1024..=1 << 26;
 
-    /// Checks and wraps the limits: room for `capacity` flows, 1,024 to 67,108,864.
+    /// Checks and wraps the limits: room for `capacity` flows, 1,024 to 67,108,864, of which one node may have a quarter.
     ///
     /// # Errors
     /// [`OutOfRange`].
@@ -45,7 +50,25 @@ impl FlowLimits {
             let given = capacity as u64;
             return Err(OutOfRange { field: "flow capacity", legal: "1024 to 67108864", given });
         }
-        Ok(Self { capacity, timeouts })
+        Ok(Self { capacity, per_node: capacity / 4, timeouts })
+    }
+
+    /// The same with another number of flows that one node may have, 1 to `capacity`.
+    ///
+    /// # Errors
+    /// [`OutOfRange`].
+    pub const fn with_per_node(self, flows: usize) -> Result<Self, OutOfRange> {
+        if flows == 0 || flows > self.capacity {
+            let given = flows as u64;
+            return Err(OutOfRange { field: "flows per node", legal: "1 to the capacity", given });
+        }
+        Ok(Self { per_node: flows, ..self })
+    }
+
+    /// How many flows may be kept on one account: that of a node of this host, or of nodes elsewhere that share one.
+    #[must_use]
+    pub const fn per_node(&self) -> usize {
+        self.per_node
     }
 
     /// How many flows the table has room for at least.
@@ -71,9 +94,9 @@ impl FlowLimits {
 }
 
 impl Default for FlowLimits {
-    /// 262,144 flows.
+    /// 262,144 flows, of which one node may have 65,536.
     fn default() -> Self {
-        Self { capacity: 1 << 18, timeouts: Timeouts::default() }
+        Self { capacity: 1 << 18, per_node: 1 << 16, timeouts: Timeouts::default() }
     }
 }
 
@@ -88,7 +111,7 @@ pub(super) struct Sizes {
 
 impl Sizes {
     /// Buckets are half full when all entries are in use, so that two are hardly ever both full.
-    const fn new(capacity: usize, workers: usize) -> Self {
+    pub(super) const fn new(capacity: usize, workers: usize) -> Self {
         let entries = (capacity + workers * RESERVE).next_multiple_of(BATCH);
         Self { buckets: entries.div_ceil(4) as u32, entries, reserve: RESERVE }
     }
@@ -105,6 +128,17 @@ pub(super) struct Shared {
     pub(super) timeouts: Timeouts,
     pub(super) reserve: usize,
     pub(super) stats: PerWorker<FlowStats>,
+    /// How many flows are kept on each account, and how many may be. Not part of the protocol: a worker that
+    /// reads an old number lets one more pass.
+    pub(super) accounts: Box<[AtomicU32]>,
+    pub(super) per_node: usize,
+}
+
+impl Shared {
+    /// How many flows are kept on an account.
+    pub(super) fn account(&self, account: Account) -> Option<&AtomicU32> {
+        self.accounts.get(account.index())
+    }
 }
 
 /// A flow table, to look flows up in; cheap to clone. Who enters flows also needs a [`FlowWorker`].
@@ -120,13 +154,14 @@ impl FlowTable {
     /// `seed` must be secret and random: who knows it can choose ports and addresses that pile up in one place.
     #[must_use]
     pub fn new(domain: &Arc<Domain>, limits: &FlowLimits, workers: usize, seed: [u64; 2]) -> Self {
-        Self::of(domain, Sizes::new(limits.capacity, workers), limits.timeouts, workers, seed)
+        let sizes = Sizes::new(limits.capacity, workers);
+        Self::of(domain, sizes, (limits.timeouts, limits.per_node), workers, seed)
     }
 
     pub(super) fn of(
         domain: &Arc<Domain>,
         sizes: Sizes,
-        timeouts: Timeouts,
+        (timeouts, per_node): (Timeouts, usize),
         workers: usize,
         seed: [u64; 2],
     ) -> Self {
@@ -140,6 +175,8 @@ impl FlowTable {
             timeouts,
             reserve: sizes.reserve,
             stats: PerWorker::new(workers),
+            accounts: (0..Account::COUNT).map(|_| AtomicU32::new(0)).collect(),
+            per_node,
         };
         Self { shared: Arc::new(shared), compare: Compare::detect() }
     }
@@ -179,6 +216,18 @@ impl FlowTable {
     #[must_use]
     pub fn totals(&self) -> FlowTotals {
         FlowTotals::of(self.shared.stats.iter())
+    }
+
+    /// The account of a node on another host.
+    #[must_use]
+    pub fn account_of(&self, vnet: VnetId, address: Ipv4Addr) -> Account {
+        Account::of_remote(self.shared.lines.hasher(), vnet, address)
+    }
+
+    /// How many flows are kept on an account.
+    #[must_use]
+    pub fn kept_for(&self, account: Account) -> usize {
+        self.shared.account(account).map_or(0, |account| account.load(Relaxed) as usize)
     }
 
     /// How many flows fit at most: some more than was asked for, since workers keep some room in reserve.

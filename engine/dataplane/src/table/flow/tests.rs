@@ -4,6 +4,7 @@
     reason = "helpers of tests are outside test functions"
 )]
 
+use super::account::Account;
 use super::lines::{Lines, Place};
 use super::table::Sizes;
 use super::*;
@@ -37,7 +38,14 @@ pub(super) fn key(protocol: u8, number: u32) -> (FlowKey, Direction) {
 }
 
 pub(super) fn new(direction: Direction, sign: Sign) -> NewFlow {
-    NewFlow { direction, sign, opener: PortId::new(7).ok(), epoch: 1, verdict: Ok(()) }
+    NewFlow {
+        direction,
+        sign,
+        account: Account::of_port(PortId::new(7).unwrap()),
+        joined: false,
+        epoch: 1,
+        verdict: Ok(()),
+    }
 }
 
 /// A table and all that uses it, on one thread.
@@ -51,7 +59,8 @@ pub(super) struct Bed {
 impl Bed {
     pub(super) fn new(buckets: u32, entries: usize, reserve: usize) -> Self {
         let domain = Domain::new(4, 64);
-        let table = FlowTable::of(&domain, Sizes { buckets, entries, reserve }, TIMEOUTS, 2, SEED);
+        let table =
+            FlowTable::of(&domain, Sizes { buckets, entries, reserve }, (TIMEOUTS, usize::MAX), 2, SEED);
         let reader = domain.register("test").unwrap();
         Self { worker: table.worker(0), table, reader, now: Tick(1 << 33) }
     }
@@ -151,15 +160,19 @@ fn what_was_entered_is_found_from_both_sides_in_every_way_and_nothing_else_is() 
 }
 
 #[test]
-fn a_flow_keeps_its_opener_and_first_verdict_whoever_enters_it_again() {
+fn a_flow_keeps_its_account_and_first_verdict_whoever_enters_it_again() {
     let mut bed = Bed::new(16, 64, 0);
     let (key, direction) = key(UDP, 1);
     let refused = NewFlow { verdict: Err(DropReason::VnetMismatch), ..new(direction, DATAGRAM) };
     let (flow, _) = bed.worker.insert(&bed.table, &bed.reader, key, &refused, bed.now).unwrap();
     assert_eq!((flow.judged(1), flow.judged(2)), (Some(Err(DropReason::VnetMismatch)), None));
-    let back = NewFlow { opener: PortId::new(9).ok(), ..new(direction.reverse(), DATAGRAM) };
+    let back =
+        NewFlow { account: Account::of_port(PortId::new(9).unwrap()), ..new(direction.reverse(), DATAGRAM) };
     let (flow, inserted) = bed.worker.insert(&bed.table, &bed.reader, key, &back, bed.now).unwrap();
-    assert_eq!((inserted, flow.opener(), flow.opened()), (false, PortId::new(7).ok(), direction));
+    assert_eq!(
+        (inserted, flow.account(), flow.opened()),
+        (false, Account::of_port(PortId::new(7).unwrap()), direction)
+    );
     assert_eq!(flow.judged(1), Some(Err(DropReason::VnetMismatch)));
 }
 
@@ -358,7 +371,7 @@ fn workers_share_what_they_do_not_need_and_leave_it_to_the_next() {
 #[test]
 fn a_table_takes_all_the_flows_it_was_made_for_before_any_has_to_make_way() {
     let domain = Domain::new(1, 1);
-    let table = FlowTable::new(&domain, &FlowLimits::new(1 << 17, TIMEOUTS).unwrap(), 1, SEED);
+    let table = FlowTable::of(&domain, Sizes::new(1 << 17, 1), (TIMEOUTS, usize::MAX), 1, SEED);
     let mut bed =
         Bed { worker: table.worker(0), table, reader: domain.register("test").unwrap(), now: Tick(0) };
     for number in 0..1 << 17 {

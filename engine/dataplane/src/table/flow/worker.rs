@@ -26,10 +26,16 @@ const BUCKETS_PER_TURN: u64 = 4;
 /// Ticks in which the hand goes around once: 16 seconds.
 const REVOLUTION: u64 = 16 * Tick::PER_SECOND;
 
-/// There is no room for a flow, and nothing that could make way.
+/// Why a flow was not entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the flow table has no room")]
-pub struct Full;
+pub enum Full {
+    /// There is no room, and nothing that could make way.
+    #[error("the flow table has no room")]
+    Table,
+    /// There are as many on its account as there may be.
+    #[error("its node has as many flows as it may")]
+    Account,
+}
 
 /// What one worker changes the table with.
 pub struct FlowWorker {
@@ -54,7 +60,7 @@ impl FlowWorker {
         Self { shared, own: Own { index, stock } }
     }
 
-    /// Enters a flow, or finds that it is there; then what `new` says counts for nothing, and its first packet is to be
+    /// Enters a flow, on its account, or finds that it is there; then what `new` says counts for nothing, and its first packet is to be
     /// [observed](Flow::observe) like any other. `true` says that it was entered.
     ///
     /// # Errors
@@ -83,6 +89,11 @@ impl FlowWorker {
         }
         if let Some((entry, _)) = self.own.settle(shared, home, key, None) {
             return Ok((Flow { entry }, false));
+        }
+        let account = shared.account(new.account);
+        if account.is_some_and(|account| account.load(Relaxed) as usize >= shared.per_node) {
+            self.own.refuse(shared);
+            return Err(Full::Account);
         }
         for _ in 0..ATTEMPTS {
             let Some((own, number)) = self.own.link(shared, home, key, new, now) else { break };
@@ -179,7 +190,11 @@ impl Own {
             let (place, word) = *first;
             if alone && lines.exchange(place, word, word.settled()).is_ok() {
                 self.count(shared, Event::Inserted);
-                return entry(word).map(|entry| (entry, word.entry()));
+                let entry = entry(word)?;
+                if let Some(account) = shared.account(entry.account()) {
+                    account.fetch_add(1, Relaxed);
+                }
+                return Some((entry, word.entry()));
             }
         }
     }
@@ -226,6 +241,11 @@ impl Own {
     fn unlink(&mut self, shared: &Shared, (place, old): Link, new: Word, event: Event) -> bool {
         let done = shared.lines.exchange(place, old, new).is_ok();
         if done {
+            // One that was never settled was on nobody's account.
+            let entry = shared.entries.get(old.entry() as usize).filter(|_| !old.is_tentative());
+            if let Some(account) = entry.and_then(|entry| shared.account(entry.account())) {
+                account.fetch_sub(1, Relaxed);
+            }
             self.stock.retire(old.entry());
             self.count(shared, event);
         }
@@ -261,7 +281,7 @@ impl Own {
 
     fn refuse(&self, shared: &Shared) -> Full {
         self.count(shared, Event::Refused);
-        Full
+        Full::Table
     }
 
     fn count(&self, shared: &Shared, event: Event) {
