@@ -42,7 +42,7 @@ impl Flows {
         };
         let limits = FlowLimits::new(capacity.unwrap_or(default.capacity()), timeouts)
             .map_err(|error| source.missing("[flows]", error.to_string()))?;
-        let legal = 1..=limits.capacity();
+        let legal = 1..=*FlowLimits::CAPACITY.end();
         match source.number(&self.per_node, " flows", &legal)? {
             Some(flows) => {
                 limits.with_per_node(flows).map_err(|error| source.missing("[flows]", error.to_string()))

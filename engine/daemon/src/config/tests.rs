@@ -287,7 +287,7 @@ fn each_flow_setting_is_taken_as_it_is_given() {
     assert_eq!(with("udp = \"2m\""), FlowLimits::default());
     let shared = FlowLimits::new(5000, Timeouts::default()).unwrap();
     assert_eq!(with("capacity = 5000\nper_node = 5000"), shared.with_per_node(5000).unwrap());
-    let bad = parse(&format!("{GOOD}\n[flows]\ncapacity = 5000\nper_node = 5001")).unwrap_err();
+    let bad = parse(&format!("{GOOD}\n[flows]\ncapacity = 5000\nper_node = 0")).unwrap_err();
     assert_eq!(bad.field, "[flows] per_node");
 }
 

@@ -246,7 +246,7 @@ fn flows_are_forgotten_after_their_timeout() {
 fn a_new_flow_that_finds_no_room_is_dropped_and_counted_and_known_ones_go_on() {
     let [mut engine, _] = stateful();
     // All of them may be one node's.
-    engine.limit_flows(1024, 1024);
+    engine.limit_flows(1024, 1 << 20);
     // A worker that stands still holds all entries back that are taken out.
     let stuck = engine.reader.domain().register("stuck").unwrap();
     let frame = |number: u16| {

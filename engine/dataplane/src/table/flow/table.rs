@@ -53,14 +53,14 @@ impl FlowLimits {
         Ok(Self { capacity, per_node: capacity / 4, timeouts })
     }
 
-    /// The same with another number of flows that one node may have, 1 to `capacity`.
+    /// The same with another number of flows that one node may have, 1 to 67,108,864.
     ///
     /// # Errors
     /// [`OutOfRange`].
     pub const fn with_per_node(self, flows: usize) -> Result<Self, OutOfRange> {
-        if flows == 0 || flows > self.capacity {
+        if flows == 0 || flows > *Self::CAPACITY.end() {
             let given = flows as u64;
-            return Err(OutOfRange { field: "flows per node", legal: "1 to the capacity", given });
+            return Err(OutOfRange { field: "flows per node", legal: "1 to 67108864", given });
         }
         Ok(Self { per_node: flows, ..self })
     }
