@@ -13,6 +13,7 @@ use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::packet::Clock;
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
+use overlane_dataplane::policy::{Policy, Rule, RuleSet};
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable};
 use overlane_dataplane::table::mapping::{Mapping, MappingKey, mapping_table};
@@ -138,6 +139,22 @@ impl Bed {
         let fragments = FragmentLimits::default();
         let pipeline = Pipeline::new(0, table, flows, pool.clone(), StillClock, fragments, [5, 6]);
         Ok(Self { pipeline, snapshot, reader, pool, vnet: id, mappings })
+    }
+
+    /// Gives the node rules for what it sends.
+    ///
+    /// # Errors
+    /// If they are too complex.
+    pub fn judge_by(&mut self, rules: Vec<Rule>) -> Result<()> {
+        let (egress, ingress) = (RuleSet::compile(rules)?, RuleSet::compile(Vec::new())?);
+        let policy = Arc::new(Policy { egress: Arc::new(egress), ingress: Arc::new(ingress) });
+        for role in &mut self.snapshot.ports {
+            if let PortRole::Node(interface) = role {
+                Arc::make_mut(interface).policy = Some(Arc::clone(&policy));
+            }
+        }
+        self.snapshot.settle();
+        Ok(())
     }
 
     /// The n-th of an even walk over all mappings, far from the one before.

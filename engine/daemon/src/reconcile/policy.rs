@@ -13,6 +13,9 @@ use std::time::SystemTime;
 /// A rule, and the revision that put it.
 type Entry = (Arc<Rule>, u64);
 
+/// An interface as it was when its rules were compiled, and these, if there are any.
+type Known = (Arc<Interface>, Option<Arc<Policy>>);
+
 /// Rules by whose traffic they judge.
 #[derive(Debug, Default)]
 struct Index {
@@ -37,7 +40,7 @@ pub(super) struct Policies {
     /// Every set that an interface goes by.
     sets: HashMap<SetKey, Arc<RuleSet>>,
     /// What each interface goes by, until rules change.
-    of: HashMap<Arc<str>, (Arc<Interface>, Option<Arc<Policy>>)>,
+    of: HashMap<Arc<str>, Known>,
     peers: Arc<Peers>,
     /// When it was last looked which windows are open.
     looked_at: SystemTime,
