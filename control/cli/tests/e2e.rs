@@ -4,6 +4,8 @@
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
+#[path = "e2e/attacks/mod.rs"]
+mod attacks;
 #[path = "e2e/connectivity.rs"]
 mod connectivity;
 #[path = "e2e/faults.rs"]
@@ -55,6 +57,11 @@ fn main() -> ExitCode {
         faults::CASES,
         tap::CASES,
         operation::CASES,
+        attacks::from_nodes::CASES,
+        attacks::arp::CASES,
+        attacks::host_kernel::CASES,
+        attacks::from_substrate::CASES,
+        attacks::evasions::CASES,
     ]
     .concat();
     let trials = cases.into_iter().map(|case| {
@@ -62,7 +69,7 @@ fn main() -> ExitCode {
         trial.with_ignored_flag(obstacle.is_some())
     });
     let conclusion = libtest_mimic::run(&args, trials.collect());
-    if let Err(error) = fixture::take_down() {
+    if let Err(error) = fixture::take_down().and(attacks::instrument::take_down()) {
         eprintln!("the lab of the end-to-end tests could not be taken down: {error:#}");
         return ExitCode::FAILURE;
     }

@@ -4,9 +4,10 @@ use super::engine;
 use super::handle::Lab;
 use super::inject::{self, Macs, RawPort};
 use super::metrics::Metrics;
+use super::netns::Namespace;
 use super::plan::{LAYOUT, NODE_DEVICE, Node, UPLINK};
 use super::wait;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use overlane_dataplane::address::{Delivery, HostPrefix, SubstrateAddress};
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::id::{Slot, VnetId};
@@ -125,7 +126,7 @@ pub fn reach_host_kernel(lab: &Lab, node: &Node, count: u64) -> Result<String> {
     ensure!(macs.destination != MacAddr::ZERO, "{} has no hardware address", node.device);
     let port = RawPort::open(&lab.namespace(&node.id), NODE_DEVICE)?;
     let frame = inject::ping4(macs, node.ipv4, HOST_IPV4)?;
-    let seen = || host.enter(|| echo_requests(&std::fs::read_to_string("/proc/thread-self/net/snmp")?));
+    let seen = || kernel_count(&host, "Icmp", "InEchos");
     let before = seen()?;
     let counted = expect_drops(lab, &node.host, &[(DropReason::UnknownDstMac, count)], || {
         repeat(&port, &frame, count)
@@ -138,21 +139,48 @@ pub fn reach_host_kernel(lab: &Lab, node: &Node, count: u64) -> Result<String> {
 /// An IPv4 address that every host's kernel has, for intruders to aim at.
 pub const HOST_IPV4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
-/// How many echo requests a kernel has received, out of its `/proc/net/snmp`.
-fn echo_requests(snmp: &str) -> Result<u64> {
-    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Icmp: "));
-    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    let place = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "InEchos");
-    Ok(place.map_or(Ok(0), |(_, value)| value.parse())?)
+/// What the kernel of `namespace` has counted by itself, as `/proc/net/snmp` and `snmp6` name it: `Icmp` and `InEchos`,
+/// `Ip` and `ForwDatagrams`, `Ip6` and `OutForwDatagrams`, and so on.
+///
+/// # Errors
+/// If it counts no such thing.
+pub fn kernel_count(namespace: &Namespace, protocol: &str, name: &str) -> Result<u64> {
+    let (four, six) = namespace.enter(|| {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+        Ok((read("snmp")?, read("snmp6").unwrap_or_default()))
+    })?;
+    let found = counted4(&four, protocol, name).or_else(|| counted6(&six, protocol, name));
+    let value = found.with_context(|| format!("the kernel of {namespace} counts no {protocol} {name}"))?;
+    Ok(value.parse()?)
+}
+
+/// A count out of `/proc/net/snmp`: of each protocol a line of names and one of values.
+fn counted4<'a>(snmp: &'a str, protocol: &str, name: &str) -> Option<&'a str> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(": "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    names.split(' ').zip(values.split(' ')).find_map(|(known, value)| (known == name).then_some(value))
+}
+
+/// A count out of `/proc/net/snmp6`: a line for each, with protocol and name in one word.
+fn counted6<'a>(snmp6: &'a str, protocol: &str, name: &str) -> Option<&'a str> {
+    let mut lines = snmp6.lines().filter_map(|line| line.split_once(char::is_whitespace));
+    lines.find_map(|(known, value)| (known.strip_prefix(protocol)? == name).then_some(value.trim()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SNMP: &str =
+        "Ip: Forwarding\nIp: 1\nIcmp: InMsgs InErrors InEchos\nIcmp: 9 1 7\nIcmpMsg: InType8\nIcmpMsg: 3\n";
+    const SNMP6: &str = "Ip6InReceives                   \t12\nIcmp6InEchos                    \t5\n";
+
     #[test]
-    fn echo_requests_are_found_by_name() {
-        let snmp = "Ip: Forwarding\nIp: 1\nIcmp: InMsgs InErrors InEchos\nIcmp: 9 1 7\nTcp: InSegs\nTcp: 3\n";
-        assert_eq!(echo_requests(snmp).unwrap(), 7);
+    fn kernels_counts_are_found_by_protocol_and_name() {
+        assert_eq!(counted4(SNMP, "Icmp", "InEchos"), Some("7"));
+        assert_eq!(counted4(SNMP, "IcmpMsg", "InType8"), Some("3"));
+        assert_eq!(counted6(SNMP6, "Icmp6", "InEchos"), Some("5"));
+        assert_eq!((counted4(SNMP, "Icmp", "InType8"), counted4(SNMP, "Icmp6", "InEchos")), (None, None));
+        assert_eq!(counted6(SNMP6, "Icmp", "InEchos"), None);
     }
 }

@@ -5,7 +5,7 @@ use super::plan::Node;
 use anyhow::{Context, Result, ensure};
 use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder};
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send, setsockopt,
     socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -13,6 +13,9 @@ use overlane_dataplane::mac::MacAddr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
+
+/// How the kernel marks a frame that this machine sends (linux/if_packet.h).
+const PACKET_OUTGOING: u8 = 4;
 
 /// A packet socket on one device.
 #[derive(Debug)]
@@ -59,13 +62,27 @@ impl RawPort {
     /// # Errors
     /// If the device is gone.
     pub fn receive(&self, deadline: Duration, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>> {
+        self.first(deadline, |frame, _| wanted(frame))
+    }
+
+    /// The same of what comes in by the device alone: what this machine sends by it is not looked at.
+    ///
+    /// # Errors
+    /// If the device is gone.
+    pub fn arrived(&self, deadline: Duration, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>> {
+        self.first(deadline, |frame, is_sent| !is_sent && wanted(frame))
+    }
+
+    /// The first frame that `wanted` takes, which is told as well whether it is one that was sent.
+    fn first(&self, deadline: Duration, wanted: impl Fn(&[u8], bool) -> bool) -> Result<Option<Vec<u8>>> {
         let end = Instant::now() + deadline;
         let mut buffer = vec![0; 1 << 16];
         while Instant::now() < end {
-            match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Ok(length) => {
+            match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
+                Ok((length, from)) => {
                     let frame = buffer.get(..length).unwrap_or_default();
-                    if wanted(frame) {
+                    let is_sent = from.is_some_and(|from| from.pkttype() == PACKET_OUTGOING);
+                    if wanted(frame, is_sent) {
                         return Ok(Some(frame.to_vec()));
                     }
                 }

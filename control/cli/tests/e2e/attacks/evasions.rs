@@ -1,0 +1,2 @@
+use crate::fixture::Case;
+pub(crate) const CASES: &[Case] = &[];
