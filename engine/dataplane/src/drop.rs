@@ -112,6 +112,8 @@ reasons! {
     Ipv6Malformed = "ipv6_malformed",
     /// The IPv6 destination is neither in this host's prefix nor the engine's own.
     NotOurPrefix = "not_our_prefix",
+    /// Neighbour discovery for the engine itself with a hop limit below 255: it was routed, so it is forged (RFC 4861, 3.1).
+    NeighbourDiscoveryRouted = "neighbour_discovery_routed",
     /// The hop limit would reach zero.
     HopLimitExceeded = "hop_limit_exceeded",
     /// An IPv6 extension header that cannot be carried.

@@ -5,7 +5,7 @@ use super::{Arrival, Burst, FromUplink, Inbound, Line, Place, destination, verif
 use crate::address::{Layout, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::extension;
-use crate::header::{contiguous, read_ipv6, trim};
+use crate::header::{NetworkHeader, contiguous, read_ipv6, trim};
 use crate::id::VnetId;
 use crate::mac::MacAddr;
 use crate::packet::Packet;
@@ -168,11 +168,15 @@ fn classify<'a>(uplink: &FromUplink<'a>, packet: &mut impl Packet) -> Result<Kin
     let Some(fields) = own.and_then(|prefix| layout.decode_behind(prefix, destination).ok()) else {
         // An engine may have an address in its own prefix, as long as it is none that a node can have.
         if is_for_all(destination) || uplink.uplink.addresses.contains(&destination) {
-            return Ok(Kind::Engines);
+            // The control thread is spared what no neighbour has sent.
+            return match discovery(packet, &header) {
+                Some(Discovery::Routed) => Err(DropReason::NeighbourDiscoveryRouted),
+                _ => Ok(Kind::Engines),
+            };
         }
         return Err(if own.is_some() { DropReason::DstAddressInvalid } else { DropReason::NotOurPrefix });
     };
-    if header.protocol == protocol::ICMPV6 && is_neighbour_discovery(packet, header.transport, header.ttl) {
+    if discovery(packet, &header) == Some(Discovery::OfLink) {
         return Ok(Kind::Engines);
     }
     if mac.is_group() {
@@ -198,13 +202,27 @@ fn is_for_all(address: Ipv6Addr) -> bool {
     address == ALL_NODES || address.to_bits() >> 24 == SOLICITED.to_bits() >> 24
 }
 
-/// Neighbour discovery comes from the same link, with the full hop limit, or is none (RFC 4861, 7.1).
+/// Where a message of neighbour discovery comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Discovery {
+    /// The same link: it has the full hop limit.
+    OfLink,
+    /// A router has forwarded it, so it is none (RFC 4861, 7.1).
+    Routed,
+}
+
+/// Whether the packet is neighbour discovery, directly behind the fixed header.
+#[inline]
+fn discovery(packet: &mut impl Packet, header: &NetworkHeader) -> Option<Discovery> {
+    if header.protocol == protocol::ICMPV6 { discovery_in(packet, header) } else { None }
+}
+
 #[cold]
 #[inline(never)]
-fn is_neighbour_discovery(packet: &mut impl Packet, transport: usize, hop_limit: u8) -> bool {
-    if hop_limit != u8::MAX || contiguous(packet, transport + icmp::LENGTH).is_err() {
-        return false;
-    }
-    let bytes = packet.head().get(transport..).unwrap_or(&[]);
-    icmp::Header::new_checked(bytes).is_ok_and(|message| NEIGHBOUR_DISCOVERY.contains(&message.kind()))
+fn discovery_in(packet: &mut impl Packet, header: &NetworkHeader) -> Option<Discovery> {
+    contiguous(packet, header.transport + icmp::LENGTH).ok()?;
+    let bytes = packet.head().get(header.transport..)?;
+    let kind = icmp::Header::new_checked(bytes).ok()?.kind();
+    let of_link = if header.ttl == u8::MAX { Discovery::OfLink } else { Discovery::Routed };
+    NEIGHBOUR_DISCOVERY.contains(&kind).then_some(of_link)
 }

@@ -208,6 +208,24 @@ fn frames_that_are_not_for_this_host_are_counted_at_the_uplink() {
 }
 
 #[test]
+fn neighbour_discovery_that_was_routed_does_not_reach_the_control_thread() {
+    let router: Ipv6Addr = "fe80::1".parse().unwrap();
+    for to in [engine_address(1), "ff02::1".parse().unwrap()] {
+        for kind in 133..=137 {
+            let message = Transport::Other { number: 58, payload: [&[kind][..], &[0; 23]].concat() };
+            let mut frame = frames::from_substrate(1, (router, to), message);
+            frame[21] = 255;
+            let mut there = Engine::new(Layout::Slot64, 1);
+            assert_eq!(there.receive(UPLINK, &frame).punted.len(), 1);
+            for hop_limit in [0, 1, 64, 254] {
+                frame[21] = hop_limit;
+                there.refuses(UPLINK, &frame, "uplink", DropReason::NeighbourDiscoveryRouted);
+            }
+        }
+    }
+}
+
+#[test]
 fn destinations_that_no_interface_has_are_counted_in_their_vnet() {
     let vnet = |reason, change: fn(&mut Vec<u8>)| bob_does_not_get("vnet 7", reason, change);
     vnet(DropReason::SlotMismatch, |frame| frame[46] = 6 << 2);
