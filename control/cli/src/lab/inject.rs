@@ -14,6 +14,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+/// Room for some thousands of frames that nobody has looked at yet, in bytes.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
 /// How the kernel marks a frame that this machine sends (linux/if_packet.h).
 const PACKET_OUTGOING: u8 = 4;
 
@@ -36,6 +39,8 @@ impl RawPort {
                 socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)?;
             bind(socket.as_raw_fd(), &address)?;
             setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(20))?;
+            // What is looked at later has to fit in until then.
+            setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
             Ok(Self { socket, mac: MacAddr(address.addr().unwrap_or_default()) })
         })
     }
