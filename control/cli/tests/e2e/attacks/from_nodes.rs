@@ -299,5 +299,5 @@ fn path_mtu(lab: &Lab) -> Result<()> {
 pub(crate) fn paths(lab: &Lab, host: &str) -> Result<serde_json::Value> {
     let answer = engine::ask(lab, host, "GET", "/status", "")?;
     let mut status: serde_json::Value = serde_json::from_str(&answer.body)?;
-    Ok(status.get_mut("paths").map(serde_json::Value::take).context("the status has no paths")?)
+    status.get_mut("paths").map(serde_json::Value::take).context("the status has no paths")
 }

@@ -97,7 +97,7 @@ impl Scene {
     }
 
     /// From each of these to the target.
-    fn from_all(&self, sources: impl IntoIterator<Item = Result<Ipv6Addr>>) -> Result<Vec<Vec<u8>>> {
+    fn frames_from(&self, sources: impl IntoIterator<Item = Result<Ipv6Addr>>) -> Result<Vec<Vec<u8>>> {
         sources.into_iter().map(|source| self.secret(source?, self.to)).collect()
     }
 }
@@ -120,7 +120,7 @@ fn wrong_prefix(lab: &Lab) -> Result<()> {
         // Of nobody, of the links between routers and hosts and of the service's, next to the true one, and far away.
         let prefixes =
             ["fd00:0:0:c::/64", "fd00:0:1:a::/64", "fd00:0:1:f::/64", "fd00::/64", "2001:db8::/64"];
-        let frames = scene.from_all(prefixes.map(|prefix| forge(prefix, slot, vnet, ipv4)))?;
+        let frames = scene.frames_from(prefixes.map(|prefix| forge(prefix, slot, vnet, ipv4)))?;
         scene.refused(lab, DropReason::SrcPrefixMismatch, &frames)
     })
 }
@@ -131,7 +131,7 @@ fn wrong_slot(lab: &Lab) -> Result<()> {
         let Node { slot: own, vnet, ipv4, .. } = scene.friend;
         // Free ones, and those of other interfaces there, of either vnet.
         let slots = [0, 1, 2, 3, 4, 33, 63].into_iter().filter(|slot| *slot != own);
-        let frames = scene.from_all(slots.map(|slot| forge(&prefix, slot, vnet, ipv4)))?;
+        let frames = scene.frames_from(slots.map(|slot| forge(&prefix, slot, vnet, ipv4)))?;
         scene.refused(lab, DropReason::SrcSlotMismatch, &frames)
     })
 }
@@ -144,7 +144,7 @@ fn unknown_vnet(lab: &Lab) -> Result<()> {
         let Node { slot, ipv4, .. } = scene.friend;
         let (there, here) = (Scene::prefix(lab, &scene.friend)?, Scene::prefix(lab, &scene.target)?);
         let vnets = [1, NO_VNET, 0xff_ffff];
-        let frames = scene.from_all(vnets.map(|vnet| forge(&there, slot, vnet, ipv4)))?;
+        let frames = scene.frames_from(vnets.map(|vnet| forge(&there, slot, vnet, ipv4)))?;
         scene.refused(lab, DropReason::SrcUnknownVnet, &frames)?;
         // Both in the same vnet, which is none: who is to be in it is not there.
         let to = forge(&here, scene.target.slot, NO_VNET, scene.target.ipv4)?;
@@ -165,7 +165,7 @@ fn unknown_sender(lab: &Lab) -> Result<()> {
         let nobodies =
             [[10, 0, 0, 77], [10, 0, 0, 0], [10, 0, 0, 254], [10, 0, 0, 255], [8, 8, 8, 8], [0; 4]];
         let sources = nobodies.map(|nobody| forge(&prefix, slot, vnet, Ipv4Addr::from(nobody)));
-        scene.refused(lab, DropReason::SrcUnknownNode, &scene.from_all(sources)?)
+        scene.refused(lab, DropReason::SrcUnknownNode, &scene.frames_from(sources)?)
     })
 }
 
@@ -180,7 +180,7 @@ fn own_prefix(lab: &Lab) -> Result<()> {
         }
         sources.push(forge(&prefix, 33, vnet, Ipv4Addr::new(10, 0, 0, 77)));
         sources.push(forge(&prefix, 1, NO_VNET, Ipv4Addr::new(10, 0, 0, 2)));
-        scene.refused(lab, DropReason::SrcOwnPrefix, &scene.from_all(sources)?)
+        scene.refused(lab, DropReason::SrcOwnPrefix, &scene.frames_from(sources)?)
     })
 }
 
@@ -206,7 +206,7 @@ fn no_host(lab: &Lab) -> Result<()> {
             // A host of the Internet.
             Ok("2001:db8::1".parse()?),
         ];
-        scene.refused(lab, DropReason::SrcAddressInvalid, &scene.from_all(sources)?)
+        scene.refused(lab, DropReason::SrcAddressInvalid, &scene.frames_from(sources)?)
     })
 }
 
@@ -218,8 +218,8 @@ fn with_flags(address: Ipv6Addr, flags: u128) -> Ipv6Addr {
 fn source_flags(lab: &Lab) -> Result<()> {
     each(lab, |scene| {
         let from = |flags| Ok(with_flags(scene.from, flags));
-        scene.refused(lab, DropReason::SrcFormUnsupported, &scene.from_all([from(0b10)])?)?;
-        scene.refused(lab, DropReason::SrcAddressInvalid, &scene.from_all([from(0b01), from(0b11)])?)
+        scene.refused(lab, DropReason::SrcFormUnsupported, &scene.frames_from([from(0b10)])?)?;
+        scene.refused(lab, DropReason::SrcAddressInvalid, &scene.frames_from([from(0b01), from(0b11)])?)
     })
 }
 
@@ -272,7 +272,7 @@ fn unknown_receiver(lab: &Lab) -> Result<()> {
 fn across_vnets(lab: &Lab) -> Result<()> {
     for (target, stranger) in [("acme-1", "globex-3"), ("globex-3", "acme-2"), ("globex-2", "acme-3")] {
         let scene = Scene::of(lab, target, stranger)?;
-        scene.refused(lab, DropReason::VnetMismatch, &scene.from_all([Ok(scene.from)])?)?;
+        scene.refused(lab, DropReason::VnetMismatch, &scene.frames_from([Ok(scene.from)])?)?;
     }
     Ok(())
 }
@@ -427,9 +427,12 @@ fn own_too_big(lab: &Lab) -> Result<()> {
     })
 }
 
+/// Type, the word behind the checksum, and the rest of an ICMPv6 message.
+type Message = ((u8, [u8; 4]), Vec<u8>);
+
 /// Neighbour discovery (RFC 4861, 4): solicitations and advertisements of routers and neighbours, and a redirect. The
 /// neighbours' are about `about`, and give `mac` away for it.
-fn discovery(about: Ipv6Addr, mac: MacAddr) -> Vec<((u8, [u8; 4]), Vec<u8>)> {
+fn discovery(about: Ipv6Addr, mac: MacAddr) -> Vec<Message> {
     let link = |kind: u8| [&[kind, 1][..], &mac.0].concat();
     let own = |kind| [&about.octets()[..], &link(kind)].concat();
     vec![
