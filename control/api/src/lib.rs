@@ -16,7 +16,7 @@ pub mod sync {
     pub use generated::*;
 
     /// The version of the protocol that this build speaks.
-    pub const PROTOCOL_VERSION: u32 = 1;
+    pub const PROTOCOL_VERSION: u32 = 2;
 
     /// The version to speak with a peer of `version`: the lower of both, if they are at most one apart.
     #[must_use]

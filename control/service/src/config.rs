@@ -87,6 +87,7 @@ struct RawApi {
 #[serde(deny_unknown_fields)]
 struct RawSync {
     listen: Spanned<String>,
+    on_demand_above: Value<u64>,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +119,8 @@ struct RawLog {
 
 /// Default of `[store] log_revisions`.
 const LOG_REVISIONS: u64 = 100_000;
+/// Default of `[sync] on_demand_above`: about a mebibyte for each engine to be told, and to be told anew.
+const ON_DEMAND_ABOVE: u64 = 16_384;
 /// Default of `[api] connections`.
 const CONNECTIONS: usize = 256;
 /// Default of `[move] ack_wait`.
@@ -156,6 +159,9 @@ impl Config {
                 log_revisions: source
                     .number(&raw.store.log_revisions, "", &(1..=10_000_000))?
                     .unwrap_or(LOG_REVISIONS),
+                on_demand_above: source
+                    .number(&raw.sync.on_demand_above, " addresses", &(0..=u64::from(u32::MAX)))?
+                    .unwrap_or(ON_DEMAND_ABOVE),
             },
             api: source.listen(&raw.api.listen, example)?,
             operators: operators(source, &raw.api.operators)?,

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use overlane_api::sync::{RefusalReason, resolve_response::Outcome};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -26,6 +27,32 @@ pub struct RequestLabels {
     pub status: u16,
 }
 
+/// One answered request for a mapping.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResolutionLabels {
+    /// `mapping`, or why there is none.
+    pub outcome: &'static str,
+}
+
+impl ResolutionLabels {
+    /// What became of it.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        let outcome = match outcome {
+            Outcome::Mapping(_) => "mapping",
+            Outcome::Refusal(refusal) => match refusal.reason() {
+                RefusalReason::NotYourInterface => "not_your_interface",
+                RefusalReason::InterfaceNotLive => "interface_not_live",
+                RefusalReason::NotAMember => "not_a_member",
+                RefusalReason::UnknownTarget => "unknown_target",
+                RefusalReason::Forbidden => "forbidden",
+                RefusalReason::Unspecified => "unspecified",
+            },
+        };
+        Self { outcome }
+    }
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -38,7 +65,7 @@ pub struct Metrics {
     /// Interface reports heard.
     pub reports: Counter,
     /// Resolutions answered.
-    pub resolutions: Counter,
+    pub resolutions: Family<ResolutionLabels, Counter>,
     /// Answered requests of the HTTP API.
     pub requests: Family<RequestLabels, Counter>,
     revision: Gauge,
@@ -61,7 +88,8 @@ impl Metrics {
         let snapshots = counter("sync_snapshots", "Snapshots begun");
         let deltas = counter("sync_deltas", "Deltas sent");
         let reports = counter("interface_reports", "Interface reports heard from engines");
-        let resolutions = counter("resolutions", "Resolutions answered, refusals included");
+        let resolutions = Family::default();
+        registry.register("resolutions", "Requests for mappings answered, by outcome", resolutions.clone());
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());

@@ -22,6 +22,7 @@ pub mod pipeline;
 mod plain;
 pub mod policy;
 mod refusal;
+pub mod resolve;
 pub mod segment;
 pub mod snapshot;
 mod stage;

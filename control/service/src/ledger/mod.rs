@@ -18,15 +18,16 @@ mod report;
 mod resolve;
 mod resolved;
 pub(crate) mod rule;
+mod size;
 mod tag;
 mod transaction;
 mod verify;
 
-pub use delta::{Catchup, catch_up, snapshot};
+pub use delta::{Audience, Catchup, catch_up, snapshot};
 pub use moving::{ActiveMove, MoveStep};
 pub(crate) use record::HostRecord;
 pub use report::Reported;
-pub use resolve::resolve;
+pub use resolve::{Resolution, resolve};
 pub use verify::verify;
 
 use crate::error::{Error, Result};
@@ -52,6 +53,8 @@ pub struct Settings {
     pub layout: Layout,
     /// How many changes are remembered for engines that catch up.
     pub log_revisions: u64,
+    /// A network with more addresses is on demand, unless it says otherwise; below half of that it is not any more.
+    pub on_demand_above: u64,
 }
 
 /// Whether a write made something or confirmed what was there.

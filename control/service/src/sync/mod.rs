@@ -7,8 +7,8 @@ mod workers;
 pub use hub::Hub;
 
 use crate::error::Error;
-use crate::ledger::Ledger;
-use crate::telemetry::Metrics;
+use crate::ledger::{Ledger, Resolution};
+use crate::telemetry::{Metrics, ResolutionLabels};
 use overlane_api::sync::sync_server::{Sync, SyncServer};
 use overlane_api::sync::{EngineMessage, ResolveRequest, ResolveResponse, Revision, ServiceMessage};
 use std::sync::Arc;
@@ -112,12 +112,13 @@ impl Sync for SyncService {
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveResponse>, Status> {
         let host = self.identify(&request).await?;
         let (asked, layout) = (request.into_inner(), self.ledger.layout());
-        let (outcome, number) = blocking(&self.ledger, move |ledger| {
+        let resolution = blocking(&self.ledger, move |ledger| {
             crate::ledger::resolve(&*ledger.view()?, layout, &host, &asked)
         })
         .await?;
-        self.metrics.resolutions.inc();
-        let revision = Revision { incarnation: self.ledger.incarnation().to_vec(), number };
-        Ok(Response::new(ResolveResponse { revision: Some(revision), outcome: Some(outcome) }))
+        let Resolution { outcome, revision: number, mapping_revision } = resolution;
+        self.metrics.resolutions.get_or_create(&ResolutionLabels::of(&outcome)).inc();
+        let revision = Some(Revision { incarnation: self.ledger.incarnation().to_vec(), number });
+        Ok(Response::new(ResolveResponse { revision, outcome: Some(outcome), mapping_revision }))
     }
 }

@@ -5,7 +5,7 @@
 
 use super::hub::{Introduction, Ticket};
 use super::{SyncService, blocking};
-use crate::ledger::{Catchup, catch_up, snapshot};
+use crate::ledger::{Audience, Catchup, catch_up, snapshot};
 use crate::store::Step;
 use overlane_api::resource::InterfaceState;
 use overlane_api::sync::{
@@ -25,6 +25,8 @@ const HELLO: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(30);
 /// The longest delta, in changes; beyond it a snapshot is sent.
 const MAX_DELTA: usize = 4096;
+/// Engines resolve mappings on demand since this version of the protocol.
+const ON_DEMAND_SINCE: u32 = 2;
 /// How many messages wait for an engine.
 const QUEUE: usize = 4;
 
@@ -122,6 +124,7 @@ async fn tell(
         return Ok(());
     }
     let mut revisions = ledger.revisions();
+    let resolves = version >= ON_DEMAND_SINCE;
     let mut told = engine.applied;
     let mut first = true;
     loop {
@@ -135,7 +138,10 @@ async fn tell(
                 return Ok(None);
             }
             match since {
-                Some(since) => catch_up(&*view, layout, &wanted, since, MAX_DELTA).map(Some),
+                Some(since) => {
+                    let audience = Audience { layout, host: &wanted, resolves };
+                    catch_up(&*view, audience, since, MAX_DELTA).map(Some)
+                }
                 None => Ok(Some(Catchup::Snapshot)),
             }
         })
@@ -156,7 +162,9 @@ async fn tell(
                 send_delta(service, ticket, outbound, revision(now), now, changes).await?;
                 told = Some(now);
             }
-            Catchup::Snapshot => told = Some(send_snapshot(service, host, ticket, outbound).await?),
+            Catchup::Snapshot => {
+                told = Some(send_snapshot(service, (host, resolves), ticket, outbound).await?);
+            }
         }
         first = false;
         if revisions.changed().await.is_err() {
@@ -187,7 +195,7 @@ async fn send_delta(
 /// Sends everything, in parts, from one view of the store.
 async fn send_snapshot(
     service: &SyncService,
-    host: &str,
+    (host, resolves): (&str, bool),
     ticket: &Arc<Ticket>,
     outbound: &Outbound,
 ) -> Result<u64, Status> {
@@ -210,9 +218,8 @@ async fn send_snapshot(
         if send(Body::SnapshotBegin(SnapshotBegin { revision: revision.clone() })).is_break() {
             return Ok(None);
         }
-        let told = snapshot(&*view, ledger.layout(), &host, &mut |changes| {
-            send(Body::SnapshotPart(Changes { changes }))
-        })?;
+        let audience = Audience { layout: ledger.layout(), host: &host, resolves };
+        let told = snapshot(&*view, audience, &mut |changes| send(Body::SnapshotPart(Changes { changes })))?;
         if told.is_none() {
             return Ok(None);
         }

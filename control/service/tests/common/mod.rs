@@ -212,6 +212,10 @@ pub struct Known {
     pub interfaces: BTreeMap<String, (u64, overlane_api::sync::Interface)>,
     pub mappings: BTreeMap<(u32, u32), (u64, overlane_api::sync::Mapping)>,
     pub rules: BTreeMap<String, (u64, overlane_api::sync::Rule)>,
+    /// Which vnets are on demand.
+    pub on_demand: BTreeMap<u32, bool>,
+    /// The last octets of addresses that it was told to refresh.
+    pub refreshed: Vec<u8>,
 }
 
 impl Known {
@@ -221,6 +225,7 @@ impl Known {
             What::PutHost(host) => self.host = Some(host.prefix),
             What::PutVnet(vnet) => {
                 self.vnets.insert(vnet.id, change.revision);
+                self.on_demand.insert(vnet.id, vnet.on_demand);
             }
             What::DeleteVnet(id) => {
                 if !late(self.vnets.get(&id).copied()) {
@@ -238,6 +243,13 @@ impl Known {
             What::PutMapping(mapping) => {
                 let key = mapping.key.unwrap();
                 self.mappings.insert((key.vnet, key.ipv4), (change.revision, mapping));
+            }
+            What::RefreshMapping(mapping) => {
+                let key = mapping.key.unwrap();
+                self.refreshed.push(key.ipv4 as u8);
+                if let Some(kept) = self.mappings.get_mut(&(key.vnet, key.ipv4)) {
+                    *kept = (change.revision, mapping);
+                }
             }
             What::DeleteMapping(key) => {
                 let key = (key.vnet, key.ipv4);

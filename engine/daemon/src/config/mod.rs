@@ -5,6 +5,7 @@
 
 mod flows;
 mod raw;
+mod resolve;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -19,6 +20,7 @@ use overlane_api::config::{FileError, Source};
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::limit::IcmpLimit;
+use overlane_dataplane::resolve::ResolveLimits;
 use overlane_dataplane::table::flow::FlowLimits;
 use overlane_dataplane::translate::Settings;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,10 @@ pub struct Config {
     pub fragments: FragmentLimits,
     /// How many flows of stateful vnets are known, and for how long.
     pub flows: FlowLimits,
+    /// How much of what is resolved on demand may wait, and be asked.
+    pub resolve: ResolveLimits,
+    /// For how long a mapping is held that was resolved on demand.
+    pub mapping_expiry: Duration,
     /// How long a path MTU that the substrate has told lasts.
     pub path_mtu_expiry: Duration,
     /// Where the desired state comes from.

@@ -5,6 +5,7 @@
 
 use super::desired::DesiredState;
 use super::model::{Host, Revision, What};
+use super::resolve::{Request, Resolved};
 use super::wire::{self, WireError};
 use super::{Applied, Connection, Event, InterfaceState, Report, Reports};
 use crate::config::ServiceConfig;
@@ -21,6 +22,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -41,6 +43,8 @@ pub struct Client {
     pub events: mpsc::Sender<Event>,
     /// What the data plane has applied.
     pub applied: watch::Receiver<Applied>,
+    /// Mappings that the reconciler asks for.
+    pub requests: mpsc::Receiver<Request>,
     /// How the interfaces are.
     pub reports: watch::Receiver<Arc<Reports>>,
     /// What the workers do.
@@ -58,6 +62,10 @@ const BACKOFF_MOST: Duration = Duration::from_secs(10);
 /// A stream that lasted this long was a good one: the next attempt comes soon.
 const GOOD_STREAM: Duration = Duration::from_secs(30);
 
+/// Requests for mappings that are under way at once; the next ones wait.
+const MOST_RESOLVING: usize = 64;
+/// A service that answers later than this is as good as away.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the service is told what the workers have done.
 const WORKERS_REPORT: Duration = Duration::from_secs(5);
 
@@ -196,6 +204,8 @@ impl Client {
             event: Some(up),
             ack: None,
             reported: HashMap::new(),
+            rpc: client,
+            resolving: JoinSet::new(),
             workers: None,
             workers_due: workers_due(),
         };
@@ -240,6 +250,10 @@ struct Session {
     event: Option<Event>,
     ack: Option<Revision>,
     reported: HashMap<Arc<str>, Report>,
+    /// For requests beside the stream.
+    rpc: SyncClient<Channel>,
+    /// Requests that are under way.
+    resolving: JoinSet<(Request, Resolved)>,
     /// What the workers have done, while the service is to be told.
     workers: Option<proto::WorkersReport>,
     workers_due: Interval,
@@ -266,6 +280,13 @@ impl Session {
                 }
                 message = next(&mut self.incoming), if self.event.is_none() => {
                     self.event = self.take(message?)?;
+                }
+                Some(request) = client.requests.recv(), if self.resolving.len() < MOST_RESOLVING => {
+                    self.resolving.spawn(resolve(self.rpc.clone(), request, self.layout));
+                }
+                Some(resolved) = self.resolving.join_next(), if self.event.is_none() => {
+                    // A request that is lost to a panic is given up with the stream.
+                    self.event = resolved.ok().map(|(request, resolved)| Event::Resolved(request, resolved));
                 }
                 permit = out.reserve(), if next_out.is_some() => {
                     let permit = permit.map_err(|_| Ended::Closed)?;
@@ -391,6 +412,22 @@ impl Session {
             }
         }
     }
+}
+
+/// Asks for one mapping.
+async fn resolve(mut rpc: SyncClient<Channel>, request: Request, layout: Layout) -> (Request, Resolved) {
+    let asked = proto::ResolveRequest {
+        vnet: request.target.vnet.get(),
+        interface_id: request.interface.to_string(),
+        target: request.target.ipv4.to_bits(),
+    };
+    let resolved = match tokio::time::timeout(RESOLVE_TIMEOUT, rpc.resolve(asked)).await {
+        Err(_) => Err(format!("no answer within {} s", RESOLVE_TIMEOUT.as_secs())),
+        Ok(Err(error)) => Err(status(&error).to_string()),
+        Ok(Ok(response)) => wire::resolution(response.into_inner(), request.target, layout)
+            .map_err(|error| Ended::from(error).to_string()),
+    };
+    (request, resolved)
 }
 
 async fn next(incoming: &mut Streaming<ServiceMessage>) -> Result<ServiceMessage, Ended> {

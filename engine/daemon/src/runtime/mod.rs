@@ -16,6 +16,7 @@ mod idle;
 mod mailbox;
 mod outbox;
 mod ports;
+mod questions;
 mod received;
 mod slots;
 mod stats;
@@ -24,6 +25,7 @@ mod worker;
 pub use cores::Cores;
 pub use hints::PathMtuHints;
 pub use overlane_dpdk::PortStats;
+pub use questions::Questions;
 pub use received::{AsReceived, OnReceived};
 pub use stats::{BusyCycles, WorkerStats};
 
@@ -37,6 +39,7 @@ use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::resolve::{Answer, ResolveLimits};
 use overlane_dataplane::snapshot::HostSnapshot;
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable};
 use overlane_dataplane::table::mapping::{MappingWriter, mapping_table};
@@ -48,6 +51,7 @@ use overlane_dpdk::{
 };
 use parking_lot::Mutex;
 use ports::{Job, Ports, Source, is_leaky, large_buffers, leaky_buffers};
+use questions::Asked;
 use slots::{Refused, SlotRing};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -88,6 +92,8 @@ pub struct RuntimeConfig {
     pub fragments: FragmentLimits,
     /// How many flows workers know, and for how long.
     pub flows: FlowLimits,
+    /// How much of what is resolved on demand may wait, and be asked.
+    pub resolve: ResolveLimits,
     /// Secret and random: places of mappings, flows and datagrams in tables depend on it.
     pub seed: [u64; 2],
     /// Devices that will be opened as [`PortSpec::DevargsUplink`]: DPDK has to know of PCI functions beforehand.
@@ -263,6 +269,7 @@ pub struct Runtime {
     punts: Arc<SlotRing>,
     punted: Arc<Notify>,
     hints: Arc<Hints>,
+    asked: Arc<Asked>,
     events: Mutex<Option<mpsc::Receiver<PortEvent>>>,
     work: Arc<PerWorker<stats::Work>>,
     unplaced: Vec<Arc<Traffic>>,
@@ -321,10 +328,12 @@ impl Runtime {
             punts: Arc::new(SlotRing::new(PUNTS)),
             punted: Arc::default(),
             hints: Arc::default(),
+            asked: Arc::default(),
             events: event_sender.clone(),
             work: Arc::new(PerWorker::new(workers)),
             idle: config.workers.idle,
             fragments: config.fragments,
+            resolve: config.resolve,
             seed: config.seed,
         };
         let (jobs, waiting) = sync_channel(JOBS);
@@ -355,6 +364,7 @@ impl Runtime {
             punts: Arc::clone(&shared.punts),
             punted: Arc::clone(&shared.punted),
             hints: Arc::clone(&shared.hints),
+            asked: Arc::clone(&shared.asked),
             events: Mutex::new(Some(events)),
             work: Arc::clone(&shared.work),
             unplaced: Vec::new(),
@@ -476,6 +486,21 @@ impl Runtime {
     #[must_use]
     pub fn path_mtu_hints(&self) -> PathMtuHints {
         PathMtuHints(Arc::clone(&self.hints))
+    }
+
+    /// The stream of mappings that workers ask for. Meant for one reader.
+    #[must_use]
+    pub fn questions(&self) -> Questions {
+        Questions(Arc::clone(&self.asked))
+    }
+
+    /// Answers what a worker has asked. What the answer says is so must be published by now. With a full mailbox it is lost,
+    /// and the worker stops waiting after a while.
+    pub fn answer(&self, worker: usize, answer: Answer) {
+        if let Some(mailbox) = self.mailboxes.get(worker) {
+            let _ = mailbox.answers.push(answer);
+            mailbox.wake();
+        }
     }
 
     /// The stream of port events; `None` when it was taken before.

@@ -5,6 +5,7 @@ use super::hints::Hints;
 use super::idle::{SPIN_TURNS, Sleeper};
 use super::mailbox::{AddPort, Command, Mailbox, Returned};
 use super::outbox::Out;
+use super::questions::Asked;
 use super::received::OnReceived;
 use super::slots::SlotRing;
 use super::stats::Work;
@@ -15,6 +16,7 @@ use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::packet::Clock;
 use overlane_dataplane::pipeline::{Outbox, Pipeline, StageCycles};
+use overlane_dataplane::resolve::ResolveLimits;
 use overlane_dataplane::snapshot::HostSnapshot;
 use overlane_dataplane::table::flow::FlowTable;
 use overlane_dataplane::table::mapping::MappingTable;
@@ -43,10 +45,12 @@ pub(super) struct Shared {
     pub(super) punts: Arc<SlotRing>,
     pub(super) punted: Arc<Notify>,
     pub(super) hints: Arc<Hints>,
+    pub(super) asked: Arc<Asked>,
     pub(super) events: mpsc::Sender<PortEvent>,
     pub(super) work: Arc<PerWorker<Work>>,
     pub(super) idle: Idle,
     pub(super) fragments: FragmentLimits,
+    pub(super) resolve: ResolveLimits,
     /// Secret and random: places of datagrams in the tables of fragments depend on it.
     pub(super) seed: [u64; 2],
 }
@@ -146,10 +150,12 @@ impl<R: OnReceived> Worker<R> {
             shared.clock.clone(),
             shared.fragments,
             shared.seed,
-        );
+        )
+        .with_resolve_limits(shared.resolve);
         let (peers, punts) = (Arc::clone(&shared.mailboxes), Arc::clone(&shared.punts));
-        let (hints, unplaced) = (Arc::clone(&shared.hints), Arc::clone(pipeline.unplaced()));
-        let out = Out::new(index, shared.pool.clone(), peers, punts, hints, unplaced);
+        let (hints, asked) = (Arc::clone(&shared.hints), Arc::clone(&shared.asked));
+        let unplaced = Arc::clone(pipeline.unplaced());
+        let out = Out::new(index, shared.pool.clone(), peers, punts, hints, asked, unplaced);
         let sleeper = Sleeper::new(&mailbox)?;
         Ok(Self {
             shared,
@@ -230,7 +236,15 @@ impl<R: OnReceived> Worker<R> {
         let timed = self.empty_turns > 0 || self.untimed + 1 >= TIMED;
         let mut laps = Laps { clock: self.shared.clock.clone(), last: began, timed };
         let mut burst = ArrayVec::<Mbuf, BURST>::new();
+        // Before the snapshot: it has what answers that are there by now depend on.
+        let answers = self.mailbox.answers.len().min(MAIL_BURST);
         let snapshot = self.shared.snapshot.load(&self.reader);
+        for _ in 0..answers {
+            if let Some(answer) = self.mailbox.answers.pop() {
+                self.pipeline.answer(&self.reader, snapshot, answer, &mut self.out);
+                packets += 1;
+            }
+        }
         for rx in self.rx.iter_mut().filter(|rx| !rx.gone) {
             let received = rx.queue.receive(&self.shared.pool, &mut burst);
             if received > 0 {

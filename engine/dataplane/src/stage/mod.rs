@@ -21,6 +21,7 @@ pub(crate) mod next_hop;
 pub(crate) mod passage;
 pub(crate) mod quote;
 pub(crate) mod related;
+pub(crate) mod resolution;
 pub(crate) mod router;
 pub(crate) mod source_check;
 pub(crate) mod verify_source;

@@ -40,7 +40,7 @@ pub(crate) fn check<P: Packet>(
     let key = item.asked.key();
     let lives = |mapping: FoundMapping<'_>| mapping.words(key) == Six::of_plain(packet).source_locator();
     match (item.plain, item.mapping) {
-        (Some(_), Some(mapping)) if mapping.value().live && lives(mapping) => Ok(()),
+        (Some(_), Some(mapping)) if mapping.value().state.is_live() && lives(mapping) => Ok(()),
         _ => check_in_full(uplink, packet, item, out),
     }
 }
@@ -75,7 +75,7 @@ fn lives(uplink: &FromUplink<'_>, mapping: Option<Mapping>, source: Ipv6Addr) ->
     if !lives_at(&mapping, source) {
         return Err(mismatch(uplink, &mapping, source));
     }
-    if mapping.live { Ok(()) } else { Err(DropReason::SrcNotLive) }
+    if mapping.state.is_live() { Ok(()) } else { Err(DropReason::SrcNotLive) }
 }
 
 /// A source that is no node's is refused, unless the packet may be a router's, which is seen to later.

@@ -14,6 +14,7 @@ mod errors;
 mod flows;
 mod fragments;
 mod frames;
+mod on_demand;
 mod oracle;
 mod peering;
 mod properties;
