@@ -22,6 +22,8 @@ mod leftovers;
 mod malformed;
 #[path = "e2e/mtu.rs"]
 mod mtu;
+#[path = "e2e/on_demand.rs"]
+mod on_demand;
 #[path = "e2e/operation.rs"]
 mod operation;
 #[path = "e2e/route.rs"]
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         mtu::CASES,
         isolation::CASES,
         rules::CASES,
+        on_demand::CASES,
         malformed::CASES,
         uplink::CASES,
         faults::CASES,

@@ -456,6 +456,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 self.dirty = true;
             }
             self.age_mappings(now);
+            self.tell_numbers();
             self.dirty |= self.unpublished;
         }
         if self.expires_at.is_some_and(|at| at <= now) && self.work.is_none() {

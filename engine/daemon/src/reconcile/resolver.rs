@@ -156,11 +156,9 @@ impl Resolver {
         self.graves.get(&target).map(|(_, mapping)| mapping.clone())
     }
 
-    /// The address is somebody's again.
-    pub(super) fn open(&mut self, target: Target) {
-        if !self.graves.is_empty() {
-            self.graves.remove(&target);
-        }
+    /// The address is somebody's again; whether it was marked as gone.
+    pub(super) fn open(&mut self, target: Target) -> bool {
+        !self.graves.is_empty() && self.graves.remove(&target).is_some()
     }
 }
 

@@ -149,6 +149,19 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         self.outputs.status.send_replace(Arc::new(status));
     }
 
+    /// How many mappings are resolved changes without anything else.
+    pub(super) fn tell_numbers(&self) {
+        let (resolved, resolving) = self.resolver.numbers();
+        self.outputs.status.send_if_modified(|told| {
+            let changed = (told.resolved, told.resolving) != (resolved, resolving);
+            if changed {
+                let mappings = self.state.mappings.len();
+                *told = Arc::new(Status { mappings, resolved, resolving, ..Status::clone(told) });
+            }
+            changed
+        });
+    }
+
     fn status(&self, reports: &Reports) -> Status {
         let host = self.state.host.as_ref().map(|kept| &kept.value);
         let connected = matches!(self.connection, Connection::Up { .. });

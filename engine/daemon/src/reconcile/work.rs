@@ -65,6 +65,10 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
                             }
                         }
                         Ok(Touched::NotHeld(target)) => {
+                            // Somebody has the address again: workers are to ask for it, not to say that it is gone.
+                            if self.resolver.open(target) {
+                                touched.push(target);
+                            }
                             self.dirty |= self.resolver.changed(target, revision.number);
                         }
                         Err(error) => {

@@ -172,8 +172,11 @@ async fn changes_reach_what_was_resolved_and_a_terminated_node_is_buried() {
     bench.delta(4, vec![What::DeleteMapping(target(6))]).await;
     bench.applied(4).await;
     assert_eq!(bench.state_of_mapping(6), Some(State::Gone));
-    // It may come back.
-    bench.resolve(6, 4).await;
+    // It may come back: workers have to ask for it.
+    bench.delta(5, vec![What::RefreshMapping(target(6), elsewhere(2))]).await;
+    bench.applied(5).await;
+    assert_eq!(bench.state_of_mapping(6), None);
+    bench.resolve(6, 5).await;
     assert_eq!(bench.state_of_mapping(6), Some(State::Live));
 }
 
