@@ -2,6 +2,7 @@
 
 use crate::api::{self, Api, Limits};
 use crate::config::Config;
+use crate::events::Events;
 use crate::ledger::Ledger;
 use crate::mover::Mover;
 use crate::store::RedbStore;
@@ -53,13 +54,16 @@ impl Service {
         let ledger = Arc::new(ledger);
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new();
+        let (kept, counted, remembered) = (ledger.clone(), metrics.clone(), config.events);
+        let events = tokio::task::spawn_blocking(move || Events::open(kept, counted, remembered)).await??;
         let hub = Hub::new(ledger.clone());
         let mover = Mover::new(ledger.clone(), hub.clone(), config.pace);
         let mut parts: JoinSet<Result<&'static str>> = JoinSet::new();
 
         let listener = listen(config.sync, "[sync] listen").await?;
         let sync = listener.local_addr()?;
-        let service = SyncService::new(ledger.clone(), hub.clone(), metrics.clone(), shutdown.clone());
+        let service =
+            SyncService::new(ledger.clone(), hub.clone(), events.clone(), metrics.clone(), shutdown.clone());
         let mut server = Server::builder()
             .tls_config(credentials.grpc_server().timeout(KEEPALIVE))?
             .http2_keepalive_interval(Some(KEEPALIVE))
@@ -79,6 +83,7 @@ impl Service {
             ledger: ledger.clone(),
             hub: hub.clone(),
             mover: mover.clone(),
+            events: events.clone(),
             metrics: metrics.clone(),
             operators: config.operators.clone().into(),
             own_names: credentials.names().to_vec().into(),
@@ -110,6 +115,11 @@ impl Service {
             });
         }
 
+        let token = shutdown.clone();
+        parts.spawn(async move {
+            events.run(token).await;
+            Ok("writer of events")
+        });
         let token = shutdown.clone();
         parts.spawn(async move {
             mover.run(token).await;

@@ -15,7 +15,7 @@ use overlane_api::sync::{
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
@@ -25,6 +25,8 @@ const HELLO: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(30);
 /// The longest delta, in changes; beyond it a snapshot is sent.
 const MAX_DELTA: usize = 4096;
+/// Reports of events that come sooner after the one before are left unread.
+const EVENTS_APART: Duration = Duration::from_secs(4);
 /// How many messages wait for an engine.
 const QUEUE: usize = 4;
 
@@ -230,6 +232,7 @@ async fn listen(
     ticket: &Ticket,
     inbound: &mut Streaming<EngineMessage>,
 ) -> Result<(), Status> {
+    let mut last_events: Option<Instant> = None;
     while let Some(message) = inbound.message().await? {
         match message.body {
             Some(engine_message::Body::Ack(ack)) => {
@@ -266,6 +269,15 @@ async fn listen(
                 .await?;
             }
             Some(engine_message::Body::WorkersReport(report)) => ticket.workers(report)?,
+            Some(engine_message::Body::EventsReport(report)) => {
+                let report = crate::events::check(service.ledger.layout(), host, report)?;
+                // No engine of ours tells more often.
+                if last_events.is_none_or(|last| last.elapsed() >= EVENTS_APART) {
+                    last_events = Some(Instant::now());
+                    let events = service.events.clone();
+                    blocking(&service.ledger, move |_| events.report(report)).await?;
+                }
+            }
             Some(engine_message::Body::Hello(_)) => {
                 return Err(Status::invalid_argument("a second Hello"));
             }
