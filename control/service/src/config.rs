@@ -1,6 +1,7 @@
 //! The configuration file, read strictly: every mistake is told with file, line, field and legal values.
 
 use crate::events::Limits;
+use crate::housekeeping;
 use crate::ledger::Settings;
 use crate::mover::Pace;
 use overlane_api::config::{FileError, LOG_LEVEL_LEGAL, Source, Text, Value};
@@ -33,6 +34,8 @@ pub struct Config {
     pub pace: Pace,
     /// How many events are remembered, and for how long.
     pub events: Limits,
+    /// How often everything is looked over.
+    pub housekeeping: housekeeping::Pace,
     /// Where metrics and health are shown.
     pub telemetry: Option<SocketAddr>,
     /// What is logged, as `tracing_subscriber::EnvFilter` directives.
@@ -56,6 +59,8 @@ struct Raw {
     moves: RawMove,
     #[serde(default)]
     events: RawEvents,
+    #[serde(default)]
+    housekeeping: RawHousekeeping,
     telemetry: Option<RawTelemetry>,
     #[serde(default)]
     log: RawLog,
@@ -116,6 +121,13 @@ struct RawEvents {
     days: Value<u64>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawHousekeeping {
+    every: Text,
+    host_away: Text,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTelemetry {
@@ -141,6 +153,10 @@ const EVENTS: usize = 10_000;
 /// Default of `[events] days`.
 const DAYS: u64 = 30;
 const DAY: u64 = 24 * 3600;
+/// Default of `[housekeeping] every`.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// Default of `[housekeeping] host_away`.
+const HOST_AWAY: Duration = Duration::from_secs(300);
 /// Default of `[service] shutdown_deadline`.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -194,6 +210,14 @@ impl Config {
                 age: Duration::from_secs(
                     source.number(&raw.events.days, "", &(1..=365))?.unwrap_or(DAYS) * DAY,
                 ),
+            },
+            housekeeping: housekeeping::Pace {
+                every: source.duration(&raw.housekeeping.every, &seconds(1, 3600))?.unwrap_or(HOUSEKEEPING),
+                unreported: housekeeping::UNREPORTED,
+                host_away: source
+                    .duration(&raw.housekeeping.host_away, &seconds(1, DAY))?
+                    .unwrap_or(HOST_AWAY),
+                page: housekeeping::PAGE,
             },
             telemetry: raw.telemetry.map(|table| telemetry(source, &table.listen)).transpose()?,
             log_level: source

@@ -3,6 +3,7 @@
 use crate::api::{self, Api, Limits};
 use crate::config::Config;
 use crate::events::Events;
+use crate::housekeeping::Housekeeper;
 use crate::ledger::Ledger;
 use crate::mover::Mover;
 use crate::store::RedbStore;
@@ -103,7 +104,7 @@ impl Service {
             let router = telemetry::router(Observed {
                 metrics,
                 ledger: ledger.clone(),
-                hub,
+                hub: hub.clone(),
                 mover: mover.clone(),
                 shutdown: shutdown.clone(),
             });
@@ -115,6 +116,13 @@ impl Service {
             });
         }
 
+        let housekeeper =
+            Housekeeper::new(ledger.clone(), hub.clone(), mover.clone(), events.clone(), config.housekeeping);
+        let token = shutdown.clone();
+        parts.spawn(async move {
+            housekeeper.run(token).await;
+            Ok("housekeeping")
+        });
         let token = shutdown.clone();
         parts.spawn(async move {
             events.run(token).await;

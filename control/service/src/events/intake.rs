@@ -6,6 +6,7 @@ use crate::ledger::clipped;
 use crate::ledger::record::{InterfaceRecord, NetworkRecord, NodeRecord, load, load_id, vnet_key};
 use crate::store::{Table, View};
 use overlane_api::event::EventKind;
+use overlane_api::resource::is_id;
 use overlane_api::sync::{self, EventsReport, ReportedEvent};
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::drop::DropReason;
@@ -108,6 +109,31 @@ impl Events {
         for occurrence in occurrences {
             self.raise(occurrence);
         }
+        Ok(())
+    }
+}
+
+impl Events {
+    /// The engine of `host` says that an interface is live which the store does not place there. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Store`](crate::error::Error::Store).
+    pub(crate) fn claimed(&self, host: &str, id: &str) -> Result<()> {
+        let mut occurrence = Occurrence {
+            host: Some(host.to_owned()),
+            ..Occurrence::new(EventKind::Inconsistency, "interface_not_placed")
+        };
+        let legal = id.split_once('/').is_some_and(|(node, name)| is_id(node) && is_id(name));
+        occurrence.detail = if !legal {
+            format!("{host} says that an interface is live whose id is none")
+        } else if let Some(record) = load::<InterfaceRecord>(&*self.ledger.view()?, Table::Interfaces, id)? {
+            occurrence.vnet = Some(record.vnet);
+            format!("{host} says that {id} is live, which is on {}", record.current().host)
+        } else {
+            format!("{host} says that {id} is live, which is not provisioned")
+        };
+        occurrence.interface = legal.then(|| id.to_owned());
+        self.raise(occurrence);
         Ok(())
     }
 }
