@@ -96,12 +96,14 @@ async fn events_outlive_the_service_and_their_numbers_go_on() {
     let engine = site.engine(&service, "host-a", None).await;
     tell(&engine, vec![forged("b", 1), forged("c", 2)]).await;
     let told = events(&mut api, "", "two events", 2).await;
+    let revision = api.get("/v1/status").await["revision"].clone();
     drop((engine, api));
     service.shut_down().await.unwrap();
 
     let service = site.start().await;
     let mut api = site.api(&service).await;
     assert_eq!(api.get("/v1/events").await["items"], Value::Array(told));
+    assert_eq!(api.get("/v1/status").await["revision"], revision, "they were written, and made no revision");
     let engine = site.engine(&service, "host-a", None).await;
     tell(&engine, vec![forged("c", 5), forged("a", 1)]).await;
     let told = events(&mut api, "after=1", "one more event", 2).await;
