@@ -2,6 +2,7 @@
 //! way all of them set up mutual TLS, and the one way configuration files are read.
 
 pub mod config;
+pub mod event;
 pub mod pki;
 pub mod policy;
 pub mod resource;

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::documents;
 use crate::lab::args::LabArgs;
-use crate::resources::{entity, host, network, node, peering, rule};
+use crate::resources::{entity, event, host, network, node, peering, rule};
 use crate::settings::Connection;
 
 /// Operates Overlane: virtual IPv4 networks over one plain IPv6 network.
@@ -83,6 +83,9 @@ pub enum Command {
     /// Pairs of networks that exchange packets
     #[command(subcommand)]
     Peering(peering::Command),
+    /// What went wrong: who claims to be whom it is not, and what contradicts what
+    #[command(subcommand)]
+    Event(event::Command),
     /// How the service, its engines and their interfaces are
     Status,
     /// Two hosts, a router, the service and tenants' nodes in network namespaces of this machine

@@ -69,6 +69,12 @@ impl Failure {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
     }
+
+    /// Whether the service was just not there: it may be back in a moment.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Timeout { .. })
+    }
 }
 
 /// What a refusal tells an operator: what is wrong, in which field, and what would be right.

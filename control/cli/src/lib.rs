@@ -74,6 +74,7 @@ async fn call(command: Command, client: &Client, printer: &mut Printer<'_>) -> a
         Command::Node(command) => resources::node::run(command, client, printer).await,
         Command::Rule(command) => resources::rule::run(command, client, printer).await,
         Command::Peering(command) => resources::peering::run(command, client, printer).await,
+        Command::Event(command) => resources::event::run(command, client, printer).await,
         Command::Status => status::run(client, printer).await,
         Command::Lab(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
     }

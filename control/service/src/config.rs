@@ -1,5 +1,7 @@
 //! The configuration file, read strictly: every mistake is told with file, line, field and legal values.
 
+use crate::events::Limits;
+use crate::housekeeping;
 use crate::ledger::Settings;
 use crate::mover::Pace;
 use overlane_api::config::{FileError, LOG_LEVEL_LEGAL, Source, Text, Value};
@@ -30,6 +32,10 @@ pub struct Config {
     pub tls: TlsFiles,
     /// Pace of moves.
     pub pace: Pace,
+    /// How many events are remembered, and for how long.
+    pub events: Limits,
+    /// How often everything is looked over.
+    pub housekeeping: housekeeping::Pace,
     /// Where metrics and health are shown.
     pub telemetry: Option<SocketAddr>,
     /// What is logged, as `tracing_subscriber::EnvFilter` directives.
@@ -51,6 +57,10 @@ struct Raw {
     tls: RawTls,
     #[serde(default, rename = "move")]
     moves: RawMove,
+    #[serde(default)]
+    events: RawEvents,
+    #[serde(default)]
+    housekeeping: RawHousekeeping,
     telemetry: Option<RawTelemetry>,
     #[serde(default)]
     log: RawLog,
@@ -105,6 +115,20 @@ struct RawMove {
     stuck_after: Text,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawEvents {
+    keep: Value<usize>,
+    days: Value<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawHousekeeping {
+    every: Text,
+    host_away: Text,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTelemetry {
@@ -127,6 +151,15 @@ const CONNECTIONS: usize = 256;
 const ACK_WAIT: Duration = Duration::from_secs(2);
 /// Default of `[move] stuck_after`.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// Default of `[events] keep`.
+const EVENTS: usize = 10_000;
+/// Default of `[events] days`.
+const DAYS: u64 = 30;
+const DAY: u64 = 24 * 3600;
+/// Default of `[housekeeping] every`.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// Default of `[housekeeping] host_away`.
+const HOST_AWAY: Duration = Duration::from_secs(300);
 /// Default of `[service] shutdown_deadline`.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -177,6 +210,20 @@ impl Config {
                 stuck_after: source
                     .duration(&raw.moves.stuck_after, &seconds(1, 24 * 3600))?
                     .unwrap_or(STUCK_AFTER),
+            },
+            events: Limits {
+                keep: source.number(&raw.events.keep, "", &(100..=100_000))?.unwrap_or(EVENTS),
+                age: Duration::from_secs(
+                    source.number(&raw.events.days, "", &(1..=365))?.unwrap_or(DAYS) * DAY,
+                ),
+            },
+            housekeeping: housekeeping::Pace {
+                every: source.duration(&raw.housekeeping.every, &seconds(1, 3600))?.unwrap_or(HOUSEKEEPING),
+                unreported: housekeeping::UNREPORTED,
+                host_away: source
+                    .duration(&raw.housekeeping.host_away, &seconds(1, DAY))?
+                    .unwrap_or(HOST_AWAY),
+                page: housekeeping::PAGE,
             },
             telemetry: raw.telemetry.map(|table| telemetry(source, &table.listen)).transpose()?,
             log_level: source

@@ -2,6 +2,8 @@
 
 use crate::api::{self, Api, Limits};
 use crate::config::Config;
+use crate::events::Events;
+use crate::housekeeping::Housekeeper;
 use crate::ledger::Ledger;
 use crate::mover::Mover;
 use crate::store::RedbStore;
@@ -53,13 +55,16 @@ impl Service {
         let ledger = Arc::new(ledger);
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new();
+        let (kept, counted, remembered) = (ledger.clone(), metrics.clone(), config.events);
+        let events = tokio::task::spawn_blocking(move || Events::open(kept, counted, remembered)).await??;
         let hub = Hub::new(ledger.clone());
         let mover = Mover::new(ledger.clone(), hub.clone(), config.pace);
         let mut parts: JoinSet<Result<&'static str>> = JoinSet::new();
 
         let listener = listen(config.sync, "[sync] listen").await?;
         let sync = listener.local_addr()?;
-        let service = SyncService::new(ledger.clone(), hub.clone(), metrics.clone(), shutdown.clone());
+        let service =
+            SyncService::new(ledger.clone(), hub.clone(), events.clone(), metrics.clone(), shutdown.clone());
         let mut server = Server::builder()
             .tls_config(credentials.grpc_server().timeout(KEEPALIVE))?
             .http2_keepalive_interval(Some(KEEPALIVE))
@@ -79,6 +84,7 @@ impl Service {
             ledger: ledger.clone(),
             hub: hub.clone(),
             mover: mover.clone(),
+            events: events.clone(),
             metrics: metrics.clone(),
             operators: config.operators.clone().into(),
             own_names: credentials.names().to_vec().into(),
@@ -98,7 +104,7 @@ impl Service {
             let router = telemetry::router(Observed {
                 metrics,
                 ledger: ledger.clone(),
-                hub,
+                hub: hub.clone(),
                 mover: mover.clone(),
                 shutdown: shutdown.clone(),
             });
@@ -110,6 +116,18 @@ impl Service {
             });
         }
 
+        let housekeeper =
+            Housekeeper::new(ledger.clone(), hub.clone(), mover.clone(), events.clone(), config.housekeeping);
+        let token = shutdown.clone();
+        parts.spawn(async move {
+            housekeeper.run(token).await;
+            Ok("housekeeping")
+        });
+        let token = shutdown.clone();
+        parts.spawn(async move {
+            events.run(token).await;
+            Ok("writer of events")
+        });
         let token = shutdown.clone();
         parts.spawn(async move {
             mover.run(token).await;

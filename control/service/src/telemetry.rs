@@ -53,6 +53,15 @@ impl ResolutionLabels {
     }
 }
 
+/// One kind of event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventLabels {
+    /// Like `verification_failed`.
+    pub kind: &'static str,
+    /// Like `src_prefix_mismatch`; one of a closed set for each kind.
+    pub reason: &'static str,
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -68,6 +77,10 @@ pub struct Metrics {
     pub resolutions: Family<ResolutionLabels, Counter>,
     /// Answered requests of the HTTP API.
     pub requests: Family<RequestLabels, Counter>,
+    /// Events raised.
+    pub events: Family<EventLabels, Counter>,
+    /// How often what they tell of happened.
+    pub event_occurrences: Family<EventLabels, Counter>,
     revision: Gauge,
     engines: Gauge,
     engines_in_step: Gauge,
@@ -102,6 +115,11 @@ impl Metrics {
         let moves = gauge("moves", "Moves under way");
         let requests = Family::default();
         registry.register("api_requests", "Answered requests of the HTTP API", requests.clone());
+        let events = Family::default();
+        registry.register("events", "Events raised: each told once", events.clone());
+        let event_occurrences = Family::default();
+        let help = "How often what events tell of happened, in packets or findings";
+        registry.register("event_occurrences", help, event_occurrences.clone());
         Arc::new(Self {
             registry,
             streams,
@@ -110,6 +128,8 @@ impl Metrics {
             reports,
             resolutions,
             requests,
+            events,
+            event_occurrences,
             revision,
             engines,
             engines_in_step,

@@ -1,5 +1,6 @@
 //! The real data plane and the real kernel, as the reconciler and telemetry see them.
 
+use crate::events::EventLog;
 use crate::kernel::{self, LinkChange};
 use crate::provisioning::model::{Mapping, Target};
 use crate::reconcile::counted::Totals;
@@ -8,6 +9,7 @@ use crate::runtime::{self, Runtime};
 use crate::telemetry::{Evicted, FlowVitals, Vitals, WorkerVitals};
 use core::net::Ipv6Addr;
 use overlane_dataplane::address::{HostPrefix, Locator};
+use overlane_dataplane::failure::Origin;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::resolve::{Answer, Question};
 use overlane_dataplane::snapshot::HostSnapshot;
@@ -228,6 +230,27 @@ pub async fn forward_hints(mut hints: runtime::PathMtuHints, out: mpsc::Sender<(
         if out.send(hint).await.is_err() {
             return;
         }
+    }
+}
+
+/// Passes on what workers refuse because of what senders claim, until the runtime ends.
+pub async fn forward_failures(
+    mut failures: runtime::FailureReports,
+    runtime: Weak<Runtime>,
+    events: Arc<EventLog>,
+) {
+    loop {
+        let failure = failures.next().await;
+        let Some(runtime) = runtime.upgrade() else { return };
+        let (prefix, interface) = match failure.origin {
+            Origin::Substrate(prefix) => {
+                (Some(format!("{prefix}/{}", runtime.layout().prefix_length())), None)
+            }
+            Origin::Node(port) => (None, runtime.interface_at(port)),
+            Origin::Others => (None, None),
+        };
+        drop(runtime);
+        events.note(&failure, prefix, interface);
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod config;
+pub mod events;
 pub mod kernel;
 pub mod provisioning;
 pub mod reconcile;

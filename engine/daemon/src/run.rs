@@ -1,9 +1,11 @@
 //! The engine's life: what is started in which order, what happens meanwhile, and how it ends.
 
 use crate::adapter::{
-    Running, RuntimeVitals, forward_hints, forward_links, forward_ports, forward_punts, forward_questions,
+    Running, RuntimeVitals, forward_failures, forward_hints, forward_links, forward_ports, forward_punts,
+    forward_questions,
 };
 use crate::config::{Config, ProvisioningConfig, ServiceConfig, UplinkDevice};
+use crate::events::EventLog;
 use crate::kernel::{Kernel, Watch};
 use crate::provisioning::desired::DesiredState;
 use crate::provisioning::disk::{StateDirectory, Stored};
@@ -168,6 +170,9 @@ impl Start {
         tasks.spawn(forward_questions(runtime.questions(), question_sender));
         let (request_sender, requests) = resolve::channel();
 
+        let refused = Arc::<EventLog>::default();
+        tasks.spawn(forward_failures(runtime.failures(), Arc::downgrade(&runtime), refused.clone()));
+
         let (event_sender, events) = mpsc::channel(QUEUE);
         let (shutdown, shutdown_in) = watch::channel(false);
         let (applied_out, applied) = watch::channel(Applied::default());
@@ -207,7 +212,7 @@ impl Start {
             tokio::spawn(Reconciler::new(settings, dataplane, kernel, inputs, outputs).run());
 
         let vitals = Arc::new(RuntimeVitals(Arc::downgrade(&runtime)));
-        let telemetry = Telemetry { status, vitals: vitals.clone(), pulse, log };
+        let telemetry = Telemetry { status, vitals: vitals.clone(), refused: refused.clone(), pulse, log };
         tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, telemetry.router()).await {
                 tracing::error!(%error, "telemetry is not served any more");
@@ -230,6 +235,7 @@ impl Start {
                     applied,
                     requests,
                     reports,
+                    refused,
                     vitals,
                 };
                 tasks.spawn(client.run());

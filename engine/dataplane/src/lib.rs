@@ -9,6 +9,7 @@ pub mod buffer;
 pub mod counters;
 pub mod drop;
 mod extension;
+pub mod failure;
 pub mod fragment;
 mod header;
 pub mod id;

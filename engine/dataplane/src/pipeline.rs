@@ -3,6 +3,7 @@
 use crate::address::HostPrefix;
 use crate::counters::Traffic;
 use crate::drop::DropReason;
+use crate::failure::Failures;
 use crate::fragment::FragmentLimits;
 use crate::id::PortId;
 use crate::packet::{Clock, Packet, Pool};
@@ -99,6 +100,7 @@ pub struct Pipeline<K: Pool, C> {
     waiting: Waiting<K::Packet>,
     seed: [u64; 2],
     unplaced: Arc<Traffic>,
+    failures: Failures,
 }
 
 impl<K: Pool, C: Clock> Pipeline<K, C> {
@@ -128,6 +130,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
             waiting: Waiting::new(ResolveLimits::default(), seed),
             seed,
             unplaced: Arc::default(),
+            failures: Failures::new(seed[0]),
         }
     }
 
@@ -142,6 +145,12 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
     #[must_use]
     pub const fn unplaced(&self) -> &Arc<Traffic> {
         &self.unplaced
+    }
+
+    /// What was refused because somebody claimed to be whom provisioning does not know there, until it is handed over.
+    #[must_use]
+    pub const fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     /// [`Self::receive_timed`], and nobody wants to know what it takes.
@@ -282,7 +291,8 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         let (worker, table, clock) = (self.worker, &self.table, &self.clock);
         let traffic = interface.traffic.get(worker).unwrap_or(&self.unplaced);
         let view = &table.view(reader);
-        let node = FromNode { snapshot, view, table, reader, clock, interface, worker, traffic };
+        let failures = &self.failures;
+        let node = FromNode { snapshot, view, table, reader, clock, interface, worker, traffic, failures };
         let (mut arps, mut burst) = (ArrayVec::new_const(), Burst::new());
 
         classify_node::run(&node, &mut self.flows, received, &mut arps, &mut burst);
@@ -326,7 +336,9 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         let traffic = uplink.traffic.get(worker).unwrap_or(&self.unplaced);
         let prefix = snapshot.prefix;
         let view = &table.view(reader);
-        let uplink = FromUplink { snapshot, view, table, reader, clock, uplink, prefix, worker, traffic };
+        let failures = &self.failures;
+        let uplink =
+            FromUplink { snapshot, view, table, reader, clock, uplink, prefix, worker, traffic, failures };
         let mut burst = Burst::new();
 
         classify_uplink::run(&uplink, &mut self.flows, received, &mut burst, out);

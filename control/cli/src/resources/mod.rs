@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::output::Printer;
 
 pub mod entity;
+pub mod event;
 pub mod host;
 pub mod moving;
 pub mod network;

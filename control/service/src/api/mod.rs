@@ -1,6 +1,7 @@
 //! The HTTP API `/v1`.
 
 mod body;
+mod events;
 mod fail;
 mod policy;
 mod resources;
@@ -9,6 +10,7 @@ mod status;
 
 pub use server::{Limits, Peer, serve};
 
+use crate::events::Events;
 use crate::ledger::Ledger;
 use crate::mover::Mover;
 use crate::sync::Hub;
@@ -39,6 +41,8 @@ pub struct Api {
     pub hub: Arc<Hub>,
     /// What moves wait for.
     pub mover: Arc<Mover>,
+    /// What went wrong.
+    pub events: Arc<Events>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The certificate names that may use it.
@@ -50,7 +54,7 @@ pub struct Api {
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Overlane provisioning service",
-    description = "Entities, virtual networks, hosts, nodes, moves, rules and peerings. Writes are idempotent; errors name the field and its \
+    description = "Entities, virtual networks, hosts, nodes, moves, rules, peerings and events. Writes are idempotent; errors name the field and its \
                    legal values. Clients show a certificate that names an operator."
 ))]
 struct Document;
@@ -72,6 +76,7 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(policy::test_rules))
         .routes(routes!(policy::list_peerings))
         .routes(routes!(policy::put_peering, policy::get_peering, policy::delete_peering))
+        .routes(routes!(events::list_events))
         .routes(routes!(status::status))
         .routes(routes!(status::backup))
         .split_for_parts();

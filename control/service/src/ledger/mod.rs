@@ -27,11 +27,12 @@ pub use delta::{Audience, Catchup, catch_up, snapshot};
 pub use moving::{ActiveMove, MoveStep};
 pub(crate) use record::HostRecord;
 pub use report::Reported;
+pub(crate) use report::clipped;
 pub use resolve::{Resolution, resolve};
 pub use verify::verify;
 
 use crate::error::{Error, Result};
-use crate::store::{Store, StoreError, Table, View};
+use crate::store::{Store, StoreError, Table, Update, View};
 use overlane_dataplane::address::Layout;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -192,6 +193,14 @@ impl Ledger {
             Some(capacity) => capacities.insert(host.to_owned(), capacity),
             None => capacities.remove(host),
         };
+    }
+
+    /// Writes what is no part of what is provisioned, and stands in a table of its own: no revision is made, and nobody
+    /// is told.
+    pub(crate) fn write_aside(&self, write: impl FnOnce(&mut dyn Update) -> Result<()>) -> Result<()> {
+        let mut update = self.store.update()?;
+        write(&mut *update)?;
+        Ok(update.commit()?)
     }
 
     /// Makes a change: all of it, or nothing.

@@ -53,6 +53,8 @@ pub enum Table {
     Tags,
     /// revision → what it touched.
     Log,
+    /// number → event; `next` → the next one's number. Written beside the ledger's changes, without a revision.
+    Events,
 }
 
 /// Trouble with the store itself.

@@ -39,6 +39,7 @@ const fn definition(table: Table) -> Definition {
         Table::Peerings => "peerings",
         Table::Tags => "tags",
         Table::Log => "log",
+        Table::Events => "events",
     })
 }
 

@@ -7,6 +7,7 @@ mod workers;
 pub use hub::Hub;
 
 use crate::error::Error;
+use crate::events::Events;
 use crate::ledger::{Ledger, Resolution};
 use crate::telemetry::{Metrics, ResolutionLabels};
 use overlane_api::sync::sync_server::{Sync, SyncServer};
@@ -24,6 +25,7 @@ const MAX_REQUEST: usize = 64 << 10;
 pub struct SyncService {
     ledger: Arc<Ledger>,
     hub: Arc<Hub>,
+    events: Arc<Events>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 }
@@ -34,10 +36,11 @@ impl SyncService {
     pub fn new(
         ledger: Arc<Ledger>,
         hub: Arc<Hub>,
+        events: Arc<Events>,
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { ledger, hub, metrics, shutdown }
+        Self { ledger, hub, events, metrics, shutdown }
     }
 
     /// As a gRPC server.

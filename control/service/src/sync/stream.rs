@@ -5,7 +5,7 @@
 
 use super::hub::{Introduction, Ticket};
 use super::{SyncService, blocking};
-use crate::ledger::{Audience, Catchup, catch_up, snapshot};
+use crate::ledger::{Audience, Catchup, Reported, catch_up, snapshot};
 use crate::store::Step;
 use overlane_api::resource::InterfaceState;
 use overlane_api::sync::{
@@ -15,7 +15,7 @@ use overlane_api::sync::{
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
@@ -27,6 +27,10 @@ const STALL: Duration = Duration::from_secs(30);
 const MAX_DELTA: usize = 4096;
 /// Engines resolve mappings on demand since this version of the protocol.
 const ON_DEMAND_SINCE: u32 = 2;
+/// Reports of events that come sooner after the one before are left unread.
+const EVENTS_APART: Duration = Duration::from_secs(4);
+/// Of how many interfaces that are not its an engine can claim on one stream that they are live, and it is told.
+const MAX_CLAIMS: usize = 64;
 /// How many messages wait for an engine.
 const QUEUE: usize = 4;
 
@@ -230,6 +234,12 @@ async fn send_snapshot(
     sent.ok_or(stalled)
 }
 
+/// Whether an engine has everything that concerns it: what it says then is not about what was, and is under way.
+fn is_in_step(service: &SyncService, host: &str) -> bool {
+    let last = *service.ledger.revisions().borrow();
+    service.hub.has_applied(host, last)
+}
+
 /// Hears what the engine says, until it ends the stream.
 async fn listen(
     service: &SyncService,
@@ -237,6 +247,8 @@ async fn listen(
     ticket: &Ticket,
     inbound: &mut Streaming<EngineMessage>,
 ) -> Result<(), Status> {
+    let mut last_events: Option<Instant> = None;
+    let mut claims = 0;
     while let Some(message) = inbound.message().await? {
         match message.body {
             Some(engine_message::Body::Ack(ack)) => {
@@ -265,14 +277,30 @@ async fn listen(
                 };
                 service.metrics.reports.inc();
                 let of = host.to_owned();
-                blocking(&service.ledger, move |ledger| {
+                let (id, reported) = blocking(&service.ledger, move |ledger| {
                     let reported = ledger.report(&of, &report.interface_id, state, &report.detail)?;
                     tracing::debug!(host = of, interface = report.interface_id, %state, ?reported, "report");
-                    Ok(())
+                    Ok((report.interface_id, reported))
                 })
                 .await?;
+                if reported != Reported::NotThere {
+                    ticket.reported(id);
+                } else if state == InterfaceState::Live && claims < MAX_CLAIMS && is_in_step(service, host) {
+                    claims += 1;
+                    let (events, of) = (service.events.clone(), host.to_owned());
+                    blocking(&service.ledger, move |_| events.claimed(&of, &id)).await?;
+                }
             }
             Some(engine_message::Body::WorkersReport(report)) => ticket.workers(report)?,
+            Some(engine_message::Body::EventsReport(report)) => {
+                let report = crate::events::check(service.ledger.layout(), host, report)?;
+                // No engine of ours tells more often.
+                if last_events.is_none_or(|last| last.elapsed() >= EVENTS_APART) {
+                    last_events = Some(Instant::now());
+                    let events = service.events.clone();
+                    blocking(&service.ledger, move |_| events.report(report)).await?;
+                }
+            }
             Some(engine_message::Body::Hello(_)) => {
                 return Err(Status::invalid_argument("a second Hello"));
             }

@@ -9,6 +9,7 @@ use super::resolve::{Request, Resolved};
 use super::wire::{self, WireError};
 use super::{Applied, Connection, Event, InterfaceState, Report, Reports};
 use crate::config::ServiceConfig;
+use crate::events::{self, EventLog};
 use crate::telemetry::Vitals;
 use core::time::Duration;
 use hashbrown::HashMap;
@@ -47,6 +48,8 @@ pub struct Client {
     pub requests: mpsc::Receiver<Request>,
     /// How the interfaces are.
     pub reports: watch::Receiver<Arc<Reports>>,
+    /// What was refused because of what senders claimed.
+    pub refused: Arc<EventLog>,
     /// What the workers do.
     pub vitals: Arc<dyn Vitals>,
 }
@@ -208,8 +211,13 @@ impl Client {
             resolving: JoinSet::new(),
             workers: None,
             workers_due: workers_due(),
+            refused: None,
         };
-        session.run(self).await
+        let ended = session.run(self).await;
+        if let Some(report) = session.refused.take() {
+            self.refused.put_back(report);
+        }
+        ended
     }
 
     fn welcome(&self, message: ServiceMessage) -> Result<(Host, String), Ended> {
@@ -257,6 +265,8 @@ struct Session {
     /// What the workers have done, while the service is to be told.
     workers: Option<proto::WorkersReport>,
     workers_due: Interval,
+    /// What the service is to be told of refused packets.
+    refused: Option<events::Report>,
 }
 
 /// At once, and then every [`WORKERS_REPORT`]; after a pause no faster than that.
@@ -306,6 +316,9 @@ impl Session {
                     let reports = client.reports.borrow_and_update();
                     self.reported.retain(|id, _| reports.contains_key(id));
                 }
+                () = client.refused.due(), if self.refused.is_none() => {
+                    self.refused = client.refused.take();
+                }
                 _ = self.workers_due.tick() => {
                     self.workers = wire::workers(&client.vitals.workers());
                 }
@@ -320,13 +333,16 @@ impl Session {
     }
 
     /// What is to be said next: acknowledgements first, then the first report that the service does not have, then what the
-    /// workers do.
+    /// workers do, and last what they refused.
     fn next_out(&self, reports: &Reports) -> Option<Outgoing> {
         if let Some(revision) = self.ack {
             return Some(Outgoing::Ack(proto::Ack { revision: Some(wire::encode_revision(revision)) }));
         }
         let news = reports.iter().find(|(id, report)| self.reported.get(*id) != Some(*report));
-        let Some((id, report)) = news else { return self.workers.clone().map(Outgoing::WorkersReport) };
+        let Some((id, report)) = news else {
+            let workers = self.workers.clone().map(Outgoing::WorkersReport);
+            return workers.or_else(|| Some(Outgoing::EventsReport(self.refused.as_ref()?.encode())));
+        };
         let state = match report.state {
             InterfaceState::Defined => proto::InterfaceState::Defined,
             InterfaceState::Attached => proto::InterfaceState::Attached,
@@ -349,6 +365,7 @@ impl Session {
                 }
             }
             Outgoing::WorkersReport(_) => self.workers = None,
+            Outgoing::EventsReport(_) => self.refused = None,
             Outgoing::Hello(_) => {}
         }
     }

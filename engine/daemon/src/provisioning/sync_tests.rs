@@ -8,6 +8,8 @@ use crate::telemetry::{FlowVitals, WorkerVitals};
 use core::net::Ipv4Addr;
 use overlane_api::pki::Authority;
 use overlane_api::sync::sync_server::{Sync, SyncServer};
+use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::failure::{Failure, Origin};
 use overlane_dataplane::id::VnetId;
 use std::pin::Pin;
 use tokio::net::TcpListener;
@@ -132,6 +134,7 @@ struct World {
     workers: Arc<Workers>,
     requests: mpsc::Sender<Request>,
     asked: mpsc::Receiver<Asked>,
+    refused: Arc<EventLog>,
 }
 
 async fn world(certificate_name: &str) -> World {
@@ -152,6 +155,7 @@ async fn world(certificate_name: &str) -> World {
     let (reports, reports_in) = watch::channel(Arc::default());
     let workers = Arc::new(Workers::default());
     let (requests, requests_in) = super::super::resolve::channel();
+    let refused = Arc::<EventLog>::default();
     let service = ServiceConfig {
         address,
         server_name: "control.test".into(),
@@ -168,10 +172,11 @@ async fn world(certificate_name: &str) -> World {
         applied: applied_in,
         requests: requests_in,
         reports: reports_in,
+        refused: refused.clone(),
         vitals: workers.clone(),
     };
     tokio::spawn(client.run());
-    World { _directory: directory, streams, events, applied, reports, workers, requests, asked }
+    World { _directory: directory, streams, events, applied, reports, workers, refused, requests, asked }
 }
 
 impl World {
@@ -281,6 +286,50 @@ async fn reports_are_sent_when_they_change_and_all_of_them_to_a_new_stream() {
     stream.hello().await;
     stream.welcome().await;
     heard(stream.hear().await, proto::InterfaceState::Live);
+}
+
+/// Packets that were refused, from a prefix.
+fn refuse(world: &World, prefix: &str, count: u64) {
+    let failure = Failure {
+        reason: DropReason::SrcPrefixMismatch,
+        origin: Origin::Others,
+        vnet: VnetId::new(7).ok(),
+        claim: None,
+        count,
+    };
+    world.refused.note(&failure, Some(prefix.to_owned()), None);
+}
+
+#[tokio::test]
+async fn what_was_refused_is_told_once_behind_reports_and_kept_while_the_service_is_away() {
+    let mut world = world("host-a").await;
+    let told = |message: Outgoing| match message {
+        Outgoing::EventsReport(report) => {
+            report.events.into_iter().map(|event| (event.prefix, event.count)).collect::<Vec<_>>()
+        }
+        other => panic!("a report of events, not {other:?}"),
+    };
+    // Before there is a stream.
+    refuse(&world, "fd00:0:0:b::/64", 3);
+    let report = Report { state: InterfaceState::Live, detail: String::new() };
+    world.reports.send_replace(Arc::new(Reports::from_iter([(Arc::from("n1/eth0"), report)])));
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome().await;
+    assert!(matches!(stream.hear().await, Outgoing::InterfaceReport(_)));
+    assert_eq!(told(stream.hear().await), [("fd00:0:0:b::/64".to_owned(), 3)]);
+
+    // The stream ends, more comes meanwhile, and the next stream hears it, and nothing of before.
+    drop(stream);
+    world.up().await;
+    world.down().await;
+    refuse(&world, "fd00:0:0:b::/64", 4);
+    refuse(&world, "fd00:0:0:b::/64", 5);
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome().await;
+    assert!(matches!(stream.hear().await, Outgoing::InterfaceReport(_)));
+    assert_eq!(told(stream.hear().await), [("fd00:0:0:b::/64".to_owned(), 9)]);
 }
 
 #[tokio::test]
@@ -442,6 +491,7 @@ async fn a_service_that_is_not_there_is_named_with_the_reason() {
         applied: world.applied.subscribe(),
         requests: super::super::resolve::channel().1,
         reports: world.reports.subscribe(),
+        refused: world.refused.clone(),
         vitals: world.workers.clone(),
     };
     tokio::spawn(client(with.clone(), events.clone()).run());

@@ -11,6 +11,7 @@
 //! packets over. Everything between threads is bounded, and what does not fit is dropped under a name.
 
 mod cores;
+mod failures;
 mod hints;
 mod idle;
 mod mailbox;
@@ -23,6 +24,7 @@ mod stats;
 mod worker;
 
 pub use cores::Cores;
+pub use failures::FailureReports;
 pub use hints::PathMtuHints;
 pub use overlane_dpdk::PortStats;
 pub use questions::Questions;
@@ -32,6 +34,7 @@ pub use stats::{BusyCycles, WorkerStats};
 use crate::config::{Hugepages, WorkersConfig};
 use crate::kernel::{Kernel, KernelError, TenantIsolation};
 use anyhow::Context;
+use failures::FailureQueue;
 use hints::Hints;
 use mailbox::Mailbox;
 use overlane_dataplane::address::Layout;
@@ -40,7 +43,7 @@ use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::resolve::{Answer, ResolveLimits};
-use overlane_dataplane::snapshot::HostSnapshot;
+use overlane_dataplane::snapshot::{HostSnapshot, PortRole};
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable};
 use overlane_dataplane::table::mapping::{MappingWriter, mapping_table};
 use overlane_dataplane::table::published::Published;
@@ -270,6 +273,9 @@ pub struct Runtime {
     punted: Arc<Notify>,
     hints: Arc<Hints>,
     asked: Arc<Asked>,
+    failures: Arc<FailureQueue>,
+    /// The layout that workers go by, and what ports are for.
+    roles: Mutex<(Layout, Vec<PortRole>)>,
     events: Mutex<Option<mpsc::Receiver<PortEvent>>>,
     work: Arc<PerWorker<stats::Work>>,
     unplaced: Vec<Arc<Traffic>>,
@@ -329,6 +335,7 @@ impl Runtime {
             punted: Arc::default(),
             hints: Arc::default(),
             asked: Arc::default(),
+            failures: Arc::default(),
             events: event_sender.clone(),
             work: Arc::new(PerWorker::new(workers)),
             idle: config.workers.idle,
@@ -365,6 +372,8 @@ impl Runtime {
             punted: Arc::clone(&shared.punted),
             hints: Arc::clone(&shared.hints),
             asked: Arc::clone(&shared.asked),
+            failures: Arc::clone(&shared.failures),
+            roles: Mutex::new((config.layout, Vec::new())),
             events: Mutex::new(Some(events)),
             work: Arc::clone(&shared.work),
             unplaced: Vec::new(),
@@ -473,7 +482,25 @@ impl Runtime {
     /// [`LimboFull`] when a worker holds back too many old ones: publish the newest again later.
     pub fn publish(&self, snapshot: HostSnapshot) -> Result<(), LimboFull> {
         self.domain.collect();
-        self.snapshot.publish(snapshot).map_err(|LimboFull(_)| LimboFull(()))
+        let roles = (snapshot.layout, snapshot.ports.clone());
+        self.snapshot.publish(snapshot).map_err(|LimboFull(_)| LimboFull(()))?;
+        *self.roles.lock() = roles;
+        Ok(())
+    }
+
+    /// The layout that workers go by.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.roles.lock().0
+    }
+
+    /// The name of the interface that is attached to a port.
+    #[must_use]
+    pub fn interface_at(&self, port: PortId) -> Option<String> {
+        match self.roles.lock().1.get(port.index()) {
+            Some(PortRole::Node(interface)) => Some(interface.name.clone()),
+            _ => None,
+        }
     }
 
     /// The stream of punted packets. Meant for one reader; several share them out.
@@ -501,6 +528,12 @@ impl Runtime {
             let _ = mailbox.answers.push(answer);
             mailbox.wake();
         }
+    }
+
+    /// The stream of what workers refuse because of what senders claim. Meant for one reader.
+    #[must_use]
+    pub fn failures(&self) -> FailureReports {
+        FailureReports(Arc::clone(&self.failures))
     }
 
     /// The stream of port events; `None` when it was taken before.

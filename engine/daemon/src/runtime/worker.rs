@@ -1,6 +1,7 @@
 //! A worker: one thread on one core that carries packets to the end, turn by turn.
 
 use super::PortEvent;
+use super::failures::FailureQueue;
 use super::hints::Hints;
 use super::idle::{SPIN_TURNS, Sleeper};
 use super::mailbox::{AddPort, Command, Mailbox, Returned};
@@ -11,6 +12,7 @@ use super::slots::SlotRing;
 use super::stats::Work;
 use crate::config::Idle;
 use arrayvec::ArrayVec;
+use core::time::Duration;
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
@@ -28,6 +30,8 @@ use tokio::sync::{Notify, mpsc};
 
 /// Turns between two looks at whether devices are still there, for a worker that never sleeps.
 const LOOK_TURNS: u64 = 1 << 16;
+/// How often refused packets are handed over at most.
+const FAILURES_APART: Duration = Duration::from_secs(1);
 /// Packets taken from each mailbox in one turn; the rest waits for the next.
 const MAIL_BURST: usize = 64;
 
@@ -46,6 +50,7 @@ pub(super) struct Shared {
     pub(super) punted: Arc<Notify>,
     pub(super) hints: Arc<Hints>,
     pub(super) asked: Arc<Asked>,
+    pub(super) failures: Arc<FailureQueue>,
     pub(super) events: mpsc::Sender<PortEvent>,
     pub(super) work: Arc<PerWorker<Work>>,
     pub(super) idle: Idle,
@@ -70,6 +75,8 @@ struct Worker<R> {
     /// Turns with packets since one was looked at, and their cycles.
     untimed: u32,
     untimed_cycles: u64,
+    /// When refused packets were handed over last, by the clock.
+    failures_told: Option<Duration>,
 }
 
 /// One turn of so many is looked at in parts, when there is something to do in all of them; else each is. To read the
@@ -171,6 +178,7 @@ impl<R: OnReceived> Worker<R> {
             turns: 0,
             untimed: 0,
             untimed_cycles: 0,
+            failures_told: None,
         })
     }
 
@@ -192,9 +200,22 @@ impl<R: OnReceived> Worker<R> {
             if self.turns.is_multiple_of(LOOK_TURNS) {
                 self.look_for_gone_devices();
             }
+            if self.pipeline.failures().is_waiting() {
+                self.tell_failures();
+            }
             let now = self.shared.clock.cycles();
             self.account(packets, spent, now.saturating_sub(before));
             before = now;
+        }
+    }
+
+    /// Hands over what was refused, every so often. A worker that has nothing to do wakes often enough for that.
+    #[cold]
+    fn tell_failures(&mut self) {
+        let now = self.shared.clock.now();
+        if self.failures_told.is_none_or(|told| now.saturating_sub(told) >= FAILURES_APART) {
+            self.failures_told = Some(now);
+            self.shared.failures.take_from(self.pipeline.failures());
         }
     }
 

@@ -5,6 +5,7 @@ mod metrics;
 #[cfg(test)]
 mod tests;
 
+use crate::events::{EventLog, Refused};
 use crate::reconcile::counted::Totals;
 use crate::reconcile::status::Status;
 use crate::runtime::BusyCycles;
@@ -125,6 +126,8 @@ pub struct Telemetry {
     pub status: watch::Receiver<Arc<Status>>,
     /// Workers and packet memory.
     pub vitals: Arc<dyn Vitals>,
+    /// What was refused because of what senders claimed.
+    pub refused: Arc<EventLog>,
     /// The control thread's sign of life.
     pub pulse: Arc<Pulse>,
     /// The log's level.
@@ -185,7 +188,7 @@ async fn readyz(State(telemetry): State<Telemetry>) -> impl IntoResponse {
 async fn metrics(State(telemetry): State<Telemetry>) -> impl IntoResponse {
     let ready = telemetry.unready().is_empty();
     let status = telemetry.status.borrow().clone();
-    match metrics::render(status, telemetry.vitals, ready) {
+    match metrics::render(status, telemetry.vitals, telemetry.refused, ready) {
         Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
@@ -204,6 +207,7 @@ struct FullStatus<'a> {
     unready: Vec<String>,
     workers: Vec<WorkerVitals>,
     flows: FlowVitals,
+    refused: Vec<Refused>,
 }
 
 async fn status(State(telemetry): State<Telemetry>) -> impl IntoResponse {
@@ -216,6 +220,7 @@ async fn status(State(telemetry): State<Telemetry>) -> impl IntoResponse {
         unready,
         workers: telemetry.vitals.workers(),
         flows: telemetry.vitals.flows(),
+        refused: telemetry.refused.recent(),
     };
     match serde_json::to_value(&full) {
         Ok(value) => Json(value).into_response(),

@@ -3,6 +3,7 @@
 
 use super::{FromNode, authorise, resolution};
 use crate::drop::DropReason;
+use crate::failure::Claim;
 use crate::header::contiguous;
 use crate::mac::MacAddr;
 use crate::packet::{Offload, Packet};
@@ -63,6 +64,9 @@ fn answer(node: &FromNode<'_>, packet: &mut impl Packet) -> Result<Verdict, Drop
 
     let probe = asked.sender.is_unspecified() && asked.operation == arp::Operation::Request;
     if asked.sender_mac != interface.mac || !(probe || interface.addresses.contains(&asked.sender)) {
+        let mac = asked.sender_mac != interface.mac;
+        let claim = if mac { Claim::Mac(asked.sender_mac) } else { Claim::Ipv4(asked.sender) };
+        node.note(DropReason::ArpSpoofed, claim);
         return Err(DropReason::ArpSpoofed);
     }
     if asked.operation == arp::Operation::Reply {

@@ -29,6 +29,7 @@ pub(crate) mod verify_source;
 use crate::address::HostPrefix;
 use crate::counters::{Drops, Traffic};
 use crate::drop::DropReason;
+use crate::failure::Failures;
 use crate::fragment;
 use crate::header::NetworkHeader;
 use crate::id::{PortId, VnetId};
@@ -178,6 +179,7 @@ pub(crate) struct FromNode<'a> {
     pub(crate) interface: &'a Interface,
     pub(crate) worker: usize,
     pub(crate) traffic: &'a Traffic,
+    pub(crate) failures: &'a Failures,
 }
 
 /// What stays the same over a burst from an uplink.
@@ -191,6 +193,7 @@ pub(crate) struct FromUplink<'a> {
     pub(crate) prefix: Option<HostPrefix>,
     pub(crate) worker: usize,
     pub(crate) traffic: &'a Traffic,
+    pub(crate) failures: &'a Failures,
 }
 
 /// Says where a packet that is dropped is counted.

@@ -153,7 +153,10 @@ fn verify<P>(
     let (now, epoch) = (uplink.clock.now(), uplink.snapshot.resolve_epoch);
     match waiting.look(question, epoch, now) {
         Look::Asked => {}
-        Look::Unknown => return Err(DropReason::SrcUnknownNode),
+        Look::Unknown => {
+            uplink.note(DropReason::SrcUnknownNode, source);
+            return Err(DropReason::SrcUnknownNode);
+        }
         Look::Refused => return Err(DropReason::ResolveRefused),
         Look::New => {
             // Whoever floods uses up what its own prefix may cause.

@@ -23,7 +23,7 @@ pub(crate) fn ask(
 ) -> Result<(), DropReason> {
     let arrival = item.arrival(packet);
     if let Err(reason) = legal(uplink, arrival) {
-        maybe_router(packet, arrival, reason)?;
+        maybe_router(uplink, packet, arrival, reason, false)?;
     }
     item.asked = uplink.view.ask(MappingKey::new(arrival.source_vnet, arrival.header.source));
     Ok(())
@@ -60,7 +60,8 @@ fn check_in_full<P: Packet>(
     if arrival.not_a_node.is_none()
         && let Err(reason) = legal(uplink, arrival).and_then(|()| lives(uplink, mapping, arrival.source))
     {
-        maybe_router(packet, arrival, reason)?;
+        let moves = mapping.is_some_and(|mapping| mapping.also_accept.is_some());
+        maybe_router(uplink, packet, arrival, reason, moves)?;
     }
     if !router::is_error(packet, arrival) {
         return Ok(());
@@ -78,14 +79,20 @@ fn lives(uplink: &FromUplink<'_>, mapping: Option<Mapping>, source: Ipv6Addr) ->
     if mapping.state.is_live() { Ok(()) } else { Err(DropReason::SrcNotLive) }
 }
 
-/// A source that is no node's is refused, unless the packet may be a router's, which is seen to later.
+/// A source that is no node's is refused, unless the packet may be a router's, which is seen to later. While the node
+/// `moves` a mismatch is no news.
 #[cold]
 fn maybe_router(
+    uplink: &FromUplink<'_>,
     packet: &mut impl Packet,
     arrival: &mut Arrival,
     reason: DropReason,
+    moves: bool,
 ) -> Result<(), DropReason> {
     if reason == DropReason::SrcOwnPrefix || !router::is_error(packet, arrival) {
+        if !moves {
+            uplink.note(reason, arrival.source);
+        }
         return Err(reason);
     }
     arrival.not_a_node = Some(reason);

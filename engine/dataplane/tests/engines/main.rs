@@ -11,6 +11,7 @@ mod arp;
 mod clamp;
 mod delivery;
 mod errors;
+mod failures;
 mod flows;
 mod fragments;
 mod frames;
