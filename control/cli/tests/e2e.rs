@@ -8,6 +8,8 @@ use std::process::ExitCode;
 mod attacks;
 #[path = "e2e/connectivity.rs"]
 mod connectivity;
+#[path = "e2e/events.rs"]
+mod events;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/fixture.rs"]
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         rules::CASES,
         malformed::CASES,
         uplink::CASES,
+        events::CASES,
         faults::CASES,
         tap::CASES,
         operation::CASES,
