@@ -8,6 +8,8 @@ use std::process::ExitCode;
 mod attacks;
 #[path = "e2e/connectivity.rs"]
 mod connectivity;
+#[path = "e2e/events.rs"]
+mod events;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/fixture.rs"]
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         on_demand::CASES,
         malformed::CASES,
         uplink::CASES,
+        events::CASES,
         faults::CASES,
         tap::CASES,
         operation::CASES,

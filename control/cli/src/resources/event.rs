@@ -10,7 +10,6 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::parse_id;
-use crate::args::ListArgs;
 use crate::client::Client;
 use crate::output::Printer;
 
@@ -44,9 +43,9 @@ Examples:
         /// Goes on and shows new events as they come, until interrupted (JSON: one list after the other)
         #[arg(long, conflicts_with = "limit")]
         follow: bool,
-        /// How many.
-        #[command(flatten)]
-        list: ListArgs,
+        /// Show the latest so many [default: all]
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
     },
 }
 
@@ -100,18 +99,16 @@ fn path(query: &EventQuery) -> String {
     format!("/v1/events?{}", parts.join("&"))
 }
 
-/// Reads page after page, and leaves `query` behind the last event that was looked at.
-async fn collect(client: &Client, query: &mut EventQuery, limit: u64) -> anyhow::Result<Vec<Event>> {
+/// Reads page after page, and leaves `query` behind the last event.
+async fn collect(client: &Client, query: &mut EventQuery) -> anyhow::Result<Vec<Event>> {
     let mut events: Vec<Event> = Vec::new();
+    query.limit = Some(MAX_PAGE);
     loop {
-        let wanted = limit - events.len() as u64;
-        query.limit = Some(u32::try_from(wanted).unwrap_or(MAX_PAGE).min(MAX_PAGE));
         let page: Page<Event> = client.get(&path(query)).await?;
-        let room = usize::try_from(wanted).unwrap_or(usize::MAX);
         let last = page.items.last().map(|event| event.id);
-        events.extend(page.items.into_iter().take(room));
-        let Some(next) = page.next.filter(|_| (events.len() as u64) < limit) else {
-            query.after = last.or(query.after).max(query.after);
+        events.extend(page.items);
+        let Some(next) = page.next else {
+            query.after = last.max(query.after);
             return Ok(events);
         };
         // Numbers only grow from page to page: a service that says otherwise would keep us here for ever.
@@ -123,9 +120,12 @@ async fn collect(client: &Client, query: &mut EventQuery, limit: u64) -> anyhow:
 }
 
 pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
-    let Command::List { kind, host, entity, after, follow, list } = command;
+    let Command::List { kind, host, entity, after, follow, limit } = command;
     let mut query = EventQuery { kind, host, entity, after, limit: None };
-    let mut events = collect(client, &mut query, list.limit.unwrap_or(u64::MAX)).await?;
+    let mut events = collect(client, &mut query).await?;
+    if let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) {
+        events.drain(..events.len().saturating_sub(limit));
+    }
     let mut first = true;
     loop {
         if first || !events.is_empty() {
@@ -143,7 +143,7 @@ pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer
         }
         first = false;
         tokio::time::sleep(FOLLOW).await;
-        events = match collect(client, &mut query, u64::MAX).await {
+        events = match collect(client, &mut query).await {
             Ok(events) => events,
             // A service that is restarted is there again in a moment, and its events with it.
             Err(error) if error.downcast_ref().is_some_and(crate::client::Failure::is_passing) => Vec::new(),

@@ -147,6 +147,20 @@ fn events_are_listed_with_where_they_came_from_and_followed_until_the_service_re
 }
 
 #[test]
+fn the_latest_events_are_shown_where_not_all_are_wanted_and_pages_that_do_not_go_on_refused() {
+    let pki = Pki::new();
+    let body = format!(r#"{{"items":[{},{},{}]}}"#, event(1, "a"), event(2, "a"), event(3, "a"));
+    let service = Scripted::start(&pki.service, Box::new(move |_| answer(200, &body)));
+    let json = overlane(&pki.flags(service.address), "event list --limit 2 --output json").unwrap();
+    let events: Vec<overlane_api::event::Event> = serde_json::from_str(&json).unwrap();
+    assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), [2, 3]);
+    for next in ["x", "7", ""] {
+        let page = format!(r#"{{"items":[{}],"next":"{next}"}}"#, event(1, "a"));
+        assert!(failure(answer(200, &page), "event list --after 7").contains("does not go on"), "{next}");
+    }
+}
+
+#[test]
 fn a_list_is_read_page_by_page() {
     let pki = Pki::new();
     let pages = |asked: &str| {
