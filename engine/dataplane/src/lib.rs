@@ -29,5 +29,6 @@ pub mod snapshot;
 mod stage;
 #[allow(unsafe_code)]
 pub mod table;
+pub mod trace;
 pub mod translate;
 pub mod wire;

@@ -67,6 +67,45 @@ pub struct StageCycles {
     pub translate: u64,
 }
 
+/// Whoever looks on while a burst goes from stage to stage.
+pub(crate) trait Observer<P> {
+    /// A part of the stages is done.
+    fn lap(&mut self, clock: &impl Clock, part: fn(&mut StageCycles) -> &mut u64);
+
+    /// What is left of packets of a node.
+    #[inline(always)]
+    fn outbound<'a>(
+        &mut self,
+        _: Moment,
+        _: &FromNode<'a>,
+        _: &mut Flows,
+        _: &mut Burst<P, Outbound<'a>>,
+    ) {
+    }
+
+    /// What is left of packets from the substrate.
+    #[inline(always)]
+    fn inbound<'a>(
+        &mut self,
+        _: Moment,
+        _: &FromUplink<'a>,
+        _: &mut Flows,
+        _: &mut Burst<P, Inbound<'a>>,
+    ) {
+    }
+}
+
+/// How far packets have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Mappings have been looked up.
+    Found,
+    /// They are from where they say and go where somebody is; rules come next.
+    Checked,
+    /// Rules and flows let them pass, or their senders are to be told.
+    Judged,
+}
+
 /// Adds up what passes between its calls, if anybody wants to know.
 struct Stopwatch<'s> {
     last: u64,
@@ -78,6 +117,9 @@ impl<'s> Stopwatch<'s> {
         Self { last: if spent.is_some() { clock.cycles() } else { 0 }, spent }
     }
 
+}
+
+impl<P> Observer<P> for Stopwatch<'_> {
     #[inline(always)]
     fn lap(&mut self, clock: &impl Clock, part: fn(&mut StageCycles) -> &mut u64) {
         if let Some(spent) = &mut self.spent {
@@ -198,7 +240,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         port: PortId,
         burst: &mut ArrayVec<K::Packet, BURST>,
         out: &mut impl Outbox<K::Packet>,
-        watch: &mut Stopwatch<'_>,
+        watch: &mut impl Observer<K::Packet>,
     ) {
         match snapshot.role(port) {
             PortRole::Node(interface) => {
@@ -219,6 +261,21 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
                 }
             }
         }
+    }
+
+    /// Carries one packet through all stages, with somebody who looks on.
+    pub(crate) fn observe(
+        &mut self,
+        reader: &Reader,
+        snapshot: &HostSnapshot,
+        port: PortId,
+        packet: K::Packet,
+        out: &mut impl Outbox<K::Packet>,
+        observer: &mut impl Observer<K::Packet>,
+    ) {
+        let mut burst = ArrayVec::new();
+        burst.push(packet);
+        self.carry(reader, snapshot, port, &mut burst, out, observer);
     }
 
     /// Takes the answer to a question that was [asked](Outbox::ask), and carries on what waited for it. A mapping that is
@@ -286,7 +343,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         interface: &Interface,
         received: &mut ArrayVec<K::Packet, BURST>,
         out: &mut impl Outbox<K::Packet>,
-        watch: &mut Stopwatch<'_>,
+        watch: &mut impl Observer<K::Packet>,
     ) {
         let (worker, table, clock) = (self.worker, &self.table, &self.clock);
         let traffic = interface.traffic.get(worker).unwrap_or(&self.unplaced);
@@ -301,6 +358,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         }
         burst.find(view);
         resolution::outbound(&node, &mut self.waiting, &mut burst, out);
+        watch.outbound(Moment::Found, &node, &mut self.flows, &mut burst);
         watch.lap(clock, |spent| &mut spent.classify);
         let mut gone = false;
         burst.each(&node, |_, item: &mut Outbound<'_>| {
@@ -317,7 +375,9 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
             resolution::terminated(&node, &mut burst, out);
         }
         fragments::run(&node, &mut self.fragments, &mut burst);
+        watch.outbound(Moment::Checked, &node, &mut self.flows, &mut burst);
         flow::outbound(&node, &mut self.flows, &mut self.fragments, &mut burst);
+        watch.outbound(Moment::Judged, &node, &mut self.flows, &mut burst);
         watch.lap(clock, |spent| &mut spent.authorise);
         deliver::outbound(&node, &self.pool, &mut self.fragments, &mut burst, out);
         watch.lap(clock, |spent| &mut spent.translate);
@@ -330,7 +390,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         uplink: &Uplink,
         received: &mut ArrayVec<K::Packet, BURST>,
         out: &mut impl Outbox<K::Packet>,
-        watch: &mut Stopwatch<'_>,
+        watch: &mut impl Observer<K::Packet>,
     ) {
         let (worker, table, clock) = (self.worker, &self.table, &self.clock);
         let traffic = uplink.traffic.get(worker).unwrap_or(&self.unplaced);
@@ -347,6 +407,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         }
         burst.find(view);
         resolution::inbound(&uplink, &mut self.waiting, &mut burst, out);
+        watch.inbound(Moment::Found, &uplink, &mut self.flows, &mut burst);
         watch.lap(clock, |spent| &mut spent.classify);
         burst.each(&uplink, |packet, item: &mut Inbound<'_>| {
             verify_source::check(&uplink, packet, item, out)?;
@@ -354,7 +415,9 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
             if source == destination { Ok(()) } else { authorise::verdict(item.receiver, source) }
         });
         fragments::run(&uplink, &mut self.fragments, &mut burst);
+        watch.inbound(Moment::Checked, &uplink, &mut self.flows, &mut burst);
         flow::inbound(&uplink, &mut self.flows, &mut self.fragments, &mut burst);
+        watch.inbound(Moment::Judged, &uplink, &mut self.flows, &mut burst);
         watch.lap(clock, |spent| &mut spent.authorise);
         let (fragments, identifications) = (&mut self.fragments, &self.identifications);
         deliver::inbound(&uplink, &self.pool, fragments, &mut burst, identifications, out);

@@ -42,6 +42,14 @@ impl Flows {
         Self { worker: table.worker(worker), table, steps: Steps::default() }
     }
 
+    /// Makes a flow of another table known in this one, as it is there.
+    pub(crate) fn copy(&mut self, reader: &Reader, flow: &Flow<'_>, now: Duration) {
+        let entered = self.worker.insert(&self.table, reader, flow.key(), &flow.twin(), Tick::at(now));
+        if let Ok((twin, true)) = entered {
+            twin.catch_up(flow);
+        }
+    }
+
     /// Whether [`Self::turn`] has something to do even if nothing is tracked.
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
@@ -436,6 +444,18 @@ fn is_settling(passage: &Passage<'_>) -> bool {
 const fn tcp_sign(flags: u8) -> (Sign, bool) {
     let sign = Sign::tcp(flags);
     (sign, sign.opens())
+}
+
+/// The flow that the verdict on a packet depends on, if there is one: its own, or the one of what it quotes.
+pub(crate) fn key_of<'a, P: Packet, I: Known<'a>, S: Side<'a, I>>(
+    side: &S,
+    packet: &mut P,
+    item: &mut I,
+) -> Option<FlowKey> {
+    match read(side, packet, item) {
+        Ok(Belongs::ToFlow(key, ..) | Belongs::ToQuoted(key)) => Some(key),
+        Ok(Belongs::ToFirst | Belongs::Alone) | Err(_) => None,
+    }
 }
 
 /// What a packet goes by.

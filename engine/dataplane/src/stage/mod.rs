@@ -392,6 +392,11 @@ impl<P, I> Burst<P, I> {
         &self.items
     }
 
+    /// The first packet that is still under way, and what is known of it.
+    pub(crate) fn first_mut(&mut self) -> Option<(&mut P, &mut I)> {
+        self.packets.first_mut().zip(self.items.first_mut())
+    }
+
     /// Runs a stage: what it refuses is counted and leaves the burst.
     #[inline(always)]
     pub(crate) fn each<'a>(

@@ -23,4 +23,5 @@ mod refusals;
 mod rules;
 mod segmentation;
 mod straight_line;
+mod trace;
 mod world;
