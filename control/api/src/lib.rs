@@ -7,6 +7,7 @@ pub mod pki;
 pub mod policy;
 pub mod resource;
 pub mod tls;
+pub mod trace;
 
 /// The sync protocol between an engine and the service, generated from `proto/overlane/v1/sync.proto`.
 pub mod sync {

@@ -6,6 +6,7 @@ use crate::documents;
 use crate::lab::args::LabArgs;
 use crate::resources::{entity, event, host, network, node, peering, rule};
 use crate::settings::Connection;
+use crate::trace::TraceArgs;
 
 /// Operates Overlane: virtual IPv4 networks over one plain IPv6 network.
 #[derive(Debug, Parser)]
@@ -88,6 +89,8 @@ pub enum Command {
     Event(event::Command),
     /// How the service, its engines and their interfaces are
     Status,
+    /// What an engine would do with a packet, and by what it is decided
+    Trace(TraceArgs),
     /// Two hosts, a router, the service and tenants' nodes in network namespaces of this machine
     Lab(LabArgs),
     /// Writes the completion script of a shell to standard output

@@ -16,6 +16,8 @@ pub mod output;
 pub mod resources;
 pub mod settings;
 mod status;
+pub mod telemetry;
+mod trace;
 
 use args::{Cli, Command};
 use client::Client;
@@ -56,6 +58,7 @@ pub fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
         Command::Lab(args) => return lab::run(args),
         Command::Completions(args) => documents::completions(&args, out)?,
         Command::Man(args) => documents::man(&args.directory)?,
+        Command::Trace(args) => trace::run(&args, &mut Printer::new(cli.output, out))?,
         command => {
             let client = Client::new(&cli.connection.settings()?)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -76,7 +79,7 @@ async fn call(command: Command, client: &Client, printer: &mut Printer<'_>) -> a
         Command::Peering(command) => resources::peering::run(command, client, printer).await,
         Command::Event(command) => resources::event::run(command, client, printer).await,
         Command::Status => status::run(client, printer).await,
-        Command::Lab(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Lab(_) | Command::Completions(_) | Command::Man(_) | Command::Trace(_) => Ok(()),
     }
 }
 

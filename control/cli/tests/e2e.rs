@@ -34,6 +34,8 @@ mod route;
 mod rules;
 #[path = "e2e/tap.rs"]
 mod tap;
+#[path = "e2e/trace.rs"]
+mod trace;
 #[path = "e2e/transport.rs"]
 mod transport;
 #[path = "e2e/uplink.rs"]
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         isolation::CASES,
         rules::CASES,
         on_demand::CASES,
+        trace::CASES,
         malformed::CASES,
         uplink::CASES,
         events::CASES,

@@ -10,5 +10,6 @@ pub mod reconcile;
 pub mod run;
 pub mod runtime;
 pub mod telemetry;
+pub mod trace;
 pub mod translate;
 pub mod uplink;

@@ -16,6 +16,7 @@ use crate::reconcile::{Inputs, Outputs, Reconciler, Settings};
 use crate::runtime::{Cores, Runtime, RuntimeConfig};
 use crate::telemetry::log::LogLevel;
 use crate::telemetry::{Pulse, Telemetry};
+use crate::trace::Tracer;
 use anyhow::{Context, Result, bail};
 use overlane_api::config::FileError;
 use overlane_api::tls::{Credentials, TlsFiles};
@@ -169,6 +170,7 @@ impl Start {
         let (question_sender, questions) = mpsc::channel(QUEUE);
         tasks.spawn(forward_questions(runtime.questions(), question_sender));
         let (request_sender, requests) = resolve::channel();
+        let (tracer, lookups) = Tracer::new(Arc::downgrade(&runtime));
 
         let refused = Arc::<EventLog>::default();
         tasks.spawn(forward_failures(runtime.failures(), Arc::downgrade(&runtime), refused.clone()));
@@ -198,6 +200,7 @@ impl Start {
             punts,
             hints,
             questions,
+            lookups,
             shutdown: shutdown_in,
         };
         let outputs = Outputs {
@@ -212,7 +215,8 @@ impl Start {
             tokio::spawn(Reconciler::new(settings, dataplane, kernel, inputs, outputs).run());
 
         let vitals = Arc::new(RuntimeVitals(Arc::downgrade(&runtime)));
-        let telemetry = Telemetry { status, vitals: vitals.clone(), refused: refused.clone(), pulse, log };
+        let telemetry =
+            Telemetry { status, vitals: vitals.clone(), refused: refused.clone(), pulse, tracer, log };
         tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, telemetry.router()).await {
                 tracing::error!(%error, "telemetry is not served any more");

@@ -74,25 +74,11 @@ pub(crate) trait Observer<P> {
 
     /// What is left of packets of a node.
     #[inline(always)]
-    fn outbound<'a>(
-        &mut self,
-        _: Moment,
-        _: &FromNode<'a>,
-        _: &mut Flows,
-        _: &mut Burst<P, Outbound<'a>>,
-    ) {
-    }
+    fn outbound<'a>(&mut self, _: Moment, _: &FromNode<'a>, _: &mut Flows, _: &mut Burst<P, Outbound<'a>>) {}
 
     /// What is left of packets from the substrate.
     #[inline(always)]
-    fn inbound<'a>(
-        &mut self,
-        _: Moment,
-        _: &FromUplink<'a>,
-        _: &mut Flows,
-        _: &mut Burst<P, Inbound<'a>>,
-    ) {
-    }
+    fn inbound<'a>(&mut self, _: Moment, _: &FromUplink<'a>, _: &mut Flows, _: &mut Burst<P, Inbound<'a>>) {}
 }
 
 /// How far packets have come.
@@ -116,7 +102,6 @@ impl<'s> Stopwatch<'s> {
     fn start(clock: &impl Clock, spent: Option<&'s mut StageCycles>) -> Self {
         Self { last: if spent.is_some() { clock.cycles() } else { 0 }, spent }
     }
-
 }
 
 impl<P> Observer<P> for Stopwatch<'_> {

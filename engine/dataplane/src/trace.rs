@@ -206,7 +206,11 @@ impl Tracer<'_> {
         item: &mut I,
     ) {
         if !side.is_tracked(item) {
-            return self.note("rules", "none are about either end here, and the network lets all pass".to_owned(), None);
+            return self.note(
+                "rules",
+                "none are about either end here, and the network lets all pass".to_owned(),
+                None,
+            );
         }
         let key = flow::key_of(side, packet, item);
         let known = key.and_then(|key| self.flows.lookup(side.reader(), key));

@@ -31,6 +31,7 @@ use crate::provisioning::model::{Change, Target, What};
 use crate::provisioning::resolve::Request;
 use crate::provisioning::{Applied, Connection, Event, Reports};
 use crate::telemetry::Pulse;
+use crate::trace::{Known, Lookup};
 use attachments::Attachments;
 use core::time::Duration;
 use hashbrown::HashSet;
@@ -93,6 +94,8 @@ pub struct Inputs {
     pub punts: mpsc::Receiver<(PortId, Vec<u8>)>,
     /// Path MTUs that workers hear of: the largest IPv6 packet to a host, in bytes.
     pub hints: mpsc::Receiver<(HostPrefix, u16)>,
+    /// Questions about what is desired.
+    pub lookups: mpsc::Receiver<Lookup>,
     /// Mappings that workers ask for, and which worker.
     pub questions: mpsc::Receiver<(usize, Question)>,
     /// Ends the reconciler when it becomes true, or when its sender is gone.
@@ -288,6 +291,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 _ = self.inputs.questions.recv_many(&mut questions, BATCH), if !self.inputs.questions.is_closed() => {
                     self.take_questions(&mut questions);
                 }
+                Some(lookup) = self.inputs.lookups.recv() => self.look_up(lookup),
                 Some(event) = self.inputs.ports.recv() => self.take_port_event(event),
                 Some(completion) = self.completions.1.recv() => self.complete(completion),
                 () = written(self.persist.as_mut()) => {}
@@ -405,6 +409,17 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 self.dirty |= self.paths.learn(host, mtu, uplink, now);
             }
         }
+    }
+
+    /// Says what last touched what somebody asks about.
+    fn look_up(&self, lookup: Lookup) {
+        let revision = |known: &Known| match known {
+            Known::Interface(id) => self.state.interfaces.get(id.as_str()).map(|kept| kept.revision),
+            Known::Vnet(id) => self.state.vnets.get(id).map(|kept| kept.revision),
+            Known::Mapping(target) => self.state.mappings.get(target).map(|kept| kept.revision),
+        };
+        // Whoever does not wait any more needs no answer.
+        let _ = lookup.answer.send(lookup.of.iter().map(revision).collect());
     }
 
     fn take_step(&mut self, step: uplink::Step) {

@@ -182,6 +182,7 @@ struct Bench {
     punts: mpsc::Sender<(PortId, Vec<u8>)>,
     hints: mpsc::Sender<(HostPrefix, u16)>,
     questions: mpsc::Sender<(usize, Question)>,
+    lookups: mpsc::Sender<Lookup>,
     requests: mpsc::Receiver<Request>,
     shutdown: watch::Sender<bool>,
     applied: watch::Receiver<Applied>,
@@ -221,6 +222,7 @@ fn start(settings: Settings) -> Bench {
     let (punts, punts_in) = mpsc::channel(16);
     let (hints, hints_in) = mpsc::channel(16);
     let (questions, questions_in) = mpsc::channel(16);
+    let (lookups, lookups_in) = mpsc::channel(16);
     let (requests_out, requests) = mpsc::channel(16);
     let (shutdown, shutdown_in) = watch::channel(false);
     let (applied_out, applied) = watch::channel(Applied::default());
@@ -233,6 +235,7 @@ fn start(settings: Settings) -> Bench {
         punts: punts_in,
         hints: hints_in,
         questions: questions_in,
+        lookups: lookups_in,
         shutdown: shutdown_in,
     };
     let outputs = Outputs {
@@ -252,6 +255,7 @@ fn start(settings: Settings) -> Bench {
         punts,
         hints,
         questions,
+        lookups,
         requests,
         shutdown,
         applied,

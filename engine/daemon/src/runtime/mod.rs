@@ -33,6 +33,7 @@ pub use stats::{BusyCycles, WorkerStats};
 
 use crate::config::{Hugepages, WorkersConfig};
 use crate::kernel::{Kernel, KernelError, TenantIsolation};
+use crate::trace::{PortNames, TraceError};
 use anyhow::Context;
 use failures::FailureQueue;
 use hints::Hints;
@@ -45,9 +46,10 @@ use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::resolve::{Answer, ResolveLimits};
 use overlane_dataplane::snapshot::{HostSnapshot, PortRole};
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable};
-use overlane_dataplane::table::mapping::{MappingWriter, mapping_table};
+use overlane_dataplane::table::mapping::{MappingTable, MappingWriter, mapping_table};
 use overlane_dataplane::table::published::Published;
 use overlane_dataplane::table::qsbr::{Domain, LimboFull};
+use overlane_dataplane::trace::{Subject, Trace, trace};
 use overlane_dpdk::{
     Devargs, DevargsError, Eal, EalOptions, Mempool, MempoolError, MempoolOptions, PacketError, Port,
     PortError, TapError, TscClock,
@@ -267,6 +269,7 @@ pub struct Runtime {
     domain: Arc<Domain>,
     flows: FlowTable,
     flow_limits: FlowLimits,
+    table: MappingTable,
     snapshot: Arc<Published<HostSnapshot>>,
     mailboxes: Arc<[Arc<Mailbox>]>,
     punts: Arc<SlotRing>,
@@ -322,6 +325,7 @@ impl Runtime {
         let mailboxes: Arc<[_]> =
             (0..workers).map(|_| Mailbox::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?.into();
         let (event_sender, events) = mpsc::channel(EVENTS);
+        let mappings = table.clone();
         let shared = Shared {
             eal: eal.clone(),
             pool: pool.clone(),
@@ -366,6 +370,7 @@ impl Runtime {
             domain,
             flows,
             flow_limits: config.flows,
+            table: mappings,
             snapshot,
             mailboxes,
             punts: Arc::clone(&shared.punts),
@@ -534,6 +539,31 @@ impl Runtime {
     #[must_use]
     pub fn failures(&self) -> FailureReports {
         FailureReports(Arc::clone(&self.failures))
+    }
+
+    /// What would become of a frame, which `make` makes for a port by what workers go by now; with the frame, and the names of
+    /// ports. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// That of `make`, or when too many look at the tables already.
+    pub fn trace(
+        &self,
+        make: impl FnOnce(&HostSnapshot) -> Result<(PortId, Vec<u8>), TraceError>,
+    ) -> Result<(Trace, PortId, Vec<u8>, PortNames), TraceError> {
+        let reader = self.domain.register("trace");
+        let reader = reader.map_err(|_| TraceError::Unavailable("too many look at its tables"))?;
+        let snapshot = self.snapshot.load(&reader);
+        let (port, frame) = make(snapshot)?;
+        let subject = Subject {
+            reader: &reader,
+            domain: &self.domain,
+            snapshot,
+            mappings: &self.table,
+            flows: &self.flows,
+            workers: self.cores.workers.len(),
+        };
+        let told = trace(&subject, self.clock.clone(), port, &frame);
+        Ok((told, port, frame, PortNames::of(snapshot)))
     }
 
     /// The stream of port events; `None` when it was taken before.

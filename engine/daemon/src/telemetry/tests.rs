@@ -88,7 +88,8 @@ async fn serve(status: Status) -> Served {
     };
     refused.note(&failure, Some("fd00:0:0:b::/64".to_owned()), None);
     let (vitals_of, pulse) = (vitals.clone(), Arc::default());
-    let telemetry = Telemetry { status: receiver, vitals: vitals_of, refused, pulse, log };
+    let (tracer, _) = Tracer::new(std::sync::Weak::new());
+    let telemetry = Telemetry { status: receiver, vitals: vitals_of, refused, pulse, tracer, log };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, telemetry.router()).await });
@@ -279,4 +280,15 @@ async fn who_claims_to_be_another_is_in_the_status_with_its_prefix_and_in_metric
     let (_, text) = served.ask("GET", "/metrics", "").await;
     let line = "overlane_claims_refused_total{kind=\"verification_failed\",reason=\"src_slot_mismatch\"} 12";
     assert!(text.contains(line), "{text}");
+}
+
+#[tokio::test]
+async fn a_request_for_a_trace_that_makes_no_sense_is_refused_and_without_workers_there_is_none() {
+    let served = serve(Status::default()).await;
+    let (status, body) = served.ask("POST", "/trace", "{\"interfaces\": 1}").await;
+    assert_eq!(status, 400);
+    assert!(body.contains("unknown field `interfaces`"), "{body}");
+    let (status, body) = served.ask("POST", "/trace", "{\"frame\": \"00\"}").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("its workers have ended"), "{body}");
 }

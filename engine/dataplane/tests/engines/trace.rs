@@ -104,7 +104,10 @@ fn a_trace_comes_to_what_the_engine_does() {
         (ALICE.port, frames::ipv4(BOB.dummy(), ALICE.mac(), &ttl)),
         (ALICE.port, frames::ipv4(BOB.dummy(), ANNA.mac(), &shape(&ALICE, &BOB, udp(b"not my MAC")))),
         (ALICE.port, frames::ipv4(BOB.dummy(), ALICE.mac(), &shape(&ANNA, &BOB, udp(b"not my address")))),
-        (ALICE.port, frames::ipv4(dummy(7, Ipv4Addr::new(10, 0, 0, 77)), ALICE.mac(), &shape(&ALICE, &BOB, udp(b"")))),
+        (
+            ALICE.port,
+            frames::ipv4(dummy(7, Ipv4Addr::new(10, 0, 0, 77)), ALICE.mac(), &shape(&ALICE, &BOB, udp(b""))),
+        ),
         (ALICE.port, who_has(&ALICE, BOB.ipv4)),
         (ALICE.port, who_has(&ALICE, Ipv4Addr::new(10, 0, 0, 77))),
         (ALICE.port, vec![0; 13]),
