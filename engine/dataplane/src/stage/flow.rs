@@ -231,8 +231,10 @@ fn run<'a, P: Packet, I: Known<'a>, S: Side<'a, I> + Place<'a, I>>(
         }
         let denied = match read(side, packet, item) {
             Ok(Belongs::ToFlow(key, direction, (sign, begins))) => {
-                *item.ticket() = steps.push(Step { query: view.ask(key), direction, sign, begins });
-                return Ok(());
+                let ticket = steps.push(Step { query: view.ask(key), direction, sign, begins });
+                *item.ticket() = ticket;
+                // There is room for all of a burst; what had none must not pass as if it belonged to no flow.
+                return ticket.map(|_| ()).ok_or(DropReason::FlowTableFull);
             }
             Ok(Belongs::ToFirst) => return Ok(()),
             Ok(Belongs::ToQuoted(key)) if judge.is_open(key) => return Ok(()),
@@ -252,6 +254,9 @@ fn run<'a, P: Packet, I: Known<'a>, S: Side<'a, I> + Place<'a, I>>(
             .pass(worker, step, view.answer(&step.query), || passage::of(side, packet, item))
             .or_else(|denial| refuse(side, fragments, packet, item, denial))
     });
+    // The next burst may be of a sender that nobody looks ahead for, and its packets belong to these steps as little as to the
+    // room that they take.
+    steps.clear();
 }
 
 /// What must not pass is dropped here, or, if its sender is to be told, by the last stage. The rest of a datagram goes the
