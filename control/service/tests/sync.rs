@@ -370,7 +370,7 @@ async fn a_network_on_demand_is_told_only_where_its_own_interfaces_are_and_chang
     api.node("db", "host-b", "10.0.0.2").await;
     let mut engine = site.engine(&service, "host-a", None).await;
     engine.until_revision(1).await;
-    assert_eq!(engine.known.on_demand[&7], true);
+    assert!(engine.known.on_demand[&7]);
     assert!(engine.known.blue(1).is_some() && engine.known.blue(2).is_none());
     engine.report("web/eth0", InterfaceState::Live).await;
     engine.until("web live", |known| known.blue(1).is_some_and(|m| m.state() == MappingState::Live)).await;
@@ -410,7 +410,7 @@ async fn a_network_that_grows_is_on_demand_and_one_that_shrinks_is_told_again() 
         api.node(&format!("n{last}"), "host-b", &format!("10.0.0.{last}")).await;
     }
     engine.until("all told", |known| known.blue(3).is_some()).await;
-    assert_eq!(engine.known.on_demand[&7], false);
+    assert!(!engine.known.on_demand[&7]);
     api.node("n4", "host-b", "10.0.0.4").await;
     engine.until("on demand", |known| known.on_demand[&7]).await;
     assert!(engine.known.blue(4).is_none());

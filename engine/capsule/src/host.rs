@@ -8,7 +8,7 @@ use overlane_dataplane::id::PortId;
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Uplink, Vnet};
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable, Timeouts};
-use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingTable, mapping_table, State};
+use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingTable, State, mapping_table};
 use overlane_dataplane::table::qsbr::Domain;
 use std::sync::Arc;
 

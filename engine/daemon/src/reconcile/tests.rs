@@ -739,3 +739,21 @@ async fn each_interface_has_a_limit_of_icmp_errors_of_its_own() {
     let (first, second) = both(&bench).unwrap();
     assert!(!Arc::ptr_eq(&first, &second));
 }
+
+#[tokio::test]
+async fn whoever_asks_hears_what_last_touched_something() {
+    let mut bench = start(settings());
+    bench.snapshot(site(1)).await;
+    bench.delta(2, vec![What::PutMapping(target(6), elsewhere(9))]).await;
+    bench.applied(2).await;
+    let of = vec![
+        Known::Mapping(target(6)),
+        Known::Mapping(target(7)),
+        Known::Vnet(vnet_id()),
+        Known::Interface("n1/eth0".to_owned()),
+        Known::Interface("n2/eth0".to_owned()),
+    ];
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    bench.lookups.send(Lookup { of, answer }).await.unwrap();
+    assert_eq!(answered.await.unwrap(), [Some(2), None, Some(1), Some(1), None]);
+}

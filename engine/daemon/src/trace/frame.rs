@@ -63,7 +63,7 @@ fn interface<'a>(snapshot: &'a HostSnapshot, id: &str) -> Result<&'a Interface, 
 fn from_hex(text: &str) -> Result<Vec<u8>, TraceError> {
     let legal = || format!("an even number of hexadecimal digits, of up to {LONGEST} bytes");
     let digits: Vec<char> = text.chars().filter(|c| !c.is_ascii_whitespace() && *c != ':').collect();
-    if digits.len() % 2 != 0 || digits.len() > 2 * LONGEST || digits.is_empty() {
+    if !digits.len().is_multiple_of(2) || digits.len() > 2 * LONGEST || digits.is_empty() {
         return Err(wrong("frame", legal(), format!("{} of them", digits.len())));
     }
     let value = |c: &char| c.to_digit(16).ok_or_else(|| wrong("frame", legal(), c));

@@ -19,7 +19,7 @@ use overlane_dataplane::packet::{Clock, Packet};
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable, Timeouts};
-use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, mapping_table, State};
+use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, State, mapping_table};
 use overlane_dataplane::table::qsbr::{Domain, Reader};
 use std::rc::Rc;
 use std::sync::Arc;
