@@ -3,7 +3,7 @@
 //! The stages are not copied, their surroundings are. A trace has a pipeline of its own, over the live snapshot and mapping
 //! table and a flow table of its own, into which the one flow is copied that the verdict depends on. What it counts, it counts as a
 //! worker that there is none of, and so nowhere that anybody looks; what it sends, asks and learns stays here. An
-//! [observer](crate::pipeline::Observer), which for workers is a stopwatch, notes what is known between the stages.
+//! observer, which for workers is a stopwatch, notes what is known between the stages.
 
 use crate::address::HostPrefix;
 use crate::buffer::{HeapOptions, HeapPacket, HeapPool};
