@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::documents;
 use crate::lab::args::LabArgs;
+use crate::pki::PkiArgs;
 use crate::resources::{entity, event, host, network, node, peering, rule};
 use crate::settings::Connection;
 use crate::trace::TraceArgs;
@@ -93,6 +94,8 @@ pub enum Command {
     Trace(TraceArgs),
     /// Two hosts, a router, the service and tenants' nodes in network namespaces of this machine
     Lab(LabArgs),
+    /// A certificate authority of the site's own: makes, renews and revokes certificates
+    Pki(PkiArgs),
     /// Writes the completion script of a shell to standard output
     Completions(documents::CompletionsArgs),
     /// Writes a man page for every command into a directory

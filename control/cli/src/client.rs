@@ -104,6 +104,7 @@ impl Client {
             ca: settings.ca.clone(),
             certificate: settings.cert.clone(),
             key: settings.key.clone(),
+            crl: settings.crl.clone(),
         };
         let credentials = Credentials::load(&files)?;
         let mut tcp = HttpConnector::new();

@@ -30,6 +30,10 @@ pub struct Connection {
     #[arg(long, global = true, value_name = "FILE", env = "OVERLANE_KEY", hide_env_values = true)]
     pub key: Option<PathBuf>,
 
+    /// Revocation lists of that authority; a service whose certificate is on one is refused (PEM)
+    #[arg(long, global = true, value_name = "FILE", env = "OVERLANE_CRL", hide_env_values = true)]
+    pub crl: Option<PathBuf>,
+
     /// Name in the service's certificate, where it is not the name in the URL
     #[arg(long, global = true, value_name = "NAME", env = "OVERLANE_SERVER_NAME", hide_env_values = true)]
     pub server_name: Option<String>,
@@ -50,6 +54,8 @@ pub struct Settings {
     pub cert: PathBuf,
     /// PEM file of its key.
     pub key: PathBuf,
+    /// PEM file of the authority's revocation lists.
+    pub crl: Option<PathBuf>,
     /// Name expected in the service's certificate; the URL's host if none.
     pub server_name: Option<String>,
 }
@@ -113,6 +119,7 @@ struct File {
     ca: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
+    crl: Option<PathBuf>,
     server_name: Option<String>,
 }
 
@@ -123,7 +130,7 @@ impl File {
         let mut file: Self = toml::from_str(&text)
             .map_err(|source| SettingsError::File { path: path.to_owned(), source: Box::new(source) })?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        for path in [&mut file.ca, &mut file.cert, &mut file.key].into_iter().flatten() {
+        for path in [&mut file.ca, &mut file.cert, &mut file.key, &mut file.crl].into_iter().flatten() {
             *path = directory.join(&path);
         }
         Ok(file)
@@ -150,6 +157,7 @@ impl File {
             ca: self.ca.or(other.ca),
             cert: self.cert.or(other.cert),
             key: self.key.or(other.key),
+            crl: self.crl.or(other.crl),
             server_name: self.server_name.or(other.server_name),
         }
     }
@@ -173,6 +181,7 @@ impl Connection {
             ca: self.ca.clone(),
             cert: self.cert.clone(),
             key: self.key.clone(),
+            crl: self.crl.clone(),
             server_name: self.server_name.clone(),
         };
         let all = given.or(file);
@@ -190,6 +199,7 @@ impl Connection {
             ca: all.ca.ok_or_else(ca)?,
             cert: all.cert.ok_or_else(cert)?,
             key: all.key.ok_or_else(key)?,
+            crl: all.crl,
             server_name: all.server_name,
         })
     }

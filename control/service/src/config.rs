@@ -106,6 +106,7 @@ struct RawTls {
     ca: Spanned<String>,
     cert: Spanned<String>,
     key: Spanned<String>,
+    crl: Text,
 }
 
 #[derive(Deserialize, Default)]
@@ -204,6 +205,7 @@ impl Config {
                 ca: source.path(&raw.tls.ca)?,
                 certificate: source.path(&raw.tls.cert)?,
                 key: source.path(&raw.tls.key)?,
+                crl: raw.tls.crl.as_ref().map(|file| source.path(file)).transpose()?,
             },
             pace: Pace {
                 ack_wait: source.duration(&raw.moves.ack_wait, &seconds(0, 600))?.unwrap_or(ACK_WAIT),

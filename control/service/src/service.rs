@@ -7,10 +7,10 @@ use crate::housekeeping::Housekeeper;
 use crate::ledger::Ledger;
 use crate::mover::Mover;
 use crate::store::RedbStore;
-use crate::sync::{Hub, SyncService};
+use crate::sync::{Hub, SyncService, incoming};
 use crate::telemetry::{self, Metrics, Observed};
 use anyhow::{Context, Result};
-use overlane_api::tls::Credentials;
+use overlane_api::tls::{Credentials, GRPC_ALPN};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,6 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 /// How often an idle stream is probed, and how long the answer may take: an engine that is gone is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -66,13 +65,13 @@ impl Service {
         let service =
             SyncService::new(ledger.clone(), hub.clone(), events.clone(), metrics.clone(), shutdown.clone());
         let mut server = Server::builder()
-            .tls_config(credentials.grpc_server().timeout(KEEPALIVE))?
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .max_concurrent_streams(CALLS_PER_ENGINE);
+        let acceptor = TlsAcceptor::from(credentials.rustls_server(GRPC_ALPN));
         let token = shutdown.clone();
         parts.spawn(async move {
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let incoming = incoming(listener, acceptor, token.clone());
             let server = server.add_service(service.into_server());
             server.serve_with_incoming_shutdown(incoming, token.cancelled_owned()).await?;
             Ok("sync listener")

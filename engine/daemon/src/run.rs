@@ -19,7 +19,7 @@ use crate::telemetry::{Pulse, Telemetry};
 use crate::trace::Tracer;
 use anyhow::{Context, Result, bail};
 use overlane_api::config::FileError;
-use overlane_api::tls::{Credentials, TlsFiles};
+use overlane_api::tls::Credentials;
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::id::Slot;
 use overlane_dataplane::table::mapping::MappingWriter;
@@ -317,12 +317,7 @@ fn enforce(until: Instant) {
 
 /// Refuses at start what the service would refuse later.
 fn check_credentials(service: &ServiceConfig, host: &str) -> Result<()> {
-    let files = TlsFiles {
-        ca: service.ca.clone(),
-        certificate: service.certificate.clone(),
-        key: service.key.clone(),
-    };
-    let credentials = Credentials::load(&files)?;
+    let credentials = Credentials::load(&service.tls())?;
     if !credentials.names().iter().any(|name| name == host) {
         let file = service.certificate.display();
         let names = credentials.names().join(", ");

@@ -22,7 +22,7 @@ struct Real {
 impl Real {
     fn start() -> Self {
         let pki = Pki::new();
-        let TlsFiles { ca, certificate, key } = &pki.service;
+        let TlsFiles { ca, certificate, key, .. } = &pki.service;
         let text = format!(
             "[store]\npath = 'store.redb'\n[api]\nlisten = '[::1]:0'\noperators = ['{OPERATOR_NAME}']\n\
              [sync]\nlisten = '[::1]:0'\n[tls]\nca = {ca:?}\ncert = {certificate:?}\nkey = {key:?}\n\

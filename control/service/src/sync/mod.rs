@@ -1,10 +1,12 @@
 //! The sync protocol's server: one stream per engine, and resolutions.
 
 mod hub;
+mod incoming;
 mod stream;
 mod workers;
 
 pub use hub::Hub;
+pub(crate) use incoming::incoming;
 
 use crate::error::Error;
 use crate::events::Events;

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Error};
 use tonic::{Status, Streaming};
 
 /// Whatever is waited for comes within this, or the test fails.
@@ -82,18 +82,27 @@ impl Site {
         Client::connect(service.api_address(), &self.certificate("operator")).await.unwrap()
     }
 
-    pub fn engine_channel(&self, service: &Service, name: &str) -> Endpoint {
-        let credentials = Credentials::load(&self.certificate(name)).unwrap();
-        Endpoint::from_shared(format!("https://{}", service.sync_address()))
-            .unwrap()
-            .tls_config(credentials.grpc_client(SERVER_NAME))
-            .unwrap()
+    pub fn engine_channel(&self, service: &Service, name: &str) -> Dialer {
+        Dialer { address: service.sync_address(), files: self.certificate(name) }
     }
 
     /// An engine that is connected and has said hello.
     pub async fn engine(&self, service: &Service, host: &str, applied: Option<Revision>) -> Engine {
         let channel = self.engine_channel(service, host).connect().await.unwrap();
         Engine::hello(channel, hello(applied)).await.unwrap()
+    }
+}
+
+/// An engine's way to a service.
+pub struct Dialer {
+    pub address: SocketAddr,
+    pub files: TlsFiles,
+}
+
+impl Dialer {
+    pub async fn connect(&self) -> Result<Channel, Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        Credentials::load(&self.files).unwrap().grpc_connect(endpoint, SERVER_NAME).await
     }
 }
 

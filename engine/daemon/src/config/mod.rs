@@ -17,6 +17,7 @@ use crate::provisioning::model::DeviceName;
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use overlane_api::config::{FileError, Source};
+use overlane_api::tls::TlsFiles;
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::limit::IcmpLimit;
@@ -156,6 +157,21 @@ pub struct ServiceConfig {
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+    /// The revocation lists of those that are trusted, PEM.
+    pub crl: Option<PathBuf>,
+}
+
+impl ServiceConfig {
+    /// The TLS files that lead to it.
+    #[must_use]
+    pub fn tls(&self) -> TlsFiles {
+        TlsFiles {
+            ca: self.ca.clone(),
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            crl: self.crl.clone(),
+        }
+    }
 }
 
 impl Config {

@@ -91,6 +91,7 @@ pub(super) struct Provisioning {
     ca: Text,
     cert: Text,
     key: Text,
+    crl: Text,
     file: Text,
 }
 
@@ -325,7 +326,7 @@ impl Check<'_> {
         let raw = raw.into_inner();
         match (raw.file, raw.service) {
             (Some(file), None) => {
-                for value in [&raw.server_name, &raw.ca, &raw.cert, &raw.key] {
+                for value in [&raw.server_name, &raw.ca, &raw.cert, &raw.key, &raw.crl] {
                     self.source.refuse(value, "has no effect with file = …; remove one of them")?;
                 }
                 Ok(ProvisioningConfig::File(self.source.path(&file)?))
@@ -352,6 +353,7 @@ impl Check<'_> {
                     ca: need(raw.ca, "ca", "the certificates that are trusted")?,
                     certificate: need(raw.cert, "cert", "the engine's certificate")?,
                     key: need(raw.key, "key", "the certificate's key")?,
+                    crl: raw.crl.as_ref().map(|file| self.source.path(file)).transpose()?,
                     address,
                 }))
             }

@@ -17,7 +17,7 @@ use overlane_api::sync::engine_message::Body as Outgoing;
 use overlane_api::sync::service_message::Body as Incoming;
 use overlane_api::sync::sync_client::SyncClient;
 use overlane_api::sync::{self as proto, EngineMessage, PROTOCOL_VERSION, ServiceMessage};
-use overlane_api::tls::{Credentials, TlsFiles};
+use overlane_api::tls::Credentials;
 use overlane_dataplane::address::Layout;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -148,21 +148,18 @@ impl Client {
         let unreachable = |error: &tonic::transport::Error| {
             Ended::Unreachable(self.service.address.clone(), sources(error))
         };
-        // Read each time, so that a renewed certificate is used.
-        let credentials = Credentials::load(&TlsFiles {
-            ca: self.service.ca.clone(),
-            certificate: self.service.certificate.clone(),
-            key: self.service.key.clone(),
-        })?;
-        let endpoint = Endpoint::from_shared(format!("https://{}", self.service.address))
-            .and_then(|endpoint| endpoint.tls_config(credentials.grpc_client(&self.service.server_name)))
+        // Read each time, so that a renewed certificate and the latest revocation list are used.
+        let credentials = Credentials::load(&self.service.tls())?;
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.service.address))
             .map_err(|error| unreachable(&error))?
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
             .keep_alive_while_idle(true);
-        let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
+        let channel = credentials
+            .grpc_connect(endpoint, &self.service.server_name)
+            .await
+            .map_err(|error| unreachable(&error))?;
         Ok(SyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
     }
 

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tonic::{Response, Status};
 
 /// One stream, from the server's side.
@@ -146,7 +147,10 @@ async fn world(certificate_name: &str) -> World {
     let address = listener.local_addr().unwrap().to_string();
     let (stream_sender, streams) = mpsc::channel(4);
     let (asked_sender, asked) = mpsc::channel(4);
-    let tls = Credentials::load(&server).unwrap().grpc_server();
+    let pem = |file: &std::path::Path| std::fs::read(file).unwrap();
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(pem(&server.certificate), pem(&server.key)))
+        .client_ca_root(Certificate::from_pem(pem(&server.ca)));
     let mut builder = tonic::transport::Server::builder().tls_config(tls).unwrap();
     let router = builder.add_service(SyncServer::new(Scripted(stream_sender, asked_sender)));
     tokio::spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
@@ -162,6 +166,7 @@ async fn world(certificate_name: &str) -> World {
         ca: engine.ca,
         certificate: engine.certificate,
         key: engine.key,
+        crl: None,
     };
     let client = Client {
         service,
@@ -480,6 +485,7 @@ async fn a_service_that_is_not_there_is_named_with_the_reason() {
         ca: world._directory.path().join("ca.crt"),
         certificate: world._directory.path().join("engine.crt"),
         key: world._directory.path().join("engine.key"),
+        crl: None,
     };
     let (events, mut told) = mpsc::channel(4);
     let client = |service: ServiceConfig, events| Client {
