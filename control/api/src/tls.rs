@@ -87,9 +87,9 @@ impl Credentials {
     /// # Errors
     /// [`TlsError`] naming the file and what is wrong with it.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let key_pem = read(&files.key)?;
         let authorities = certificates(&files.ca, &read(&files.ca)?)?;
         let chain = certificates(&files.certificate, &read(&files.certificate)?)?;
+        let key_pem = read(&files.key)?;
         let lists = match &files.crl {
             Some(file) => crl::read(file, &authorities)?,
             None => Vec::new(),
