@@ -18,7 +18,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Packet buffers of each side: more than the capture, the queues and the caches hold at once.
-pub(crate) const BUFFERS: u32 = 16_383;
+pub(crate) const BUFFERS: u32 = 16_384;
 /// Memory of each side in MiB, for the buffers and what DPDK has beside them.
 pub(crate) const MEMORY_MIB: u32 = 128;
 /// How long a process turns before it is measured, so that its caches are its own again.

@@ -12,13 +12,20 @@ use crate::devargs::c_string;
 use crate::{Eal, Mbuf, sys};
 
 /// The ring's synchronisation. With DPDK's default, one preempted thread in mid-operation makes all others wait for
-/// it (measured: 1,900 ns instead of 11 an allocation); this one lets them overtake.
+/// it (measured: 1,900 ns instead of 11 an allocation); this one lets them overtake. Those who overtake cannot use the
+/// places of the ring that the preempted one has yet to leave, so the ring must have more places than there are buffers:
+/// see [`MempoolOptions::buffers`].
 const OPS: &std::ffi::CStr = c"ring_mt_rts";
+/// The part of a ring by which its head may run ahead of its tail before others do wait (`HTD_MAX_DEF` of DPDK's ring).
+const OVERTAKEN: u32 = 8;
+/// The most buffers that are moved in one operation where there are no caches.
+const AT_ONCE: u32 = 64;
 
 /// How large a pool is.
 #[derive(Debug, Clone)]
 pub struct MempoolOptions {
-    /// Buffers: 64 to 16,777,215; a power of two less one uses memory best.
+    /// Buffers: 64 to 16,777,216. A size just below a power of two is raised to it, a tiny pool with large caches to more
+    /// (see [`buffers`](Self::buffers)).
     pub size: u32,
     /// Bytes of each buffer for packet data, without headroom: 1,536 to 65,280. Longer packets are chains.
     pub data_room: u16,
@@ -28,19 +35,43 @@ pub struct MempoolOptions {
 
 impl Default for MempoolOptions {
     fn default() -> Self {
-        Self { size: 16_383, data_room: 2_048, cache: 256 }
+        Self { size: 16_384, data_room: 2_048, cache: 256 }
     }
 }
 
 impl MempoolOptions {
+    /// How many buffers the pool will have: `size`, or the next larger number that leaves the pool's ring room to spare.
+    ///
+    /// DPDK gives the ring the next power of two above `size`, less one place. A thread that is preempted while it takes
+    /// buffers blocks places behind it, up to an eighth of the ring and one operation of another thread. Buffers that are
+    /// given back and find no place are lost for good (`rte_mempool` does not look), so there must be that much room.
+    #[must_use]
+    pub fn buffers(&self) -> u32 {
+        let once = AT_ONCE.max(self.cache.saturating_mul(3) / 2);
+        let mut size = self.size;
+        loop {
+            let ring = ring(size);
+            // As no operation is larger than 512 / 2 * 3 buffers, this ends at a ring of 2,048, or at the first doubling.
+            if size >= 1 << 24 || ring - 1 - size >= ring / OVERTAKEN + once {
+                return size;
+            }
+            size = ring;
+        }
+    }
+
     /// An upper estimate of the memory that the pool takes, in bytes, for [`EalOptions`](crate::EalOptions).
     #[must_use]
     pub fn memory(&self) -> u64 {
         // Object header and trailer, mbuf, headroom, data room, alignment to cache lines and to memory channels.
         let object = 64 + 128 + 128 + u64::from(self.data_room) + 128;
-        // The ring of pointers is the next power of two; caches and chunk alignment are in the last term.
-        u64::from(self.size) * object + u64::from(self.size).next_power_of_two() * 8 + (4 << 20)
+        // The ring holds pointers; caches and chunk alignment are in the last term.
+        u64::from(self.buffers()) * object + u64::from(ring(self.buffers())) * 8 + (4 << 20)
     }
+}
+
+/// Places that DPDK gives the ring of a pool of `size` buffers; one of them stays empty.
+const fn ring(size: u32) -> u32 {
+    size.saturating_add(1).next_power_of_two()
 }
 
 /// Why a pool could not be made.
@@ -99,12 +130,13 @@ impl Mempool {
     pub fn new(eal: &Eal, name: &str, options: &MempoolOptions) -> Result<Self, MempoolError> {
         let name_c = check(name, options)?;
         let room = options.data_room + HEADROOM;
+        let size = options.buffers();
         eal.reap();
         // SAFETY: name and operations are C strings that live through the call; any socket will do (-1).
         let pool = unsafe {
             sys::rte_pktmbuf_pool_create_by_ops(
                 name_c.as_ptr(),
-                options.size,
+                size,
                 options.cache,
                 0,
                 room,
@@ -116,7 +148,7 @@ impl Mempool {
             .ok_or_else(|| MempoolError::Create { name: name.to_owned(), source: crate::eal::rte_errno() })?;
         Ok(Self(Arc::new(Inner {
             pool,
-            size: options.size,
+            size,
             data_room: options.data_room,
             name: name.to_owned(),
             eal: eal.clone(),
@@ -269,8 +301,8 @@ fn check(name: &str, options: &MempoolOptions) -> Result<CString, MempoolError> 
         return Err(MempoolError::Name(name.to_owned()));
     }
     let refuse = |field, value, legal| Err(MempoolError::Option { field, value, legal });
-    if !(64..=0xff_ffff).contains(&options.size) {
-        return refuse("size", options.size, "64 to 16777215");
+    if !(64..=1 << 24).contains(&options.size) {
+        return refuse("size", options.size, "64 to 16777216");
     }
     if !(1_536..=65_280).contains(&options.data_room) {
         return refuse("data_room", u32::from(options.data_room), "1536 to 65280");
@@ -279,4 +311,36 @@ fn check(name: &str, options: &MempoolOptions) -> Result<CString, MempoolError> 
         return refuse("cache", options.cache, "0 to 512 and at most size / 1.5");
     }
     Ok(c_string(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pools_ring_keeps_room_for_what_a_preempted_thread_blocks() {
+        for cache in [0, 32, 256, 512] {
+            for size in (64..5_000).chain([16_383, 16_384, 20_000, 30_000, 1 << 20, 0xff_ffff, 1 << 24]) {
+                if cache * 3 / 2 > size {
+                    continue;
+                }
+                let buffers = MempoolOptions { size, cache, ..MempoolOptions::default() }.buffers();
+                let spare = ring(buffers) - 1 - buffers;
+                assert!(buffers >= size);
+                assert!(
+                    spare >= ring(buffers) / 8 + cache * 3 / 2,
+                    "{size} buffers, caches of {cache}: {spare}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_size_with_room_to_spare_is_taken_as_it_is() {
+        for size in [64, 128, 1_024, 1_400, 16_384, 20_000, 1 << 20] {
+            let options = MempoolOptions { size, cache: 0, ..MempoolOptions::default() };
+            let wanted = if size == 64 { 64..=256 } else { size..=size };
+            assert!(wanted.contains(&options.buffers()), "{size}: {}", options.buffers());
+        }
+    }
 }

@@ -344,7 +344,7 @@ mod tests {
     fn port_is_pending_once_in_a_turn_whatever_becomes_of_its_packets() {
         let options = EalOptions { memory_mib: 64, hugepages: Hugepages::Never, ..EalOptions::default() };
         let eal = Eal::init(options).unwrap();
-        let pool = Mempool::new(&eal, "outbox", &MempoolOptions { size: 1_023, ..MempoolOptions::default() });
+        let pool = Mempool::new(&eal, "outbox", &MempoolOptions { size: 1_024, ..MempoolOptions::default() });
         let pool = pool.unwrap();
         let devargs: Devargs = "net_null0".parse().unwrap();
         let (device, rx, mut tx) = Port::attach(&eal, &devargs, &pool, &PortOptions::default()).unwrap();

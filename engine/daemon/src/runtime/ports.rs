@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const LINK_POLL: Duration = Duration::from_millis(500);
 
 /// See [`leaky_buffers`].
-const LEAKY_BUFFERS: u32 = 16_383;
+const LEAKY_BUFFERS: u32 = 16_384;
 /// See [`large_buffers`]: what such a device has received lasts until it is sent.
 const LARGE_BUFFERS: u32 = 2_047;
 const LARGE_DATA_ROOM: u16 = 9_216;

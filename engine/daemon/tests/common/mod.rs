@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 pub(crate) fn runtime_config(cores: Vec<usize>, idle: Idle) -> RuntimeConfig {
     RuntimeConfig {
         layout: Layout::Slot64,
-        workers: WorkersConfig { cores, idle, mempool: 8191, hugepages: Hugepages::Never },
+        workers: WorkersConfig { cores, idle, mempool: 8192, hugepages: Hugepages::Never },
         expected_mappings: 1024,
         fragments: FragmentLimits::default(),
         flows: FlowLimits::default(),

@@ -66,7 +66,7 @@ fn a_core_that_the_machine_lacks_is_refused(bench: &Bench) {
 }
 
 fn a_packet_may_outlive_every_handle_to_its_pool(bench: &Bench) {
-    let options = MempoolOptions { size: 127, data_room: 2_048, cache: 0 };
+    let options = MempoolOptions { size: 128, data_room: 2_048, cache: 0 };
     let pool = Mempool::new(&bench.eal, "outlived", &options).unwrap();
     let packet = pool.packet(b"still here").unwrap();
     drop(pool);
@@ -83,14 +83,14 @@ fn a_pools_options_are_checked(bench: &Bench) {
         let refused = Mempool::new(&bench.eal, name, &MempoolOptions::default());
         assert!(matches!(refused, Err(MempoolError::Name(_))), "{refused:?}");
     }
-    let good = MempoolOptions { size: 127, data_room: 2_048, cache: 0 };
+    let good = MempoolOptions { size: 128, data_room: 2_048, cache: 0 };
     let wrong = [
         ("size", MempoolOptions { size: 63, ..good.clone() }),
-        ("size", MempoolOptions { size: 1 << 24, ..good.clone() }),
+        ("size", MempoolOptions { size: (1 << 24) + 1, ..good.clone() }),
         ("data_room", MempoolOptions { data_room: 1_535, ..good.clone() }),
         ("data_room", MempoolOptions { data_room: 65_281, ..good.clone() }),
         ("cache", MempoolOptions { cache: 86, ..good.clone() }),
-        ("cache", MempoolOptions { size: 4_095, cache: 513, ..good }),
+        ("cache", MempoolOptions { size: 4_096, cache: 513, ..good }),
     ];
     for (expected, options) in wrong {
         match Mempool::new(&bench.eal, "wrong", &options) {
@@ -104,7 +104,7 @@ fn a_pools_options_are_checked(bench: &Bench) {
 }
 
 fn packets_freed_on_another_worker_come_back(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let (sender, receiver) = std::sync::mpsc::sync_channel(64);
     let (eal, theirs) = (bench.eal.clone(), pool.clone());
     let giver = thread::spawn(move || {
@@ -151,7 +151,7 @@ pub(crate) fn live_to_the_end() {
     let eal = Eal::init(EalOptions { memory_mib: 32, hugepages: Hugepages::Never, ..EalOptions::default() })
         .unwrap();
     let pool =
-        Mempool::new(&eal, "pool", &MempoolOptions { size: 511, data_room: 2_048, cache: 32 }).unwrap();
+        Mempool::new(&eal, "pool", &MempoolOptions { size: 512, data_room: 2_048, cache: 32 }).unwrap();
     let worker = WorkerThread::register(&eal, None).unwrap();
     let devargs = "net_null0".parse().unwrap();
     let (port, mut rx, tx) = Port::attach(&eal, &devargs, &pool, &PortOptions::default()).unwrap();

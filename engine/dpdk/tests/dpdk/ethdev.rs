@@ -49,7 +49,7 @@ pub(crate) fn burst(packets: impl IntoIterator<Item = Mbuf>) -> ArrayVec<Mbuf, B
 }
 
 fn a_null_device_gives_and_takes_bursts(bench: &Bench) {
-    let pool = bench.pool(4_095);
+    let pool = bench.pool(4_096);
     let (port, mut rx, mut tx) = attach(bench, "net_null0,size=100", &pool);
     assert_eq!(
         (port.name().as_str(), port.state(), port.mtu().unwrap()),
@@ -70,7 +70,7 @@ fn a_null_device_gives_and_takes_bursts(bench: &Bench) {
 }
 
 fn a_ring_device_returns_what_was_sent(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let (port, mut rx, mut tx) = attach(bench, "net_ring0", &pool);
     assert!(port.link_up());
     let lengths = [0, 1, 60, 1_514, 2_048, 2_049, 9_000];
@@ -85,7 +85,7 @@ fn a_ring_device_returns_what_was_sent(bench: &Bench) {
 }
 
 fn a_full_device_leaves_the_rest_with_the_caller(bench: &Bench) {
-    let pool = bench.pool(4_095);
+    let pool = bench.pool(4_096);
     let (port, mut rx, mut tx) = attach(bench, "net_ring0", &pool);
     let mut accepted = 0;
     let mut packets = ArrayVec::new();
@@ -111,7 +111,7 @@ fn a_full_device_leaves_the_rest_with_the_caller(bench: &Bench) {
 }
 
 fn a_partial_checksum_is_finished_where_the_device_cannot(bench: &Bench) {
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     let (port, mut rx, mut tx) = attach(bench, "net_ring0", &pool);
     assert!(!port.capabilities().checksum);
     for payload in [&b""[..], b"odd", b"even", &[0xff; 3_001]] {
@@ -136,7 +136,7 @@ fn a_partial_checksum_is_finished_where_the_device_cannot(bench: &Bench) {
 }
 
 fn a_packet_to_be_cut_is_refused_where_the_device_cannot(bench: &Bench) {
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     let (port, mut rx, mut tx) = attach(bench, "net_ring0", &pool);
     assert!(!port.capabilities().tcp_segmentation);
     let offload = Offload {
@@ -196,7 +196,7 @@ fn a_capture_is_read_and_written(bench: &Bench) {
     let devargs = Devargs::vdev("net_pcap0").unwrap();
     let devargs =
         devargs.argument("rx_pcap", input.display()).unwrap().argument("tx_pcap", output.display()).unwrap();
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let (port, mut rx, mut tx) = Port::attach(&bench.eal, &devargs, &pool, &PortOptions::default()).unwrap();
     let mut packets = ArrayVec::new();
     let mut seen = 0;
@@ -216,7 +216,7 @@ fn a_capture_is_read_and_written(bench: &Bench) {
 }
 
 fn a_device_is_attached_once(bench: &Bench) {
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     let (port, rx, tx) = attach(bench, "net_ring0", &pool);
     let again = Port::attach(&bench.eal, &"net_ring0".parse().unwrap(), &pool, &PortOptions::default());
     assert!(matches!(again, Err(PortError::AlreadyAttached(name)) if name == "net_ring0"));
@@ -226,7 +226,7 @@ fn a_device_is_attached_once(bench: &Bench) {
 }
 
 fn a_device_that_does_not_exist_is_refused(bench: &Bench) {
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     let nothing =
         ["net_nonesuch0", "net_pcap0,rx_pcap=/nonexistent/file", "net_null0,nonesuch=1", "0000:00:1f.7"];
     for devargs in nothing {
@@ -236,7 +236,7 @@ fn a_device_that_does_not_exist_is_refused(bench: &Bench) {
 }
 
 fn options_outside_the_devices_range_are_refused_and_leave_nothing(bench: &Bench) {
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     let wrong = [
         ("rx_queues", PortOptions { rx_queues: 0, ..PortOptions::default() }),
         ("rx_queues", PortOptions { rx_queues: 10_000, ..PortOptions::default() }),
@@ -254,7 +254,7 @@ fn options_outside_the_devices_range_are_refused_and_leave_nothing(bench: &Bench
 }
 
 fn a_port_closes_only_with_all_of_its_own_queues(bench: &Bench) {
-    let pool = bench.pool(255);
+    let pool = bench.pool(256);
     let (one, one_rx, one_tx) = attach(bench, "net_ring0", &pool);
     let (two, two_rx, two_tx) = attach(bench, "net_ring1", &pool);
     let Err(CloseError::Queues { port: one, rx: two_rx, tx: one_tx }) = one.close(two_rx, one_tx) else {
@@ -269,7 +269,7 @@ fn a_port_closes_only_with_all_of_its_own_queues(bench: &Bench) {
 }
 
 fn a_dropped_port_stays_open_until_its_last_queue_is_gone(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let (port, mut rx, tx) = attach(bench, "net_null0", &pool);
     drop((port, tx));
     assert_eq!(rx[0].receive(&pool, &mut ArrayVec::new()), BURST);
@@ -281,7 +281,7 @@ fn a_dropped_port_stays_open_until_its_last_queue_is_gone(bench: &Bench) {
 }
 
 fn more_than_one_queue_works(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let options = PortOptions { rx_queues: 4, tx_queues: 3, ..PortOptions::default() };
     let devargs = "net_null0".parse().unwrap();
     let (port, mut rx, mut tx) = Port::attach(&bench.eal, &devargs, &pool, &options).unwrap();
@@ -296,7 +296,7 @@ fn more_than_one_queue_works(bench: &Bench) {
 }
 
 fn devices_come_and_go_while_a_worker_polls_another(bench: &Bench) {
-    let pool = bench.pool(2_047);
+    let pool = bench.pool(2_048);
     let (port, mut rx, mut tx) = attach(bench, "net_null0", &pool);
     let (stop, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let worker = {

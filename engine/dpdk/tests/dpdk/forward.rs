@@ -34,7 +34,7 @@ struct Seen {
 /// their own accord, and every byte arrives. `open` is called in the namespace in the middle: it opens a port of that
 /// name, whose other end is `eth0` in the one at the side.
 pub(crate) fn run<Q: Queues>(bench: &Bench, open: impl Fn(&Namespace, &Namespace, &str) -> Q + Sync) {
-    let pool = bench.pool(16_383);
+    let pool = bench.pool(16_384);
     let (left, middle, right) = (Namespace::new(), Namespace::new(), Namespace::new());
     let [near, far] =
         [(&left, "left", "10.9.0.1"), (&right, "right", "10.9.0.2")].map(|(side, name, address)| {

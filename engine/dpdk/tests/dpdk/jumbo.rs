@@ -50,7 +50,7 @@ fn open(interface: &str) -> (PacketPort, Vec<RxQueue>, Vec<overlane_dpdk::TxQueu
 }
 
 fn a_packet_port_sends_what_lies_in_segments_of_any_length(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     large_veth().enter(|| {
         let ((port, mut rx, mut tx), far) = (open("near"), Peer::open("far", false));
         for (n, cuts) in
@@ -69,7 +69,7 @@ fn a_packet_port_sends_what_lies_in_segments_of_any_length(bench: &Bench) {
 }
 
 fn a_packet_port_has_tcp_cut_wherever_its_headers_lie(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     large_veth().enter(|| {
         let ((port, rx, mut tx), far) = (open("near"), Peer::open("far", true));
         for (tcp, start) in [(tcp_frame(&bytes(20_000)), 34_u16), (tcp_frame_v6(&bytes(20_000)), 54)] {
@@ -90,7 +90,7 @@ fn a_packet_port_has_tcp_cut_wherever_its_headers_lie(bench: &Bench) {
 }
 
 fn a_packet_ports_ring_has_slots_for_jumbo_frames(bench: &Bench) {
-    let pool = bench.pool(2_047);
+    let pool = bench.pool(2_048);
     large_veth().enter(|| {
         // With next to no room in the socket's queue, where frames larger than a slot wait.
         let options = PacketOptions { socket_bytes: 1 << 16, ..PacketOptions::default() };
@@ -120,8 +120,8 @@ fn af_packet_carries_jumbo_frames_from_buffers_that_hold_them(bench: &Bench) {
         let devargs: Devargs = "net_af_packet0,iface=near".parse().unwrap();
         let data_room = Port::data_room(&devargs);
         assert!((9_014..10_000).contains(&data_room), "{data_room}");
-        let pool = bench.pool_with(&MempoolOptions { size: 1_023, data_room, cache: 32 });
-        let small = bench.pool(127);
+        let pool = bench.pool_with(&MempoolOptions { size: 1_024, data_room, cache: 32 });
+        let small = bench.pool(128);
         let (port, mut rx, mut tx) = attach(bench, devargs.as_str(), &pool);
         assert!((9_000..9_200).contains(&port.mtu_max()), "{}", port.mtu_max());
         let far = Peer::open("far", false);
@@ -153,7 +153,7 @@ fn af_packet_carries_jumbo_frames_from_buffers_that_hold_them(bench: &Bench) {
 
 fn af_packet_says_what_its_buffers_are_too_small_for(bench: &Bench) {
     large_veth().enter(|| {
-        let pool = bench.pool(127);
+        let pool = bench.pool(128);
         let devargs = "net_af_packet0,iface=near".parse().unwrap();
         let refused = Port::attach(&bench.eal, &devargs, &pool, &PortOptions::default()).unwrap_err();
         assert!(refused.to_string().contains("buffers of 2048 bytes"), "{refused}");
@@ -162,9 +162,9 @@ fn af_packet_says_what_its_buffers_are_too_small_for(bench: &Bench) {
 
 fn af_xdp_gets_frames_in_one_segment(bench: &Bench) {
     // A pool that it may keep buffers of.
-    let options = MempoolOptions { size: 8_191, data_room: 2_048, cache: 0 };
+    let options = MempoolOptions { size: 8_192, data_room: 2_048, cache: 0 };
     let own = Mempool::new(&bench.eal, "af-xdp-segments", &options).unwrap();
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     Namespace::with_veth().enter(|| {
         let (port, mut rx, mut tx) =
             attach_with(bench, "net_af_xdp0,iface=near", &own, &PortOptions::default());

@@ -31,7 +31,7 @@ fn next(rx: &mut RxQueue, pool: &Mempool, length: usize) -> Mbuf {
 }
 
 fn net_tap_carries_frames_and_completes_checksums(bench: &Bench) {
-    let pool = bench.pool(4_095);
+    let pool = bench.pool(4_096);
     Namespace::new().enter(|| {
         let (port, mut rx, mut tx) = attach(bench, "net_tap0,iface=tapped", &pool);
         assert!(port.link_up());
@@ -53,7 +53,7 @@ fn net_tap_carries_frames_and_completes_checksums(bench: &Bench) {
 }
 
 fn net_tap_cuts_tcp_for_us(bench: &Bench) {
-    let pool = bench.pool(4_095);
+    let pool = bench.pool(4_096);
     Namespace::new().enter(|| {
         let (port, rx, mut tx) = attach(bench, "net_tap0,iface=tapped", &pool);
         let peer = Peer::open("tapped", false);
@@ -76,7 +76,7 @@ fn net_tap_cuts_tcp_for_us(bench: &Bench) {
 fn af_xdp_carries_frames_on_a_veth_pair(bench: &Bench) {
     // A pool of its own, as whoever uses the driver must give it: up to DPDK 22.11 at least, it does not return the
     // buffers that wait for packets when it is closed.
-    let options = MempoolOptions { size: 8_191, data_room: 2_048, cache: 0 };
+    let options = MempoolOptions { size: 8_192, data_room: 2_048, cache: 0 };
     let pool = Mempool::new(&bench.eal, "af-xdp", &options).unwrap();
     let namespace = Namespace::with_veth();
     namespace.ip("link set near mtu 1400");

@@ -46,7 +46,7 @@ pub(crate) fn pieces(pool: &Mempool, bytes: &[u8], cuts: &[usize]) -> Mbuf {
 }
 
 fn a_packet_longer_than_a_segment_becomes_a_chain(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     for (length, segments) in [(0, 1), (1, 1), (2_048, 1), (2_049, 2), (4_096, 2), (4_097, 3), (65_550, 33)] {
         let packet = pool.packet(&bytes(length)).unwrap();
         assert_eq!((packet.len(), packet.segment_count()), (length, segments));
@@ -58,14 +58,14 @@ fn a_packet_longer_than_a_segment_becomes_a_chain(bench: &Bench) {
 }
 
 fn a_fresh_packet_is_empty_and_has_headroom(bench: &Bench) {
-    let packet = bench.pool(127).allocate().unwrap();
+    let packet = bench.pool(128).allocate().unwrap();
     assert_eq!((packet.len(), packet.headroom(), packet.tailroom()), (0, 128, 2_048));
     assert!(packet.is_empty() && packet.head().is_empty());
     assert_eq!(packet.offload(), Offload::default());
 }
 
 fn prepending_ends_at_the_headroom(bench: &Bench) {
-    let mut packet = bench.pool(127).packet(&bytes(3_000)).unwrap();
+    let mut packet = bench.pool(128).packet(&bytes(3_000)).unwrap();
     packet.prepend(20).unwrap();
     packet.head_mut()[..20].fill(9);
     assert_eq!((packet.len(), packet.headroom()), (3_020, 108));
@@ -79,7 +79,7 @@ fn prepending_ends_at_the_headroom(bench: &Bench) {
 }
 
 fn trimming_ends_at_the_first_segment(bench: &Bench) {
-    let mut packet = bench.pool(127).packet(&bytes(3_000)).unwrap();
+    let mut packet = bench.pool(128).packet(&bytes(3_000)).unwrap();
     assert_eq!(packet.trim_front(2_049), Err(NoRoom));
     packet.trim_front(2_048).unwrap();
     assert!(packet.head().is_empty());
@@ -90,7 +90,7 @@ fn trimming_ends_at_the_first_segment(bench: &Bench) {
 }
 
 fn appending_ends_at_the_tailroom(bench: &Bench) {
-    let mut packet = bench.pool(127).packet(&bytes(3_000)).unwrap();
+    let mut packet = bench.pool(128).packet(&bytes(3_000)).unwrap();
     assert_eq!(packet.tailroom(), 2 * 2_048 - 3_000);
     assert_eq!(packet.append(&[1; 1_097]), Err(NoRoom));
     assert_eq!(content(&packet), bytes(3_000));
@@ -100,7 +100,7 @@ fn appending_ends_at_the_tailroom(bench: &Bench) {
 }
 
 fn a_pool_appends_in_further_segments_and_leaves_a_packet_alone_when_it_cannot(bench: &Bench) {
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     let mut packet = pool.packet(&bytes(100)).unwrap();
     for (length, segments) in [(2_048, 1), (2_049, 2), (9_014, 5), (9_014, 5), (65_550, 33)] {
         let more = &bytes(length)[packet.len()..];
@@ -124,7 +124,7 @@ fn a_pool_appends_in_further_segments_and_leaves_a_packet_alone_when_it_cannot(b
 }
 
 fn truncating_frees_segments_that_become_empty(bench: &Bench) {
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     let mut packet = pool.packet(&bytes(6_000)).unwrap();
     for (length, segments) in [(7_000, 3), (6_000, 3), (4_097, 3), (4_096, 2), (2_048, 1), (100, 1), (0, 1)] {
         packet.truncate(length);
@@ -137,7 +137,7 @@ fn truncating_frees_segments_that_become_empty(bench: &Bench) {
 }
 
 fn pulling_up_moves_bytes_and_frees_emptied_segments(bench: &Bench) {
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     let mut packet = pool.packet(&bytes(6_000)).unwrap();
     assert_eq!(packet.pull_up(2_049), Err(NoRoom), "the first segment is full");
     packet.trim_front(2_000).unwrap();
@@ -160,7 +160,7 @@ fn pulling_up_moves_bytes_and_frees_emptied_segments(bench: &Bench) {
 }
 
 fn a_chain_is_made_as_short_as_need_be_if_its_bytes_fit(bench: &Bench) {
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     let mut packet = pool.packet(&bytes(3_000)).unwrap();
     assert!(packet.gather(&pool, 2) && !packet.gather(&pool, 1));
     assert_eq!(packet.segment_count(), 2);
@@ -179,7 +179,7 @@ fn a_chain_is_made_as_short_as_need_be_if_its_bytes_fit(bench: &Bench) {
 }
 
 fn every_offload_reads_back_as_set(bench: &Bench) {
-    let mut packet = bench.pool(127).packet(&bytes(100)).unwrap();
+    let mut packet = bench.pool(128).packet(&bytes(100)).unwrap();
     let partial = Checksum::Partial { start: 34, offset: 16 };
     let far = Checksum::Partial { start: u16::MAX, offset: u16::MAX };
     let kinds =
@@ -194,12 +194,12 @@ fn every_offload_reads_back_as_set(bench: &Bench) {
             assert_eq!(packet.is_plain(), !undone, "{offload:?}");
         }
     }
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     assert!(!pool.packet(&bytes(3_000)).unwrap().is_plain(), "it has two segments");
 }
 
 fn a_copy_is_deep(bench: &Bench) {
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     let mut packet = pool.packet(&bytes(5_000)).unwrap();
     let offload = Offload { checksum: Checksum::Partial { start: 54, offset: 16 }, segmentation: None };
     packet.set_offload(offload);
@@ -211,9 +211,9 @@ fn a_copy_is_deep(bench: &Bench) {
 }
 
 fn an_exhausted_pool_gives_nothing(bench: &Bench) {
-    let pool = bench.pool(127);
+    let pool = bench.pool(128);
     let mut taken: Vec<Mbuf> = std::iter::from_fn(|| pool.allocate()).collect();
-    assert_eq!((taken.len(), pool.available(), pool.in_use()), (127, 0, 127));
+    assert_eq!((taken.len(), pool.available(), pool.in_use()), (128, 0, 128));
     assert!(pool.allocate().is_none() && pool.packet(b"x").is_none() && pool.duplicate(&taken[0]).is_none());
     drop(taken.pop());
     assert!(pool.packet(&bytes(2_049)).is_none(), "a chain of two does not come from one buffer");
@@ -222,7 +222,7 @@ fn an_exhausted_pool_gives_nothing(bench: &Bench) {
 }
 
 fn a_burst_is_freed_at_once(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let mut burst: ArrayVec<Mbuf, BURST> =
         (0..BURST).map(|n| pool.packet(&bytes(n * 100)).unwrap()).collect();
     assert!(pool.in_use() > BURST as u32);

@@ -103,7 +103,7 @@ impl forward::Queues for Open {
 }
 
 fn frames_of_every_size_come_and_go_unchanged(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     Namespace::with_veth().enter(|| {
         let (mut near, far) = (open("near"), Peer::open("far", false));
         let lengths: Vec<usize> = (14..1_515).step_by(50).chain([1_514]).collect();
@@ -131,7 +131,7 @@ fn frames_of_every_size_come_and_go_unchanged(bench: &Bench) {
 }
 
 fn frames_larger_than_a_slot_come_whole_and_in_order(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::with_veth();
     namespace.enter(|| {
         let mut near = open("near");
@@ -157,7 +157,7 @@ fn frames_larger_than_a_slot_come_whole_and_in_order(bench: &Bench) {
 }
 
 fn a_tag_is_seen_as_it_was_sent(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::with_veth();
     namespace.enter(|| {
         let mut near = open("near");
@@ -178,7 +178,7 @@ fn a_tag_is_seen_as_it_was_sent(bench: &Bench) {
 }
 
 fn a_partial_checksum_keeps_its_place_both_ways(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::with_veth();
     namespace.enter(|| {
         let mut near = open("near");
@@ -215,7 +215,7 @@ fn a_partial_checksum_keeps_its_place_both_ways(bench: &Bench) {
 }
 
 fn datagrams_to_be_cut_cross_both_ways(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     Namespace::with_veth().enter(|| {
         let (mut near, far) = (open("near"), Peer::open("far", true));
         // Since Linux 6.2; before, the kernel neither gives nor takes them.
@@ -241,7 +241,7 @@ fn datagrams_to_be_cut_cross_both_ways(bench: &Bench) {
 }
 
 fn frames_without_buffers_are_counted_and_later_ones_come(bench: &Bench) {
-    let pool = bench.pool_with(&overlane_dpdk::MempoolOptions { size: 127, data_room: 2_048, cache: 0 });
+    let pool = bench.pool_with(&overlane_dpdk::MempoolOptions { size: 128, data_room: 2_048, cache: 0 });
     let namespace = Namespace::with_veth();
     namespace.enter(|| {
         let mut near = open("near");
@@ -265,7 +265,7 @@ fn frames_without_buffers_are_counted_and_later_ones_come(bench: &Bench) {
 }
 
 fn frames_without_room_in_the_ring_are_counted(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     Namespace::with_veth().enter(|| {
         let mut near = open_with("near", &PacketOptions { ring_bytes: 1 << 16, ..PacketOptions::default() });
         let far = Peer::open("far", false);
@@ -284,7 +284,7 @@ fn frames_without_room_in_the_ring_are_counted(bench: &Bench) {
 }
 
 fn large_frames_without_room_in_the_queue_are_counted(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::with_veth();
     namespace.enter(|| {
         let mut near =
@@ -313,7 +313,7 @@ fn large_frames_without_room_in_the_queue_are_counted(bench: &Bench) {
 }
 
 fn frames_that_the_interface_cannot_send_are_refused_and_counted(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     Namespace::with_veth().enter(|| {
         let (mut near, far) = (open("near"), Peer::open("far", false));
         let mut nonsense = pool.packet(&frame(60, 3)).unwrap();
@@ -335,7 +335,7 @@ fn frames_that_the_interface_cannot_send_are_refused_and_counted(bench: &Bench) 
 }
 
 fn the_hosts_own_frames_are_not_received(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     Namespace::with_veth().enter(|| {
         let (mut near, host, far) = (open("near"), Peer::open("near", false), Peer::open("far", false));
         host.send(&frame(60, 1));
@@ -348,7 +348,7 @@ fn the_hosts_own_frames_are_not_received(bench: &Bench) {
 }
 
 fn an_interface_that_goes_down_loses_frames_and_comes_back(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::with_veth();
     namespace.enter(|| {
         let (mut near, far) = (open("near"), Peer::open("far", false));
@@ -379,7 +379,7 @@ fn quiet(fd: std::os::fd::RawFd) -> bool {
 }
 
 fn a_removed_interface_is_a_state_and_nothing_spins(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::with_veth();
     namespace.enter(|| {
         let (mut near, far) = (open("near"), Peer::open("far", false));
@@ -411,7 +411,7 @@ fn a_removed_interface_is_a_state_and_nothing_spins(bench: &Bench) {
 }
 
 fn a_reader_that_never_reads_costs_no_waiting(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::new();
     namespace.enter(|| {
         let _tap = unread_tap("stuck");

@@ -113,7 +113,7 @@ impl forward::Queues for Open {
 }
 
 fn frames_up_to_jumbo_come_and_go_through_a_tap_unchanged(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::new();
     namespace.enter(|| {
         let (mut near, far) = tapped(&namespace, false);
@@ -145,7 +145,7 @@ fn frames_up_to_jumbo_come_and_go_through_a_tap_unchanged(bench: &Bench) {
 }
 
 fn a_tag_on_a_tap_is_seen_as_it_was_sent(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::new();
     namespace.enter(|| {
         let (mut near, far) = tapped(&namespace, true);
@@ -168,7 +168,7 @@ fn header(flags: u8, gso: u8, size: u16, start: u16, offset: u16) -> Vec<u8> {
 }
 
 fn partial_checksums_cross_a_tap_both_ways(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::new();
     namespace.enter(|| {
         let (mut near, far) = tapped(&namespace, true);
@@ -189,7 +189,7 @@ fn partial_checksums_cross_a_tap_both_ways(bench: &Bench) {
 }
 
 fn packets_to_be_cut_cross_a_tap_both_ways(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::new();
     namespace.enter(|| {
         let (mut near, far) = tapped(&namespace, true);
@@ -223,7 +223,7 @@ fn packets_to_be_cut_cross_a_tap_both_ways(bench: &Bench) {
 }
 
 fn frames_without_buffers_on_a_tap_are_counted_and_later_ones_come(bench: &Bench) {
-    let pool = bench.pool_with(&MempoolOptions { size: 127, data_room: 2_048, cache: 0 });
+    let pool = bench.pool_with(&MempoolOptions { size: 128, data_room: 2_048, cache: 0 });
     let namespace = Namespace::new();
     namespace.enter(|| {
         let (mut near, far) = tapped(&namespace, false);
@@ -240,7 +240,7 @@ fn frames_without_buffers_on_a_tap_are_counted_and_later_ones_come(bench: &Bench
 }
 
 fn a_frame_longer_than_the_buffers_left_is_lost_alone(bench: &Bench) {
-    let pool = bench.pool_with(&MempoolOptions { size: 127, data_room: 2_048, cache: 0 });
+    let pool = bench.pool_with(&MempoolOptions { size: 128, data_room: 2_048, cache: 0 });
     let namespace = Namespace::new();
     namespace.enter(|| {
         let (mut near, far) = tapped(&namespace, false);
@@ -260,7 +260,7 @@ fn a_frame_longer_than_the_buffers_left_is_lost_alone(bench: &Bench) {
 }
 
 fn frames_that_nobody_reads_from_a_tap_are_counted_wherever_it_is(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let (namespace, node) = (Namespace::new(), Namespace::new());
     let mut near = namespace.enter(|| {
         let near = create("tapped");
@@ -285,7 +285,7 @@ fn frames_that_nobody_reads_from_a_tap_are_counted_wherever_it_is(bench: &Bench)
 }
 
 fn what_a_tap_cannot_send_is_refused_and_counted(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::new();
     namespace.enter(|| {
         let (mut near, far) = tapped(&namespace, false);
@@ -307,7 +307,7 @@ fn what_a_tap_cannot_send_is_refused_and_counted(bench: &Bench) {
 }
 
 fn a_tap_that_is_down_loses_frames_and_comes_back(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::new();
     namespace.enter(|| {
         let mut near = create("tapped");
@@ -340,7 +340,7 @@ fn quiet(fd: std::os::fd::RawFd) -> bool {
 }
 
 fn a_tap_is_known_in_the_namespace_it_was_moved_to(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let (namespace, first, second) = (Namespace::new(), Namespace::new(), Namespace::new());
     let mut near = namespace.enter(|| create("tapped"));
     assert_eq!(near.port.interface().unwrap().name, "tapped");
@@ -369,7 +369,7 @@ fn a_tap_is_known_in_the_namespace_it_was_moved_to(bench: &Bench) {
 }
 
 fn a_tap_ends_with_the_namespace_it_was_moved_to(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let (namespace, node) = (Namespace::new(), Namespace::new());
     let mut near = namespace.enter(|| create("tapped"));
     namespace.ip(&format!("link set tapped netns {}", node.name()));
@@ -382,7 +382,7 @@ fn a_tap_ends_with_the_namespace_it_was_moved_to(bench: &Bench) {
 }
 
 fn a_removed_tap_is_a_state_and_nothing_spins(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::new();
     namespace.enter(|| {
         let (mut near, far) = tapped(&namespace, false);
@@ -411,7 +411,7 @@ fn a_removed_tap_is_a_state_and_nothing_spins(bench: &Bench) {
 }
 
 fn a_tap_whose_node_never_takes_frames_fills_up_and_costs_no_waiting(bench: &Bench) {
-    let pool = bench.pool(1_023);
+    let pool = bench.pool(1_024);
     let namespace = Namespace::new();
     namespace.enter(|| {
         let mut near = create_with("tapped", &TapOptions { socket_bytes: 1 << 18 });

@@ -38,7 +38,7 @@ impl Pair {
     fn new(bench: &Bench, options: &PortOptions) -> Self {
         let scratch = Scratch::new("virtio");
         let socket = scratch.file("socket");
-        let pool = bench.pool(8_191);
+        let pool = bench.pool(8_192);
         let far = attach(bench, &format!("net_vhost0,iface={},tso=1", socket.display()), &pool);
         let near = format!("net_virtio_user0,path={},queue_size=256", socket.display());
         let near = attach_with(bench, &near, &pool, options);
@@ -168,7 +168,7 @@ fn jumbo_frames_arrive_as_chains_where_a_driver_makes_them(bench: &Bench) {
 
 fn memif_carries_jumbo_frames(bench: &Bench) {
     let scratch = Scratch::new("memif");
-    let pool = bench.pool(8_191);
+    let pool = bench.pool(8_192);
     let options = PortOptions { mtu: Some(9_000), ..PortOptions::default() };
     let socket = format!("socket={},socket-abstract=no", scratch.file("socket").display());
     let mut far = attach_with(bench, &format!("net_memif0,role=server,{socket}"), &pool, &options);
