@@ -55,6 +55,8 @@ pub struct Credentials {
     certificate_pem: Vec<u8>,
     key_pem: Vec<u8>,
     server: ServerConfig,
+    /// The same for clients that may have no certificate.
+    open_server: ServerConfig,
     client: ClientConfig,
     names: Vec<String>,
 }
@@ -94,12 +96,15 @@ impl Credentials {
             chain.first().ok_or_else(|| contents(&files.certificate, "no certificate in it".to_owned()))?;
         let names = check_own(&files.certificate, leaf)?;
 
-        let clients: Arc<dyn ClientCertVerifier> =
-            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-                .build()
-                .map_err(|error| contents(&files.ca, error.to_string()))?;
+        let clients = || WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+        let verifier = |built: Result<Arc<dyn ClientCertVerifier>, _>| {
+            built
+                .map_err(|error: rustls::server::VerifierBuilderError| contents(&files.ca, error.to_string()))
+        };
+        let (named, anybody) =
+            (verifier(clients().build())?, verifier(clients().allow_unauthenticated().build())?);
         let servers: Arc<dyn ServerCertVerifier> =
-            rustls::client::WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+            rustls::client::WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
                 .build()
                 .map_err(|error| contents(&files.ca, error.to_string()))?;
         let mismatch = |error: rustls::Error| {
@@ -109,20 +114,23 @@ impl Credentials {
             )
         };
         let versions = |error: rustls::Error| contents(&files.certificate, error.to_string());
-        let server = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(versions)?
-            .with_client_cert_verifier(clients)
-            .with_single_cert(chain.clone(), key.clone_key())
-            .map_err(mismatch)?;
-        let client = ClientConfig::builder_with_provider(provider)
+        let serve = |clients| {
+            ServerConfig::builder_with_provider(provider.clone())
+                .with_safe_default_protocol_versions()
+                .map_err(versions)?
+                .with_client_cert_verifier(clients)
+                .with_single_cert(chain.clone(), key.clone_key())
+                .map_err(mismatch)
+        };
+        let (server, open_server) = (serve(named)?, serve(anybody)?);
+        let client = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(versions)?
             .dangerous()
             .with_custom_certificate_verifier(servers)
             .with_client_auth_cert(chain, key)
             .map_err(mismatch)?;
-        Ok(Self { ca_pem, certificate_pem, key_pem, server, client, names })
+        Ok(Self { ca_pem, certificate_pem, key_pem, server, open_server, client, names })
     }
 
     /// The DNS names in this party's own certificate: who its peers will take it for.
@@ -154,6 +162,14 @@ impl Credentials {
         Arc::new(config)
     }
 
+    /// The same for clients that may come without a certificate; one that is shown must still be good.
+    #[must_use]
+    pub fn rustls_open_server(&self, alpn: &[&[u8]]) -> Arc<ServerConfig> {
+        let mut config = self.open_server.clone();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    }
+
     /// For any other TLS client. `alpn` is what it speaks, best first.
     #[must_use]
     pub fn rustls_client(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
@@ -172,6 +188,25 @@ impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credentials").field("names", &self.names).finish_non_exhaustive()
     }
+}
+
+/// For a TLS client without a certificate of its own, of servers that the authorities in the file `ca` vouch for.
+///
+/// # Errors
+/// [`TlsError`] naming the file and what is wrong with it.
+pub fn anonymous_client(ca: &Path) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(ca, &read(ca)?)? {
+        roots
+            .add(authority)
+            .map_err(|error| contents(ca, format!("not usable as certificate authority: {error}")))?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| contents(ca, error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// The DNS names in the subject alternative names of a certificate that has been verified already.

@@ -1,7 +1,8 @@
 //! The configuration file, read strictly: every mistake is told with file, line, field and legal values.
 
-use crate::ledger::Settings;
+use crate::ledger::{AuditLimits, Settings};
 use crate::mover::Pace;
+use overlane_api::access::{Quota, QuotaSpec};
 use overlane_api::config::{FileError, LOG_LEVEL_LEGAL, Source, Text, Value};
 use overlane_api::tls::TlsFiles;
 use serde::Deserialize;
@@ -51,6 +52,10 @@ struct Raw {
     tls: RawTls,
     #[serde(default, rename = "move")]
     moves: RawMove,
+    #[serde(default)]
+    quota: QuotaSpec,
+    #[serde(default)]
+    audit: RawAudit,
     telemetry: Option<RawTelemetry>,
     #[serde(default)]
     log: RawLog,
@@ -104,6 +109,13 @@ struct RawMove {
     stuck_after: Text,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawAudit {
+    keep: Value<u64>,
+    days: Value<u64>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTelemetry {
@@ -124,6 +136,13 @@ const CONNECTIONS: usize = 256;
 const ACK_WAIT: Duration = Duration::from_secs(2);
 /// Default of `[move] stuck_after`.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// Defaults of `[quota]`.
+pub const QUOTA: Quota =
+    Quota { networks: 1000, nodes: 10_000, interfaces: 20_000, rules: 10_000, tokens: 100 };
+/// Default of `[audit] keep`.
+const AUDIT_KEEP: u64 = 100_000;
+/// Default of `[audit] days`.
+const AUDIT_DAYS: u64 = 365;
 /// Default of `[service] shutdown_deadline`.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -156,6 +175,11 @@ impl Config {
                 log_revisions: source
                     .number(&raw.store.log_revisions, "", &(1..=10_000_000))?
                     .unwrap_or(LOG_REVISIONS),
+                quota: quota(&raw.quota),
+                audit: AuditLimits {
+                    keep: source.number(&raw.audit.keep, "", &(1..=10_000_000))?.unwrap_or(AUDIT_KEEP),
+                    age: 24 * 3600 * source.number(&raw.audit.days, "", &(1..=3650))?.unwrap_or(AUDIT_DAYS),
+                },
             },
             api: source.listen(&raw.api.listen, example)?,
             operators: operators(source, &raw.api.operators)?,
@@ -196,6 +220,22 @@ fn operators(source: &Source, names: &Spanned<Vec<String>>) -> Result<Vec<String
         return Err(source.error(&names.span(), message));
     }
     Ok(names.as_ref().clone())
+}
+
+const fn quota(raw: &QuotaSpec) -> Quota {
+    const fn or(given: Option<u32>, default: u32) -> u32 {
+        match given {
+            Some(given) => given,
+            None => default,
+        }
+    }
+    Quota {
+        networks: or(raw.networks, QUOTA.networks),
+        nodes: or(raw.nodes, QUOTA.nodes),
+        interfaces: or(raw.interfaces, QUOTA.interfaces),
+        rules: or(raw.rules, QUOTA.rules),
+        tokens: or(raw.tokens, QUOTA.tokens),
+    }
 }
 
 /// Plain HTTP to whoever asks belongs on loopback.

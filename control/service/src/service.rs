@@ -1,5 +1,6 @@
 //! The service as a whole: started, running, shut down.
 
+use crate::access::Authenticator;
 use crate::api::{self, Api, Limits};
 use crate::config::Config;
 use crate::ledger::Ledger;
@@ -80,10 +81,14 @@ impl Service {
             hub: hub.clone(),
             mover: mover.clone(),
             metrics: metrics.clone(),
-            operators: config.operators.clone().into(),
-            own_names: credentials.names().to_vec().into(),
+            authenticator: Authenticator::new(
+                ledger.clone(),
+                config.operators.clone(),
+                credentials.names().to_vec(),
+            ),
+            warnings: Arc::default(),
         });
-        let acceptor = TlsAcceptor::from(credentials.rustls_server(&[b"http/1.1"]));
+        let acceptor = TlsAcceptor::from(credentials.rustls_open_server(&[b"http/1.1"]));
         let limits = Limits { connections: config.api_connections, drain: config.shutdown_deadline };
         let token = shutdown.clone();
         parts.spawn(async move {

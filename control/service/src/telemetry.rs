@@ -26,6 +26,13 @@ pub struct RequestLabels {
     pub status: u16,
 }
 
+/// One kind of refusal at the API's door.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// `unauthenticated`, `forbidden` or `rate_limited`.
+    pub reason: &'static str,
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -41,6 +48,8 @@ pub struct Metrics {
     pub resolutions: Counter,
     /// Answered requests of the HTTP API.
     pub requests: Family<RequestLabels, Counter>,
+    /// Requests refused at the API's door.
+    pub refusals: Family<RefusalLabels, Counter>,
     revision: Gauge,
     engines: Gauge,
     engines_in_step: Gauge,
@@ -74,6 +83,10 @@ impl Metrics {
         let moves = gauge("moves", "Moves under way");
         let requests = Family::default();
         registry.register("api_requests", "Answered requests of the HTTP API", requests.clone());
+        let refusals = Family::default();
+        let help =
+            "Requests of the HTTP API refused for who asked: unauthenticated, forbidden or rate_limited";
+        registry.register("api_refusals", help, refusals.clone());
         Arc::new(Self {
             registry,
             streams,
@@ -82,6 +95,7 @@ impl Metrics {
             reports,
             resolutions,
             requests,
+            refusals,
             revision,
             engines,
             engines_in_step,

@@ -60,7 +60,7 @@ impl Resource for Entity {
 pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     match command {
         Command::Create { id, description } => {
-            super::create::<Entity>(client, printer, &id, &EntitySpec { description }).await
+            super::create::<Entity>(client, printer, &id, &EntitySpec { description, ..EntitySpec::default() }).await
         }
         Command::List(list) => super::list::<Entity>(client, printer, ListQuery::default(), list.limit).await,
         Command::Show { id } => super::show::<Entity>(client, printer, &id).await,

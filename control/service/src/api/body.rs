@@ -82,21 +82,26 @@ impl<S: Send + Sync> FromRequestParts<S> for List {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        Query::try_from_uri(&parts.uri).map(|Query(query)| Self(query)).map_err(|rejection| {
-            let text = rejection.body_text();
-            let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-            let field = match text.split_once(": ") {
-                Some((field, _)) if field.chars().all(|c| c.is_ascii_lowercase()) => field.to_owned(),
-                _ => "query".to_owned(),
-            };
-            Failure(ErrorDetail {
-                code: ErrorCode::Invalid,
-                field: Some(field),
-                message: text.replace('`', ""),
-                legal: Some("limit (1 to 1000), after (an id), and the list's filters".to_owned()),
-            })
-        })
+        query(parts, "limit (1 to 1000), after (an id), and the list's filters").map(Self)
     }
+}
+
+/// A query, read strictly; `legal` tells what it may hold.
+pub(super) fn query<T: DeserializeOwned>(parts: &Parts, legal: &str) -> Result<T, Failure> {
+    Query::try_from_uri(&parts.uri).map(|Query(query)| query).map_err(|rejection| {
+        let text = rejection.body_text();
+        let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+        let field = match text.split_once(": ") {
+            Some((field, _)) if field.chars().all(|c| c.is_ascii_lowercase()) => field.to_owned(),
+            _ => "query".to_owned(),
+        };
+        Failure(ErrorDetail {
+            code: ErrorCode::Invalid,
+            field: Some(field),
+            message: text.replace('`', ""),
+            legal: Some(legal.to_owned()),
+        })
+    })
 }
 
 #[cfg(test)]
