@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::documents;
 use crate::lab::args::LabArgs;
-use crate::resources::{entity, host, network, node, peering, rule};
+use crate::resources::{audit, entity, host, network, node, peering, rule, token};
 use crate::settings::Connection;
 
 /// Operates Overlane: virtual IPv4 networks over one plain IPv6 network.
@@ -83,6 +83,11 @@ pub enum Command {
     /// Pairs of networks that exchange packets
     #[command(subcommand)]
     Peering(peering::Command),
+    /// Secrets by which operators, and entities, are known to the service
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Who changed what, from where
+    Audit(audit::Args),
     /// How the service, its engines and their interfaces are
     Status,
     /// Two hosts, a router, the service and tenants' nodes in network namespaces of this machine

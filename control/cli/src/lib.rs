@@ -16,6 +16,7 @@ pub mod output;
 pub mod resources;
 pub mod settings;
 mod status;
+mod token;
 
 use args::{Cli, Command};
 use client::Client;
@@ -74,6 +75,8 @@ async fn call(command: Command, client: &Client, printer: &mut Printer<'_>) -> a
         Command::Node(command) => resources::node::run(command, client, printer).await,
         Command::Rule(command) => resources::rule::run(command, client, printer).await,
         Command::Peering(command) => resources::peering::run(command, client, printer).await,
+        Command::Token(command) => resources::token::run(command, client, printer).await,
+        Command::Audit(args) => resources::audit::run(args, client, printer).await,
         Command::Status => status::run(client, printer).await,
         Command::Lab(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
     }

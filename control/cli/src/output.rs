@@ -54,6 +54,24 @@ impl<'a> Printer<'a> {
         self.write_table(&table)
     }
 
+    /// More of the same columns, for those who have seen the header.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn rows(&mut self, rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
+        let mut table = plain_table();
+        table.add_rows(rows.into_iter().map(printable_row));
+        self.write_table(&table)
+    }
+
+    /// Shows what has been written so far, if more is to come only later.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+
     /// Names and values, one a line.
     ///
     /// # Errors

@@ -86,17 +86,30 @@ impl Authenticator {
         Arc::new(Self { ledger, operators, own_names, failures: Failures::default(), last_used })
     }
 
-    /// Who is at the other end, by certificate and by what stands in the `Authorization` header. A token comes first: whoever
-    /// shows one wants to be no more than it says. Blocks.
+    /// Who is at the other end now: see [`Self::admit_at`].
     ///
     /// # Errors
-    /// [`crate::error::Error::Store`]; whom not to let in is no error.
+    /// As there.
     pub fn admit(
         &self,
         peer: &Peer,
         authorization: Option<&[u8]>,
     ) -> Result<std::result::Result<Caller, Refusal>> {
-        let now = Instant::now();
+        self.admit_at(peer, authorization, Instant::now(), token::seconds())
+    }
+
+    /// Who is at the other end, by certificate and by what stands in the `Authorization` header. A token comes first: whoever
+    /// shows one wants to be no more than it says. `time` is in seconds since 1970. Blocks.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Store`]; whom not to let in is no error.
+    pub fn admit_at(
+        &self,
+        peer: &Peer,
+        authorization: Option<&[u8]>,
+        now: Instant,
+        time: u64,
+    ) -> Result<std::result::Result<Caller, Refusal>> {
         let caller = |actor, role| Caller { actor, role, source: peer.source };
         let Some(shown) = authorization else {
             let named = |names: &[String]| peer.names.iter().find(|name| names.contains(name)).cloned();
@@ -126,7 +139,6 @@ impl Authenticator {
         // As much work for an id that is not there as for one that is.
         let kept = found.as_ref().map_or([0; 32], |found| found.hash);
         let matches: bool = hash_of(secret).ct_eq(&kept).into();
-        let time = token::seconds();
         match found {
             Some(found) if matches && found.expires.is_none_or(|expires| time < expires) => {
                 self.remember(id, time);

@@ -51,7 +51,7 @@ fn clipped(mut text: String) -> String {
 /// What is different between two states of a resource, field by field; all of it, where there was none before.
 pub(super) fn difference<T: Serialize>(before: Option<&T>, after: Option<&T>) -> String {
     // Of what is always there, or no part of what was asked, there is nothing to tell.
-    const SILENT: [&str; 6] = ["id", "revision", "used", "limits", "engine", "layout"];
+    const SILENT: [&str; 8] = ["id", "revision", "used", "limits", "engine", "layout", "created", "expired"];
     let fields = |of: Option<&T>| match of.and_then(|of| serde_json::to_value(of).ok()) {
         Some(Value::Object(fields)) => fields,
         _ => serde_json::Map::new(),

@@ -35,7 +35,11 @@ fn expires(record: &TokenRecord) -> Option<u64> {
 
 /// The token with an id, if there is one.
 pub(crate) fn find(view: &dyn View, id: &str) -> Result<Option<Found>> {
-    let Some(record) = load::<TokenRecord>(view, Table::Tokens, id)? else { return Ok(None) };
+    load(view, Table::Tokens, id)?.map(|record| known(id, &record)).transpose()
+}
+
+/// What a token's record says.
+pub(super) fn known(id: &str, record: &TokenRecord) -> Result<Found> {
     let wrong = |problem: &str| Error::Record { key: format!("Tokens/{id}"), problem: problem.to_owned() };
     let hash = from_hex(&record.hash).and_then(|hash| hash.try_into().ok());
     let role = match (record.role, &record.entity) {
@@ -44,7 +48,7 @@ pub(crate) fn find(view: &dyn View, id: &str) -> Result<Option<Found>> {
         _ => return Err(wrong("role and entity contradict each other")),
     };
     let hash = hash.ok_or_else(|| wrong("its hash is not 32 bytes in hexadecimal"))?;
-    Ok(Some(Found { role, hash, expires: expires(&record) }))
+    Ok(Found { role, hash, expires: expires(record) })
 }
 
 /// A token as it is told; when it was last used is not known here.

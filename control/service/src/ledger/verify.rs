@@ -2,10 +2,10 @@
 
 use super::check::address_in;
 use super::record::{
-    AuditRecord, InterfaceRecord, NetworkRecord, NodeRecord, RuleRecord, decode, in_vnet, interface_id, load,
-    load_all_users, pair, try_scan,
+    AuditRecord, InterfaceRecord, NetworkRecord, NodeRecord, RuleRecord, TokenRecord, decode, in_vnet,
+    interface_id, load, load_all_users, pair, try_scan,
 };
-use super::{rule, tag};
+use super::{quota, rule, tag, token};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 
@@ -94,9 +94,10 @@ pub fn verify(view: &dyn View) -> Result<()> {
         }
         Ok(Step::Continue(()))
     })?;
-    super::quota::verify(view)?;
-    try_scan(view, Table::Tokens, &[], &[], |key, _| {
-        super::token::find(view, &String::from_utf8_lossy(key))?;
+    quota::verify(view)?;
+    try_scan(view, Table::Tokens, &[], &[], |key, value| {
+        let record: TokenRecord = decode(Table::Tokens, key, value)?;
+        token::known(&String::from_utf8_lossy(key), &record)?;
         Ok(Step::Continue(()))
     })?;
     try_scan(view, Table::Audit, &[], &[], |key, value| {
