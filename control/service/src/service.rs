@@ -24,6 +24,8 @@ use tonic::transport::server::TcpIncoming;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Calls of one engine at once: its stream and its resolutions.
 const CALLS_PER_ENGINE: u32 = 64;
+/// How often tokens that expired long ago are forgotten.
+const TOKENS_EVERY: Duration = Duration::from_secs(3600);
 /// Connections to the telemetry listener at once.
 const TELEMETRY_CONNECTIONS: usize = 16;
 
@@ -76,17 +78,20 @@ impl Service {
 
         let listener = listen(config.api, "[api] listen").await?;
         let api = listener.local_addr()?;
+        let operators = config.operators.clone();
+        let authenticator = Authenticator::new(ledger.clone(), operators, credentials.names().to_vec());
         let router = api::router(Api {
             ledger: ledger.clone(),
             hub: hub.clone(),
             mover: mover.clone(),
             metrics: metrics.clone(),
-            authenticator: Authenticator::new(
-                ledger.clone(),
-                config.operators.clone(),
-                credentials.names().to_vec(),
-            ),
+            authenticator: authenticator.clone(),
             warnings: Arc::default(),
+        });
+        let (kept, token) = (ledger.clone(), shutdown.clone());
+        parts.spawn(async move {
+            forget_tokens(kept, authenticator, token).await;
+            Ok("keeper of tokens")
         });
         let acceptor = TlsAcceptor::from(credentials.rustls_open_server(&[b"http/1.1"]));
         let limits = Limits { connections: config.api_connections, drain: config.shutdown_deadline };
@@ -190,6 +195,30 @@ impl Service {
             released.wait().await;
         });
         ended.await.context("not everything ended before the shutdown's deadline")
+    }
+}
+
+/// Forgets tokens that expired long ago, now and then, until `shutdown`.
+async fn forget_tokens(ledger: Arc<Ledger>, authenticator: Arc<Authenticator>, shutdown: CancellationToken) {
+    let mut turns = tokio::time::interval(TOKENS_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = turns.tick() => {}
+        }
+        let ledger = ledger.clone();
+        let forgotten =
+            tokio::task::spawn_blocking(move || ledger.forget_expired_tokens(crate::ledger::seconds())).await;
+        match forgotten {
+            Ok(Ok(ids)) => {
+                ids.iter().for_each(|id| authenticator.forget(id));
+                if !ids.is_empty() {
+                    tracing::info!(tokens = ids.len(), "expired tokens were forgotten");
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "expired tokens cannot be forgotten"),
+            Err(error) => tracing::error!(%error, "expired tokens cannot be forgotten"),
+        }
     }
 }
 

@@ -250,3 +250,70 @@ pub(super) fn taken(kind: Kind, id: &str) -> Error {
 pub(super) const fn outcome(found: bool) -> Outcome {
     if found { Outcome::Confirmed } else { Outcome::Created }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Role;
+    use crate::ledger::{AuditLimits, Settings};
+    use crate::store::RedbStore;
+    use overlane_api::access::{Quota, TokenRole, TokenSpec};
+    use overlane_api::resource::{EntitySpec, ErrorCode};
+    use std::sync::Arc;
+
+    const OPERATOR: Role = Role::Operator;
+
+    fn caller(actor: Actor) -> Caller {
+        Caller { actor, role: OPERATOR, source: None }
+    }
+
+    fn scratch() -> (tempfile::TempDir, Ledger) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        let quota = Quota { networks: 9, nodes: 9, interfaces: 9, rules: 9, tokens: 9 };
+        let audit = AuditLimits { keep: 9, age: 9 };
+        let settings = Settings { layout: Default::default(), log_revisions: 9, quota, audit };
+        let ledger = Ledger::open(Arc::new(RedbStore::open(&path).unwrap()), &path, settings).unwrap();
+        (directory, ledger)
+    }
+
+    #[test]
+    fn a_change_that_nobody_asked_about_is_not_made() {
+        let (_directory, ledger) = scratch();
+        let operator = caller(Actor::Certificate("operator".to_owned()));
+        let unasked = ledger.by(&operator).write(|txn| txn.put(Table::Entities, b"x", b"{}"));
+        assert!(unasked.unwrap_err().to_string().contains("nobody asked"));
+        assert_eq!(ledger.view().unwrap().count(Table::Entities).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_token_that_was_revoked_while_a_request_was_under_way_changes_nothing() {
+        let (_directory, ledger) = scratch();
+        let operator = caller(Actor::Certificate("operator".to_owned()));
+        let spec = |role| TokenSpec { name: String::new(), role, entity: None, expires_in: Some(60) };
+        ledger.by(&operator).put_token("ci", &spec(TokenRole::Operator)).unwrap();
+        let bearer = caller(Actor::Token("ci".to_owned()));
+        let make = |id| ledger.by(&bearer).put_entity(id, &EntitySpec::default()).map(|_| ());
+        make("one").unwrap();
+        ledger.by(&operator).delete_token("ci").unwrap();
+        assert!(
+            matches!(make("two"), Err(Error::Refused(detail)) if detail.code == ErrorCode::Unauthenticated)
+        );
+    }
+
+    #[test]
+    fn tokens_are_forgotten_a_while_after_they_have_expired() {
+        let (_directory, ledger) = scratch();
+        let operator = caller(Actor::Certificate("operator".to_owned()));
+        ledger.by(&operator).put_entity("acme", &EntitySpec::default()).unwrap();
+        for (id, expires_in) in [("short", Some(60)), ("long", Some(86_400)), ("ever", None)] {
+            let entity = Some("acme".to_owned());
+            let spec = TokenSpec { name: String::new(), role: TokenRole::Entity, entity, expires_in };
+            ledger.by(&operator).put_token(id, &spec).unwrap();
+        }
+        let later = token::seconds() + 30 * 86_400 + 62;
+        assert!(ledger.forget_expired_tokens(later - 60).unwrap().is_empty());
+        assert_eq!(ledger.forget_expired_tokens(later).unwrap(), ["short"]);
+        crate::ledger::verify(&*ledger.view().unwrap()).unwrap();
+    }
+}

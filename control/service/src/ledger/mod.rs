@@ -33,6 +33,7 @@ pub use moving::{ActiveMove, MoveStep};
 pub(crate) use record::HostRecord;
 pub use report::Reported;
 pub use resolve::resolve;
+pub(crate) use token::seconds;
 pub use verify::verify;
 
 use crate::access::Caller;

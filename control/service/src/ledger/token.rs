@@ -2,17 +2,23 @@
 
 use super::acting::{Acting, outcome};
 use super::quota::{self, Of};
-use super::record::{TokenRecord, load};
-use super::{Outcome, Result, check};
+use super::record::{TokenRecord, decode, load, text, try_scan};
+use super::transaction::Transaction;
+use super::{Ledger, Outcome, Result, check};
 use crate::access::{Kind, Role, make_secret};
 use crate::backup::{from_hex, to_hex};
 use crate::error::Error;
-use crate::store::{Table, View};
+use crate::store::{Step, Table, View};
 use overlane_api::access::{MAX_EXPIRES_IN, MIN_EXPIRES_IN, Token, TokenRole, TokenSpec};
 use std::time::SystemTime;
 
 /// Random bytes in the id of a token that was given none.
 const RANDOM_ID: usize = 8;
+
+/// For how long an expired token is still shown as such, in seconds.
+const REMEMBERED: u64 = 30 * 86_400;
+/// How many are forgotten in one change.
+const FORGOTTEN_AT_ONCE: usize = 1000;
 
 /// The time, in seconds since 1970.
 pub(crate) fn seconds() -> u64 {
@@ -185,11 +191,48 @@ impl Acting<'_> {
             let found: TokenRecord =
                 txn.load(Table::Tokens, id)?.ok_or_else(|| Error::absent("token", id))?;
             txn.authorise_delete(Kind::Token, id, found.entity.as_deref())?;
-            if let Some(entity) = &found.entity {
-                quota::count(txn, entity, Of::Tokens, -1)?;
-                txn.drop_use(&format!("entity/{entity}"), &format!("token/{id}"))?;
-            }
-            txn.delete(Table::Tokens, id.as_bytes())
+            remove(txn, id, &found)
         })
+    }
+}
+
+fn remove(txn: &mut Transaction<'_>, id: &str, found: &TokenRecord) -> Result<()> {
+    if let Some(entity) = &found.entity {
+        quota::count(txn, entity, Of::Tokens, -1)?;
+        txn.drop_use(&format!("entity/{entity}"), &format!("token/{id}"))?;
+    }
+    txn.delete(Table::Tokens, id.as_bytes())
+}
+
+impl Ledger {
+    /// Forgets tokens that expired more than 30 days before `time` (in seconds since 1970), up to 1000 of them; which ones.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn forget_expired_tokens(&self, time: u64) -> Result<Vec<String>> {
+        let is_due = |record: &TokenRecord| {
+            expires(record).is_some_and(|expires| expires.saturating_add(REMEMBERED) < time)
+        };
+        let mut due = Vec::new();
+        try_scan(&*self.view()?, Table::Tokens, &[], &[], |key, value| {
+            let record: TokenRecord = decode(Table::Tokens, key, value)?;
+            if is_due(&record) {
+                due.push(text(Table::Tokens, key, key.to_vec())?);
+            }
+            Ok(if due.len() < FORGOTTEN_AT_ONCE { Step::Continue(()) } else { Step::Break(()) })
+        })?;
+        if due.is_empty() {
+            return Ok(due);
+        }
+        self.write(|txn| {
+            for id in &due {
+                // It may have been deleted, and made again, since we looked.
+                if let Some(record) = txn.load::<TokenRecord>(Table::Tokens, id)?.filter(is_due) {
+                    remove(txn, id, &record)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(due)
     }
 }
