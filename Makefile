@@ -48,6 +48,10 @@ lint: deps ## Formatting, clippy, dependencies and documentation, warnings denie
 fuzz: deps ## Fuzzes the data plane, a minute for each target (more: scripts/fuzz --seconds 3600)
 	scripts/fuzz
 
+.PHONY: fuzz-api
+fuzz-api: deps ## Throws requests of every shape at the HTTP API, for a minute (more: scripts/fuzz-api --seconds 3600)
+	scripts/fuzz-api
+
 .PHONY: instructions
 instructions: deps ## Counts the instructions of the packet path against benches/instructions.json (update=yes: writes it)
 	scripts/instructions $(if $(update),--update)

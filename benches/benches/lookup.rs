@@ -17,7 +17,9 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use hashbrown::HashMap;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::id::{Slot, VnetId};
-use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingTable, MappingWriter, mapping_table};
+use overlane_dataplane::table::mapping::{
+    Mapping, MappingKey, MappingTable, MappingWriter, State, mapping_table,
+};
 use overlane_dataplane::table::qsbr::{Domain, Reader};
 use parking_lot::RwLock;
 use std::error::Error;
@@ -62,7 +64,7 @@ fn node(index: u32) -> Result<(MappingKey, Mapping)> {
     let prefix = HostPrefix::new(Layout::Slot64, Ipv6Addr::from_bits(network << 64))?;
     let vnet = VnetId::new(1 + (index >> 16))?;
     let locator = Locator::new(Layout::Slot64, prefix, Slot::new((index % 64) as u8)?, vnet)?;
-    Ok((key(index), Mapping { locator, also_accept: None, local: None, live: true }))
+    Ok((key(index), Mapping { locator, also_accept: None, local: None, state: State::Live }))
 }
 
 fn of(mapping: Option<&Mapping>) -> u64 {

@@ -16,7 +16,7 @@ use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
 use overlane_dataplane::policy::{Policy, Rule, RuleSet};
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable};
-use overlane_dataplane::table::mapping::{Mapping, MappingKey, mapping_table};
+use overlane_dataplane::table::mapping::{Mapping, MappingKey, State, mapping_table};
 use overlane_dataplane::table::qsbr::{Domain, Reader};
 use overlane_dataplane::wire::{ethernet, ipv4, ipv6, protocol};
 use std::sync::Arc;
@@ -131,7 +131,7 @@ impl Bed {
             let (locator, ipv4) = elsewhere(id, index)?;
             writer.insert(
                 MappingKey::new(id, ipv4),
-                Mapping { locator, also_accept: None, local: None, live: true },
+                Mapping { locator, also_accept: None, local: None, state: State::Live },
             )?;
         }
         let pool = HeapPool::new(HeapOptions::default());

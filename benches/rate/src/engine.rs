@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::fragment::FragmentLimits;
+use overlane_dataplane::resolve::ResolveLimits;
 use overlane_dataplane::table::flow::{FlowLimits, FlowTotals, Timeouts};
 use overlane_dpdk::Devargs;
 use overlane_engine::config::{Hugepages, Idle, WorkersConfig};
@@ -57,6 +58,7 @@ pub(crate) fn run(
         expected_mappings: usize::try_from(engine.mappings)?,
         fragments: FragmentLimits::default(),
         flows: limits(engine.flows)?,
+        resolve: ResolveLimits::default(),
         seed: [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344],
         devargs: Vec::new(),
     };

@@ -11,7 +11,7 @@ use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
-use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter};
+use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, State};
 use overlane_engine::runtime::OpenPort;
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ pub(crate) fn fill(writer: &mut MappingWriter, mappings: u32) -> anyhow::Result<
     let vnet = vnet()?;
     for index in 0..mappings {
         let (locator, ipv4) = elsewhere(vnet, index)?;
-        let mapping = Mapping { locator, also_accept: None, local: None, live: true };
+        let mapping = Mapping { locator, also_accept: None, local: None, state: State::Live };
         writer.insert(MappingKey::new(vnet, ipv4), mapping).context("fill the mapping table")?;
     }
     Ok(())

@@ -3,10 +3,12 @@
 
 pub mod access;
 pub mod config;
+pub mod event;
 pub mod pki;
 pub mod policy;
 pub mod resource;
 pub mod tls;
+pub mod trace;
 
 /// The sync protocol between an engine and the service, generated from `proto/overlane/v1/sync.proto`.
 pub mod sync {
@@ -17,7 +19,7 @@ pub mod sync {
     pub use generated::*;
 
     /// The version of the protocol that this build speaks.
-    pub const PROTOCOL_VERSION: u32 = 1;
+    pub const PROTOCOL_VERSION: u32 = 2;
 
     /// The version to speak with a peer of `version`: the lower of both, if they are at most one apart.
     #[must_use]

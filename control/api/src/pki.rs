@@ -1,13 +1,15 @@
 //! A small certificate authority: for the lab, for tests, and for sites that have none.
 //!
-//! Keys are ECDSA P-256. Certificates serve both as client's and as server's. Private keys are written with mode
-//! 0600.
+//! Keys are ECDSA P-256, serial numbers random. Private keys are written with mode 0600. Files are replaced whole or not
+//! at all, so that whoever reads them meanwhile finds the old one or the new one.
 
 use crate::tls::TlsFiles;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SerialNumber,
+    date_time_ymd,
 };
+use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -27,6 +29,12 @@ pub enum PkiError {
     /// Making or parsing failed.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// There is no randomness.
+    #[error("no random serial number: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The authority's own certificate is not what it must be.
+    #[error("the authority's certificate: {0}")]
+    Authority(String),
     /// A file could not be read or written.
     #[error("{}: {source}", file.display())]
     File {
@@ -41,11 +49,81 @@ pub enum PkiError {
 pub struct Authority {
     certificate_pem: String,
     issuer: Issuer<'static, KeyPair>,
+    /// The last second of its certificate, since 1970.
+    not_after: u64,
+}
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// An engine: a client of the service.
+    Host,
+    /// The service: a server, and a client of itself when it takes a backup.
+    Service,
+    /// An operator: a client of the API.
+    Operator,
+}
+
+impl Kind {
+    fn usages(self) -> Vec<ExtendedKeyUsagePurpose> {
+        match self {
+            Self::Host | Self::Operator => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            Self::Service => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+        }
+    }
+}
+
+/// The serial number of a certificate: 16 bytes, of which the first is never 0, so that nobody shortens it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Serial([u8; 16]);
+
+impl Serial {
+    fn random() -> Result<Self, PkiError> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        // Positive, and of the full length (RFC 5280, 4.1.2.2).
+        bytes[0] = bytes[0] & 0x7f | 0x40;
+        Ok(Self(bytes))
+    }
+}
+
+impl std::fmt::Display for Serial {
+    /// As 32 hexadecimal digits.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl std::str::FromStr for Serial {
+    type Err = String;
+
+    /// Takes 32 hexadecimal digits, with colons between them or without.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits: String = text.chars().filter(|c| *c != ':').collect();
+        let legal = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = legal.then(|| u128::from_str_radix(&digits, 16).ok()).flatten();
+        let bytes = number.map(u128::to_be_bytes).filter(|bytes| bytes[0] != 0);
+        bytes.map(Self).ok_or_else(|| "a serial number is 32 hexadecimal digits".to_owned())
+    }
+}
+
+/// A certificate that was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revoked {
+    /// Which.
+    pub serial: Serial,
+    /// When, in seconds since 1970.
+    pub at: u64,
 }
 
 /// A certificate and its key, as PEM.
 #[derive(Clone)]
 pub struct Issued {
+    /// Its serial number.
+    pub serial: Serial,
+    /// Its last second, since 1970.
+    pub not_after: u64,
     /// The certificate.
     pub certificate_pem: String,
     /// Its private key.
@@ -66,8 +144,19 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_lifetime(&mut params, AUTHORITY_LIFETIME);
         let certificate_pem = params.self_signed(&key)?.pem();
+        Self::new(certificate_pem, key)
+    }
+
+    fn new(certificate_pem: String, key: KeyPair) -> Result<Self, PkiError> {
+        let parsed = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes())
+            .map_err(|error| PkiError::Authority(error.to_string()))?;
+        let certificate = parsed.1.parse_x509().map_err(|error| PkiError::Authority(error.to_string()))?;
+        if certificate.public_key().raw != key.subject_public_key_info() {
+            return Err(PkiError::Authority("ca.key is not its key".to_owned()));
+        }
+        let not_after = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
         let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)?;
-        Ok(Self { certificate_pem, issuer })
+        Ok(Self { certificate_pem, issuer, not_after })
     }
 
     /// Reads an authority that [`Authority::save`] wrote: `ca.crt` and `ca.key` in `directory`.
@@ -77,8 +166,7 @@ impl Authority {
     pub fn load(directory: &Path) -> Result<Self, PkiError> {
         let certificate_pem = read(&directory.join("ca.crt"))?;
         let key = KeyPair::from_pem(&read(&directory.join("ca.key"))?)?;
-        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)?;
-        Ok(Self { certificate_pem, issuer })
+        Self::new(certificate_pem, key)
     }
 
     /// Writes `ca.crt` and `ca.key` into `directory`, which is made if absent.
@@ -97,11 +185,20 @@ impl Authority {
         &self.certificate_pem
     }
 
-    /// Issues a certificate for `names`: DNS names, or IP addresses for a server that is reached by address.
+    /// Issues a certificate that serves as client's and as server's, for `names`: DNS names, or IP addresses for a server
+    /// that is reached by address.
     ///
     /// # Errors
     /// [`PkiError::Certificate`] for a name that is neither.
     pub fn issue(&self, names: &[&str], lifetime: Duration) -> Result<Issued, PkiError> {
+        self.issue_for(Kind::Service, names, lifetime)
+    }
+
+    /// Issues a certificate of a kind for `names`, as [`Authority::issue`]. It does not outlive the authority's.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn issue_for(&self, kind: Kind, names: &[&str], lifetime: Duration) -> Result<Issued, PkiError> {
         let key = KeyPair::generate()?;
         let mut params =
             CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
@@ -110,12 +207,45 @@ impl Authority {
         }
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = kind.usages();
         params.use_authority_key_identifier_extension = true;
-        set_lifetime(&mut params, lifetime);
+        let serial = Serial::random()?;
+        params.serial_number = Some(SerialNumber::from_slice(&serial.0));
+        let left = Duration::from_secs(self.not_after.saturating_sub(now().as_secs()));
+        let lifetime = lifetime.min(left);
+        let not_after = set_lifetime(&mut params, lifetime);
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Issued { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+        Ok(Issued { serial, not_after, certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// The list of revoked certificates, as PEM. `number` must be higher than that of every list before; the list is good
+    /// for `lifetime`.
+    ///
+    /// # Errors
+    /// [`PkiError::Certificate`] for a lifetime of nothing.
+    pub fn revocation_list(
+        &self,
+        revoked: &[Revoked],
+        number: u64,
+        lifetime: Duration,
+    ) -> Result<String, PkiError> {
+        let epoch = date_time_ymd(1970, 1, 1);
+        let now = now();
+        let revoked_certs = revoked.iter().map(|revoked| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&revoked.serial.0),
+            revocation_time: epoch + Duration::from_secs(revoked.at),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: epoch + now.saturating_sub(BACKDATE),
+            next_update: epoch + now + lifetime,
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(list.signed_by(&self.issuer)?.pem()?)
     }
 
     /// Issues a certificate for `names` and writes all that its owner needs into `directory` (made if absent):
@@ -130,19 +260,27 @@ impl Authority {
             ca: directory.join("ca.crt"),
             certificate: directory.join(format!("{stem}.crt")),
             key: directory.join(format!("{stem}.key")),
+            crl: None,
         };
         write(&files.ca, &self.certificate_pem, 0o644)?;
-        write(&files.certificate, &issued.certificate_pem, 0o644)?;
         write(&files.key, &issued.key_pem, 0o600)?;
+        write(&files.certificate, &issued.certificate_pem, 0o644)?;
         Ok(files)
     }
 }
 
-fn set_lifetime(params: &mut CertificateParams, lifetime: Duration) {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = date_time_ymd(1970, 1, 1) + since_epoch;
-    params.not_before = now - BACKDATE;
-    params.not_after = now + lifetime;
+/// Since 1970.
+fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The last second, since 1970.
+fn set_lifetime(params: &mut CertificateParams, lifetime: Duration) -> u64 {
+    let epoch = date_time_ymd(1970, 1, 1);
+    let end = now() + lifetime;
+    params.not_before = epoch + now().saturating_sub(BACKDATE);
+    params.not_after = epoch + end;
+    end.as_secs()
 }
 
 fn make_directory(directory: &Path) -> Result<(), PkiError> {
@@ -153,12 +291,29 @@ fn read(file: &Path) -> Result<String, PkiError> {
     fs::read_to_string(file).map_err(|source| PkiError::File { file: file.to_owned(), source })
 }
 
-fn write(file: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
+/// Replaces a file whole, or leaves it as it was; when this returns, the new one outlives a power failure. Two that write
+/// the same file at once must exclude each other.
+///
+/// # Errors
+/// [`PkiError::File`] naming the file.
+pub fn write(file: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
     let written = || {
-        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(file)?;
-        // The mode above holds for new files only.
+        let mut name = file.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let new = file.with_file_name(name);
+        // One that a crash has left behind may be open to others.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut out = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+        // Whatever the umask says.
         out.set_permissions(fs::Permissions::from_mode(mode))?;
-        out.write_all(text.as_bytes())
+        out.write_all(text.as_bytes())?;
+        out.sync_all()?;
+        fs::rename(&new, file)?;
+        let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+        fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     };
     written().map_err(|source| PkiError::File { file: file.to_owned(), source })
 }

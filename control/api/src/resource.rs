@@ -103,6 +103,50 @@ pub struct NetworkSpec {
     /// What happens inside it to what no rule decides: `allow` or `deny`; `allow` if absent.
     #[serde(default)]
     pub default_action: DefaultAction,
+    /// How engines get to know where its addresses are; `automatic` if absent.
+    #[serde(default)]
+    pub mapping: MappingMode,
+}
+
+/// How engines get to know where a network's addresses are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MappingMode {
+    /// On demand in a network that has more addresses than the service is configured for.
+    #[default]
+    Automatic,
+    /// Each engine with a part in it is told all of them, and every change.
+    Subscribe,
+    /// Each engine asks for those that it needs, when it needs them, and is told their changes.
+    OnDemand,
+}
+
+impl MappingMode {
+    /// The name in JSON and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Automatic => "automatic",
+            Self::Subscribe => "subscribe",
+            Self::OnDemand => "on-demand",
+        }
+    }
+}
+
+impl fmt::Display for MappingMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl std::str::FromStr for MappingMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Automatic, Self::Subscribe, Self::OnDemand];
+        let found = all.into_iter().find(|mode| mode.name() == text);
+        found.ok_or_else(|| format!("must be automatic, subscribe or on-demand, not {text:?}"))
+    }
 }
 
 /// A virtual network.
@@ -119,6 +163,12 @@ pub struct Network {
     /// What happens inside it to what no rule decides.
     #[serde(default)]
     pub default_action: DefaultAction,
+    /// How engines are to get to know where its addresses are.
+    #[serde(default)]
+    pub mapping: MappingMode,
+    /// Whether they ask for them, now.
+    #[serde(default)]
+    pub on_demand: bool,
     /// The change that last touched it.
     pub revision: u64,
 }

@@ -1,16 +1,22 @@
-//! The one way engine, service and CLI set up mutual TLS: three PEM files in, `rustls` and `tonic` configurations
-//! out. Cryptography is `ring` everywhere. Who a peer is, is said by the DNS names in its certificate.
+//! The one way engine, service and CLI set up mutual TLS: PEM files in, `rustls` configurations out. Cryptography is
+//! `ring` everywhere. Who a peer is, is said by the DNS names in its certificate; whether it still is, by the revocation
+//! list, where there is one.
+
+mod channel;
+mod crl;
+
+pub use channel::GRPC_ALPN;
 
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{ServerCertVerifierBuilder, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientCertVerifierBuilder, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Where a party's TLS files are (PEM).
@@ -22,6 +28,8 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key (PKCS #8, PKCS #1 or SEC 1).
     pub key: PathBuf,
+    /// The revocation lists of those authorities, one or more; without it nothing is ever taken for revoked.
+    pub crl: Option<PathBuf>,
 }
 
 /// A TLS file or certificate that cannot be used; the message names the file.
@@ -46,31 +54,49 @@ pub enum TlsError {
     /// A peer's certificate cannot be parsed.
     #[error("the peer's certificate cannot be parsed: {0}")]
     Peer(String),
+    /// A peer's certificate is not, or no longer, good.
+    #[error("the peer's certificate is refused: {0}")]
+    Refused(rustls::Error),
 }
 
 /// A party's checked TLS material.
 #[derive(Clone)]
 pub struct Credentials {
-    ca_pem: Vec<u8>,
-    certificate_pem: Vec<u8>,
-    key_pem: Vec<u8>,
     server: ServerConfig,
     /// The same for clients that may have no certificate.
     open_server: ServerConfig,
     client: ClientConfig,
+    clients: Arc<dyn ClientCertVerifier>,
     names: Vec<String>,
+    validity: Validity,
+}
+
+/// From when to when a certificate is valid, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// The first second.
+    pub from: i64,
+    /// The last second.
+    pub until: i64,
 }
 
 impl Credentials {
-    /// Reads and checks the three files: they parse, the key is the certificate's, the certificate is valid today.
+    /// Reads and checks the files: they parse, the key is the certificate's, the certificate is valid today, and the
+    /// revocation lists are current and come from the authorities.
+    ///
+    /// A list that has run out is refused, here and at every handshake later: who can keep new lists away must not be able
+    /// to keep a revoked certificate alive. A certificate from an authority that has no list here passes.
     ///
     /// # Errors
     /// [`TlsError`] naming the file and what is wrong with it.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let (ca_pem, certificate_pem, key_pem) =
-            (read(&files.ca)?, read(&files.certificate)?, read(&files.key)?);
-        let authorities = certificates(&files.ca, &ca_pem)?;
-        let chain = certificates(&files.certificate, &certificate_pem)?;
+        let authorities = certificates(&files.ca, &read(&files.ca)?)?;
+        let chain = certificates(&files.certificate, &read(&files.certificate)?)?;
+        let key_pem = read(&files.key)?;
+        let lists = match &files.crl {
+            Some(file) => crl::read(file, &authorities)?,
+            None => Vec::new(),
+        };
         let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| {
             let problem = match error {
                 pem::Error::NoItemsFound => {
@@ -85,28 +111,20 @@ impl Credentials {
         // tonic takes the process's default; the first to set it wins, and all of Overlane sets the same.
         let _ = CryptoProvider::install_default(ring::default_provider());
 
-        let mut roots = RootCertStore::empty();
-        for authority in authorities {
-            roots.add(authority).map_err(|error| {
-                contents(&files.ca, format!("not usable as certificate authority: {error}"))
-            })?;
-        }
-        let roots = Arc::new(roots);
+        let roots = trusted(&files.ca, authorities)?;
         let leaf =
             chain.first().ok_or_else(|| contents(&files.certificate, "no certificate in it".to_owned()))?;
-        let names = check_own(&files.certificate, leaf)?;
+        let (names, validity) = check_own(&files.certificate, leaf)?;
 
-        let clients = || WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
-        let verifier = |built: Result<Arc<dyn ClientCertVerifier>, _>| {
-            built
-                .map_err(|error: rustls::server::VerifierBuilderError| contents(&files.ca, error.to_string()))
+        let verifier = |built: Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError>| {
+            built.map_err(|error| contents(&files.ca, error.to_string()))
         };
-        let (named, anybody) =
-            (verifier(clients().build())?, verifier(clients().allow_unauthenticated().build())?);
-        let servers: Arc<dyn ServerCertVerifier> =
-            rustls::client::WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
-                .build()
-                .map_err(|error| contents(&files.ca, error.to_string()))?;
+        let clients = || client_verifier(&roots, &provider, &lists);
+        let anybody = verifier(clients().allow_unauthenticated().build())?;
+        let clients = verifier(clients().build())?;
+        let servers: Arc<dyn ServerCertVerifier> = server_verifier(&roots, &provider, lists)
+            .build()
+            .map_err(|error| contents(&files.ca, error.to_string()))?;
         let mismatch = |error: rustls::Error| {
             contents(
                 &files.key,
@@ -122,15 +140,15 @@ impl Credentials {
                 .with_single_cert(chain.clone(), key.clone_key())
                 .map_err(mismatch)
         };
-        let (server, open_server) = (serve(named)?, serve(anybody)?);
-        let client = ClientConfig::builder_with_provider(provider.clone())
+        let (server, open_server) = (serve(clients.clone())?, serve(anybody)?);
+        let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(versions)?
             .dangerous()
             .with_custom_certificate_verifier(servers)
             .with_client_auth_cert(chain, key)
             .map_err(mismatch)?;
-        Ok(Self { ca_pem, certificate_pem, key_pem, server, open_server, client, names })
+        Ok(Self { server, open_server, client, clients, names, validity })
     }
 
     /// The DNS names in this party's own certificate: who its peers will take it for.
@@ -139,22 +157,26 @@ impl Credentials {
         &self.names
     }
 
-    /// For a tonic server; clients must show a certificate.
+    /// When this party's own certificate is valid.
     #[must_use]
-    pub fn grpc_server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new().identity(self.identity()).client_ca_root(Certificate::from_pem(&self.ca_pem))
+    pub const fn validity(&self) -> Validity {
+        self.validity
     }
 
-    /// For a tonic client of a server whose certificate must name `server_name` (a DNS name or an IP address).
-    #[must_use]
-    pub fn grpc_client(&self, server_name: &str) -> ClientTlsConfig {
-        ClientTlsConfig::new()
-            .identity(self.identity())
-            .ca_certificate(Certificate::from_pem(&self.ca_pem))
-            .domain_name(server_name)
+    /// Whether a client that showed `chain` (its own certificate first) at its handshake would be let in now, too.
+    ///
+    /// # Errors
+    /// [`TlsError::Refused`] if it is revoked, has run out, or never came from these authorities.
+    pub fn verify_client(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsError> {
+        let (leaf, intermediates) =
+            chain.split_first().ok_or(TlsError::Refused(rustls::Error::NoCertificatesPresented))?;
+        self.clients
+            .verify_client_cert(leaf, intermediates, UnixTime::now())
+            .map(|_| ())
+            .map_err(TlsError::Refused)
     }
 
-    /// For any other TLS server; clients must show a certificate. `alpn` is what it speaks, best first.
+    /// For a TLS server; clients must show a certificate. `alpn` is what it speaks, best first.
     #[must_use]
     pub fn rustls_server(&self, alpn: &[&[u8]]) -> Arc<ServerConfig> {
         let mut config = self.server.clone();
@@ -170,16 +192,12 @@ impl Credentials {
         Arc::new(config)
     }
 
-    /// For any other TLS client. `alpn` is what it speaks, best first.
+    /// For a TLS client. `alpn` is what it speaks, best first.
     #[must_use]
     pub fn rustls_client(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
         let mut config = self.client.clone();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Arc::new(config)
-    }
-
-    fn identity(&self) -> Identity {
-        Identity::from_pem(&self.certificate_pem, &self.key_pem)
     }
 }
 
@@ -194,17 +212,18 @@ impl std::fmt::Debug for Credentials {
 ///
 /// # Errors
 /// [`TlsError`] naming the file and what is wrong with it.
-pub fn anonymous_client(ca: &Path) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(ca, &read(ca)?)? {
-        roots
-            .add(authority)
-            .map_err(|error| contents(ca, format!("not usable as certificate authority: {error}")))?;
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+pub fn anonymous_client(ca: &Path, crl: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    let authorities = certificates(ca, &read(ca)?)?;
+    let lists = crl.map_or(Ok(Vec::new()), |file| crl::read(file, &authorities))?;
+    let provider = Arc::new(ring::default_provider());
+    let servers: Arc<dyn ServerCertVerifier> = server_verifier(&trusted(ca, authorities)?, &provider, lists)
+        .build()
+        .map_err(|error| contents(ca, error.to_string()))?;
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| contents(ca, error.to_string()))?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(servers)
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
@@ -233,7 +252,7 @@ fn names_of(certificate: &X509Certificate<'_>) -> Result<Vec<String>, String> {
 }
 
 /// A certificate that peers would refuse anyway is better refused at start, by name.
-fn check_own(file: &Path, leaf: &CertificateDer<'_>) -> Result<Vec<String>, TlsError> {
+fn check_own(file: &Path, leaf: &CertificateDer<'_>) -> Result<(Vec<String>, Validity), TlsError> {
     let (_, certificate) = X509Certificate::from_der(leaf)
         .map_err(|error| contents(file, format!("not an X.509 certificate: {error}")))?;
     let validity = certificate.validity();
@@ -241,7 +260,43 @@ fn check_own(file: &Path, leaf: &CertificateDer<'_>) -> Result<Vec<String>, TlsE
         let problem = format!("valid only from {} to {}, not today", validity.not_before, validity.not_after);
         return Err(contents(file, problem));
     }
-    names_of(&certificate).map_err(|error| contents(file, error))
+    let names = names_of(&certificate).map_err(|error| contents(file, error))?;
+    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    Ok((names, Validity { from, until }))
+}
+
+/// What every verifier of clients' certificates has in common.
+fn client_verifier(
+    roots: &Arc<RootCertStore>,
+    provider: &Arc<CryptoProvider>,
+    lists: &[CertificateRevocationListDer<'static>],
+) -> ClientCertVerifierBuilder {
+    WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+        .with_crls(lists.iter().cloned())
+        .allow_unknown_revocation_status()
+        .enforce_revocation_expiration()
+}
+
+/// What every verifier of servers' certificates has in common.
+fn server_verifier(
+    roots: &Arc<RootCertStore>,
+    provider: &Arc<CryptoProvider>,
+    lists: Vec<CertificateRevocationListDer<'static>>,
+) -> ServerCertVerifierBuilder {
+    WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
+        .with_crls(lists)
+        .allow_unknown_revocation_status()
+        .enforce_revocation_expiration()
+}
+
+fn trusted(ca: &Path, authorities: Vec<CertificateDer<'static>>) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots
+            .add(authority)
+            .map_err(|error| contents(ca, format!("not usable as certificate authority: {error}")))?;
+    }
+    Ok(Arc::new(roots))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, TlsError> {

@@ -4,8 +4,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::documents;
 use crate::lab::args::LabArgs;
-use crate::resources::{audit, entity, host, network, node, peering, rule, token};
+use crate::pki::PkiArgs;
+use crate::resources::{audit, entity, event, host, network, node, peering, rule, token};
 use crate::settings::Connection;
+use crate::trace::TraceArgs;
 
 /// Operates Overlane: virtual IPv4 networks over one plain IPv6 network.
 #[derive(Debug, Parser)]
@@ -88,10 +90,17 @@ pub enum Command {
     Token(token::Command),
     /// Who changed what, from where
     Audit(audit::Args),
+    /// What went wrong: who claims to be whom it is not, and what contradicts what
+    #[command(subcommand)]
+    Event(event::Command),
     /// How the service, its engines and their interfaces are
     Status,
+    /// What an engine would do with a packet, and by what it is decided
+    Trace(TraceArgs),
     /// Two hosts, a router, the service and tenants' nodes in network namespaces of this machine
     Lab(LabArgs),
+    /// A certificate authority of the site's own: makes, renews and revokes certificates
+    Pki(PkiArgs),
     /// Writes the completion script of a shell to standard output
     Completions(documents::CompletionsArgs),
     /// Writes a man page for every command into a directory

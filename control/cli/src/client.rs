@@ -105,10 +105,11 @@ impl Client {
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
         let tls = match &settings.certificate {
             Some((certificate, key)) => {
-                let (ca, certificate, key) = (settings.ca.clone(), certificate.clone(), key.clone());
-                Credentials::load(&TlsFiles { ca, certificate, key })?.rustls_client(&[])
+                let (certificate, key) = (certificate.clone(), key.clone());
+                let (ca, crl) = (settings.ca.clone(), settings.crl.clone());
+                Credentials::load(&TlsFiles { ca, certificate, key, crl })?.rustls_client(&[])
             }
-            None => anonymous_client(&settings.ca)?,
+            None => anonymous_client(&settings.ca, settings.crl.as_deref())?,
         };
         let authorization = settings.token_file.as_deref().map(token::authorization).transpose()?;
         let mut tcp = HttpConnector::new();

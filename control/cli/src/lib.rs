@@ -13,10 +13,13 @@ pub mod client;
 pub mod documents;
 pub mod lab;
 pub mod output;
+pub mod pki;
 pub mod resources;
 pub mod settings;
 mod status;
+pub mod telemetry;
 mod token;
+mod trace;
 
 use args::{Cli, Command};
 use client::Client;
@@ -55,8 +58,10 @@ pub fn main() -> ExitCode {
 pub fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Lab(args) => return lab::run(args),
+        Command::Pki(args) => pki::run(&args, &mut Printer::new(cli.output, out))?,
         Command::Completions(args) => documents::completions(&args, out)?,
         Command::Man(args) => documents::man(&args.directory)?,
+        Command::Trace(args) => trace::run(&args, &mut Printer::new(cli.output, out))?,
         command => {
             let client = Client::new(&cli.connection.settings()?)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -77,8 +82,11 @@ async fn call(command: Command, client: &Client, printer: &mut Printer<'_>) -> a
         Command::Peering(command) => resources::peering::run(command, client, printer).await,
         Command::Token(command) => resources::token::run(command, client, printer).await,
         Command::Audit(args) => resources::audit::run(args, client, printer).await,
+        Command::Event(command) => resources::event::run(command, client, printer).await,
         Command::Status => status::run(client, printer).await,
-        Command::Lab(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Lab(_) | Command::Pki(_) | Command::Completions(_) | Command::Man(_) | Command::Trace(_) => {
+            Ok(())
+        }
     }
 }
 

@@ -33,6 +33,9 @@ pub struct Connection {
     /// A file with the token that we are known by, instead of a certificate or beside it; nobody else may read it
     #[arg(long, global = true, value_name = "FILE", env = "OVERLANE_TOKEN_FILE", hide_env_values = true)]
     pub token_file: Option<PathBuf>,
+    /// Revocation lists of that authority; a service whose certificate is on one is refused (PEM)
+    #[arg(long, global = true, value_name = "FILE", env = "OVERLANE_CRL", hide_env_values = true)]
+    pub crl: Option<PathBuf>,
 
     /// Name in the service's certificate, where it is not the name in the URL
     #[arg(long, global = true, value_name = "NAME", env = "OVERLANE_SERVER_NAME", hide_env_values = true)]
@@ -54,6 +57,8 @@ pub struct Settings {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// File with our token.
     pub token_file: Option<PathBuf>,
+    /// PEM file of the authority's revocation lists.
+    pub crl: Option<PathBuf>,
     /// Name expected in the service's certificate; the URL's host if none.
     pub server_name: Option<String>,
 }
@@ -126,6 +131,7 @@ struct File {
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     token_file: Option<PathBuf>,
+    crl: Option<PathBuf>,
     server_name: Option<String>,
 }
 
@@ -136,8 +142,8 @@ impl File {
         let mut file: Self = toml::from_str(&text)
             .map_err(|source| SettingsError::File { path: path.to_owned(), source: Box::new(source) })?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        for path in [&mut file.ca, &mut file.cert, &mut file.key, &mut file.token_file].into_iter().flatten()
-        {
+        let paths = [&mut file.ca, &mut file.cert, &mut file.key, &mut file.token_file, &mut file.crl];
+        for path in paths.into_iter().flatten() {
             *path = directory.join(&path);
         }
         Ok(file)
@@ -165,6 +171,7 @@ impl File {
             cert: self.cert.or(other.cert),
             key: self.key.or(other.key),
             token_file: self.token_file.or(other.token_file),
+            crl: self.crl.or(other.crl),
             server_name: self.server_name.or(other.server_name),
         }
     }
@@ -189,6 +196,7 @@ impl Connection {
             cert: self.cert.clone(),
             key: self.key.clone(),
             token_file: self.token_file.clone(),
+            crl: self.crl.clone(),
             server_name: self.server_name.clone(),
         };
         let all = given.or(file);
@@ -216,6 +224,7 @@ impl Connection {
                 (certificate, is_key) => Some((certificate.ok_or_else(cert)?, is_key.ok_or_else(key)?)),
             },
             token_file: all.token_file,
+            crl: all.crl,
             server_name: all.server_name,
         })
     }

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 mod attacks;
 #[path = "e2e/connectivity.rs"]
 mod connectivity;
+#[path = "e2e/events.rs"]
+mod events;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/fixture.rs"]
@@ -22,6 +24,8 @@ mod leftovers;
 mod malformed;
 #[path = "e2e/mtu.rs"]
 mod mtu;
+#[path = "e2e/on_demand.rs"]
+mod on_demand;
 #[path = "e2e/operation.rs"]
 mod operation;
 #[path = "e2e/route.rs"]
@@ -30,6 +34,8 @@ mod route;
 mod rules;
 #[path = "e2e/tap.rs"]
 mod tap;
+#[path = "e2e/trace.rs"]
+mod trace;
 #[path = "e2e/transport.rs"]
 mod transport;
 #[path = "e2e/uplink.rs"]
@@ -52,8 +58,11 @@ fn main() -> ExitCode {
         mtu::CASES,
         isolation::CASES,
         rules::CASES,
+        on_demand::CASES,
+        trace::CASES,
         malformed::CASES,
         uplink::CASES,
+        events::CASES,
         faults::CASES,
         tap::CASES,
         operation::CASES,

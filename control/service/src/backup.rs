@@ -2,8 +2,9 @@
 //!
 //! A backup does not depend on the store's own file format. The first line says what it is, the last how many lines
 //! are between, so that a cut one is refused. The change log stays behind: engines get a snapshot after a restore
-//! anyway, since the restored store is a new incarnation. How much an entity has is counted again. Tokens are kept, as their
-//! hashes: what was revoked since the backup is good again after a restore.
+//! anyway, since the restored store is a new incarnation. So do events: they tell of what happened to another store. How much
+//! an entity has is counted again. Tokens are kept, as their hashes: what was revoked since the backup is good again after a
+//! restore.
 
 use crate::error::{Error, Result};
 use crate::ledger::record::{meta_number, revision};

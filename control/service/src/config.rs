@@ -1,5 +1,7 @@
 //! The configuration file, read strictly: every mistake is told with file, line, field and legal values.
 
+use crate::events::Limits;
+use crate::housekeeping;
 use crate::ledger::{AuditLimits, Settings};
 use crate::mover::Pace;
 use overlane_api::access::{Quota, QuotaSpec};
@@ -31,6 +33,10 @@ pub struct Config {
     pub tls: TlsFiles,
     /// Pace of moves.
     pub pace: Pace,
+    /// How many events are remembered, and for how long.
+    pub events: Limits,
+    /// How often everything is looked over.
+    pub housekeeping: housekeeping::Pace,
     /// Where metrics and health are shown.
     pub telemetry: Option<SocketAddr>,
     /// What is logged, as `tracing_subscriber::EnvFilter` directives.
@@ -56,6 +62,10 @@ struct Raw {
     quota: QuotaSpec,
     #[serde(default)]
     audit: RawAudit,
+    #[serde(default)]
+    events: RawEvents,
+    #[serde(default)]
+    housekeeping: RawHousekeeping,
     telemetry: Option<RawTelemetry>,
     #[serde(default)]
     log: RawLog,
@@ -92,6 +102,7 @@ struct RawApi {
 #[serde(deny_unknown_fields)]
 struct RawSync {
     listen: Spanned<String>,
+    on_demand_above: Value<u64>,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +111,7 @@ struct RawTls {
     ca: Spanned<String>,
     cert: Spanned<String>,
     key: Spanned<String>,
+    crl: Text,
 }
 
 #[derive(Deserialize, Default)]
@@ -116,6 +128,20 @@ struct RawAudit {
     days: Value<u64>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawEvents {
+    keep: Value<usize>,
+    days: Value<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawHousekeeping {
+    every: Text,
+    host_away: Text,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTelemetry {
@@ -130,6 +156,8 @@ struct RawLog {
 
 /// Default of `[store] log_revisions`.
 const LOG_REVISIONS: u64 = 100_000;
+/// Default of `[sync] on_demand_above`: about a mebibyte for each engine to be told, and to be told anew.
+const ON_DEMAND_ABOVE: u64 = 16_384;
 /// Default of `[api] connections`.
 const CONNECTIONS: usize = 256;
 /// Default of `[move] ack_wait`.
@@ -143,6 +171,15 @@ pub const QUOTA: Quota =
 const AUDIT_KEEP: u64 = 100_000;
 /// Default of `[audit] days`.
 const AUDIT_DAYS: u64 = 365;
+/// Default of `[events] keep`.
+const EVENTS: usize = 10_000;
+/// Default of `[events] days`.
+const DAYS: u64 = 30;
+const DAY: u64 = 24 * 3600;
+/// Default of `[housekeeping] every`.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// Default of `[housekeeping] host_away`.
+const HOST_AWAY: Duration = Duration::from_secs(300);
 /// Default of `[service] shutdown_deadline`.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -180,6 +217,9 @@ impl Config {
                     keep: source.number(&raw.audit.keep, "", &(1..=10_000_000))?.unwrap_or(AUDIT_KEEP),
                     age: 24 * 3600 * source.number(&raw.audit.days, "", &(1..=3650))?.unwrap_or(AUDIT_DAYS),
                 },
+                on_demand_above: source
+                    .number(&raw.sync.on_demand_above, " addresses", &(0..=u64::from(u32::MAX)))?
+                    .unwrap_or(ON_DEMAND_ABOVE),
             },
             api: source.listen(&raw.api.listen, example)?,
             operators: operators(source, &raw.api.operators)?,
@@ -189,12 +229,27 @@ impl Config {
                 ca: source.path(&raw.tls.ca)?,
                 certificate: source.path(&raw.tls.cert)?,
                 key: source.path(&raw.tls.key)?,
+                crl: raw.tls.crl.as_ref().map(|file| source.path(file)).transpose()?,
             },
             pace: Pace {
                 ack_wait: source.duration(&raw.moves.ack_wait, &seconds(0, 600))?.unwrap_or(ACK_WAIT),
                 stuck_after: source
                     .duration(&raw.moves.stuck_after, &seconds(1, 24 * 3600))?
                     .unwrap_or(STUCK_AFTER),
+            },
+            events: Limits {
+                keep: source.number(&raw.events.keep, "", &(100..=100_000))?.unwrap_or(EVENTS),
+                age: Duration::from_secs(
+                    source.number(&raw.events.days, "", &(1..=365))?.unwrap_or(DAYS) * DAY,
+                ),
+            },
+            housekeeping: housekeeping::Pace {
+                every: source.duration(&raw.housekeeping.every, &seconds(1, 3600))?.unwrap_or(HOUSEKEEPING),
+                unreported: housekeeping::UNREPORTED,
+                host_away: source
+                    .duration(&raw.housekeeping.host_away, &seconds(1, DAY))?
+                    .unwrap_or(HOST_AWAY),
+                page: housekeeping::PAGE,
             },
             telemetry: raw.telemetry.map(|table| telemetry(source, &table.listen)).transpose()?,
             log_level: source

@@ -7,6 +7,8 @@ pub mod api;
 pub mod backup;
 pub mod config;
 pub mod error;
+pub mod events;
+pub mod housekeeping;
 pub mod ledger;
 pub mod mover;
 pub mod remote;

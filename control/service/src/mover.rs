@@ -49,6 +49,13 @@ impl Mover {
         progress.stuck = self.is_stuck(progress.since);
     }
 
+    /// What a move waits for, if it has done so for too long.
+    #[must_use]
+    pub fn stuck(&self, active: &ActiveMove) -> Option<String> {
+        let waits = || self.waits.lock().get(&active.node).cloned();
+        self.is_stuck(active.since).then(|| waits().unwrap_or_else(|| "the service to look at it".to_owned()))
+    }
+
     fn is_stuck(&self, since: u64) -> bool {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         now.saturating_sub(Duration::from_secs(since)) >= self.pace.stuck_after

@@ -3,13 +3,15 @@
 use crate::access::Authenticator;
 use crate::api::{self, Api, Limits};
 use crate::config::Config;
+use crate::events::Events;
+use crate::housekeeping::Housekeeper;
 use crate::ledger::Ledger;
 use crate::mover::Mover;
 use crate::store::RedbStore;
-use crate::sync::{Hub, SyncService};
+use crate::sync::{Hub, SyncService, incoming};
 use crate::telemetry::{self, Metrics, Observed};
 use anyhow::{Context, Result};
-use overlane_api::tls::Credentials;
+use overlane_api::tls::{Credentials, GRPC_ALPN};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,6 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 /// How often an idle stream is probed, and how long the answer may take: an engine that is gone is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -56,21 +57,24 @@ impl Service {
         let ledger = Arc::new(ledger);
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new();
+        let (kept, counted, remembered) = (ledger.clone(), metrics.clone(), config.events);
+        let events = tokio::task::spawn_blocking(move || Events::open(kept, counted, remembered)).await??;
         let hub = Hub::new(ledger.clone());
         let mover = Mover::new(ledger.clone(), hub.clone(), config.pace);
         let mut parts: JoinSet<Result<&'static str>> = JoinSet::new();
 
         let listener = listen(config.sync, "[sync] listen").await?;
         let sync = listener.local_addr()?;
-        let service = SyncService::new(ledger.clone(), hub.clone(), metrics.clone(), shutdown.clone());
+        let service =
+            SyncService::new(ledger.clone(), hub.clone(), events.clone(), metrics.clone(), shutdown.clone());
         let mut server = Server::builder()
-            .tls_config(credentials.grpc_server().timeout(KEEPALIVE))?
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .max_concurrent_streams(CALLS_PER_ENGINE);
+        let acceptor = TlsAcceptor::from(credentials.rustls_server(GRPC_ALPN));
         let token = shutdown.clone();
         parts.spawn(async move {
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let incoming = incoming(listener, acceptor, token.clone());
             let server = server.add_service(service.into_server());
             server.serve_with_incoming_shutdown(incoming, token.cancelled_owned()).await?;
             Ok("sync listener")
@@ -84,6 +88,7 @@ impl Service {
             ledger: ledger.clone(),
             hub: hub.clone(),
             mover: mover.clone(),
+            events: events.clone(),
             metrics: metrics.clone(),
             authenticator: authenticator.clone(),
             warnings: Arc::default(),
@@ -108,7 +113,7 @@ impl Service {
             let router = telemetry::router(Observed {
                 metrics,
                 ledger: ledger.clone(),
-                hub,
+                hub: hub.clone(),
                 mover: mover.clone(),
                 shutdown: shutdown.clone(),
             });
@@ -120,6 +125,18 @@ impl Service {
             });
         }
 
+        let housekeeper =
+            Housekeeper::new(ledger.clone(), hub.clone(), mover.clone(), events.clone(), config.housekeeping);
+        let token = shutdown.clone();
+        parts.spawn(async move {
+            housekeeper.run(token).await;
+            Ok("housekeeping")
+        });
+        let token = shutdown.clone();
+        parts.spawn(async move {
+            events.run(token).await;
+            Ok("writer of events")
+        });
         let token = shutdown.clone();
         parts.spawn(async move {
             mover.run(token).await;

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use overlane_api::sync::{RefusalReason, resolve_response::Outcome};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -33,6 +34,41 @@ pub struct RefusalLabels {
     pub reason: &'static str,
 }
 
+/// One answered request for a mapping.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResolutionLabels {
+    /// `mapping`, or why there is none.
+    pub outcome: &'static str,
+}
+
+impl ResolutionLabels {
+    /// What became of it.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Self {
+        let outcome = match outcome {
+            Outcome::Mapping(_) => "mapping",
+            Outcome::Refusal(refusal) => match refusal.reason() {
+                RefusalReason::NotYourInterface => "not_your_interface",
+                RefusalReason::InterfaceNotLive => "interface_not_live",
+                RefusalReason::NotAMember => "not_a_member",
+                RefusalReason::UnknownTarget => "unknown_target",
+                RefusalReason::Forbidden => "forbidden",
+                RefusalReason::Unspecified => "unspecified",
+            },
+        };
+        Self { outcome }
+    }
+}
+
+/// One kind of event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventLabels {
+    /// Like `verification_failed`.
+    pub kind: &'static str,
+    /// Like `src_prefix_mismatch`; one of a closed set for each kind.
+    pub reason: &'static str,
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -45,11 +81,15 @@ pub struct Metrics {
     /// Interface reports heard.
     pub reports: Counter,
     /// Resolutions answered.
-    pub resolutions: Counter,
+    pub resolutions: Family<ResolutionLabels, Counter>,
     /// Answered requests of the HTTP API.
     pub requests: Family<RequestLabels, Counter>,
     /// Requests refused at the API's door.
     pub refusals: Family<RefusalLabels, Counter>,
+    /// Events raised.
+    pub events: Family<EventLabels, Counter>,
+    /// How often what they tell of happened.
+    pub event_occurrences: Family<EventLabels, Counter>,
     revision: Gauge,
     engines: Gauge,
     engines_in_step: Gauge,
@@ -70,7 +110,8 @@ impl Metrics {
         let snapshots = counter("sync_snapshots", "Snapshots begun");
         let deltas = counter("sync_deltas", "Deltas sent");
         let reports = counter("interface_reports", "Interface reports heard from engines");
-        let resolutions = counter("resolutions", "Resolutions answered, refusals included");
+        let resolutions = Family::default();
+        registry.register("resolutions", "Requests for mappings answered, by outcome", resolutions.clone());
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -87,6 +128,11 @@ impl Metrics {
         let help =
             "Requests of the HTTP API refused for who asked: unauthenticated, forbidden or rate_limited";
         registry.register("api_refusals", help, refusals.clone());
+        let events = Family::default();
+        registry.register("events", "Events raised: each told once", events.clone());
+        let event_occurrences = Family::default();
+        let help = "How often what events tell of happened, in packets or findings";
+        registry.register("event_occurrences", help, event_occurrences.clone());
         Arc::new(Self {
             registry,
             streams,
@@ -96,6 +142,8 @@ impl Metrics {
             resolutions,
             requests,
             refusals,
+            events,
+            event_occurrences,
             revision,
             engines,
             engines_in_step,

@@ -4,14 +4,14 @@
 use overlane_api::access::{Quota, TokenRole, TokenSpec};
 use overlane_api::policy::{Action, DefaultAction, Direction, PeeringSpec, RuleSpec, Selector};
 use overlane_api::resource::{
-    Attachment, AttachmentKind, EntitySpec, HostSpec, InterfaceSpec, InterfaceState, MoveRequest,
-    NetworkSpec, NodeSpec, Subnet,
+    Attachment, AttachmentKind, EntitySpec, HostSpec, InterfaceSpec, InterfaceState, MappingMode,
+    MoveRequest, NetworkSpec, NodeSpec, Subnet,
 };
 use overlane_api::sync::{Change, change::What};
 use overlane_control::access::{Actor, Caller, Role};
 use overlane_control::error::{Error, Result};
 use overlane_control::ledger::{
-    AuditLimits, Catchup, Ledger, MoveStep, Settings, catch_up, snapshot, verify,
+    Audience, AuditLimits, Catchup, Ledger, MoveStep, Settings, catch_up, snapshot, verify,
 };
 use overlane_control::store::{RedbStore, Step, Store, Table};
 use overlane_dataplane::address::Layout;
@@ -22,6 +22,7 @@ use std::sync::Arc;
 const SETTINGS: Settings = Settings {
     layout: Layout::Slot64,
     log_revisions: 20,
+    on_demand_above: 3,
     quota: Quota { networks: 3, nodes: 4, interfaces: 5, rules: 3, tokens: 2 },
     audit: AuditLimits { keep: 10, age: 3600 },
 };
@@ -38,6 +39,8 @@ enum Operation {
     Network(u8, u8, u8, bool),
     /// A second subnet, or not.
     Subnets(u8, bool),
+    /// How its mappings are told.
+    Mode(u8, MappingMode),
     Retag(u8, Vec<u8>),
     Host(u8, u8, bool),
     Node {
@@ -81,6 +84,9 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (0u8..3, 0u8..2, 1u8..4, prop::bool::weighted(0.8))
             .prop_map(|(id, entity, vnet, put)| Operation::Network(id, entity, vnet, put)),
         1 => (0u8..3, any::<bool>()).prop_map(|(id, second)| Operation::Subnets(id, second)),
+        2 => (0u8..3, prop::sample::select(vec![
+            MappingMode::Automatic, MappingMode::Subscribe, MappingMode::OnDemand,
+        ])).prop_map(|(id, mode)| Operation::Mode(id, mode)),
         3 => (0u8..5, prop::collection::vec(0u8..3, 0..3)).prop_map(|(node, tags)| Operation::Retag(node, tags)),
         2 => (0u8..3, 1u8..4, prop::bool::weighted(0.8)).prop_map(|(id, capacity, put)| Operation::Host(id, capacity, put)),
         8 => node.prop_map(|(node, host, network, slot, addresses, device, tags)| Operation::Node {
@@ -118,8 +124,25 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 vnet: Some(u32::from(vnet)),
                 subnets,
                 default_action: Default::default(),
+                mapping: MappingMode::default(),
             };
             ledger.put_network(&format!("n{id}"), &spec).map(|_| ())
+        }
+        Operation::Mode(id, mapping) => {
+            let id = format!("n{id}");
+            let Some(found) = stored(ledger, Table::Networks, &id) else { return Ok(()) };
+            let subnet = |subnet: &serde_json::Value| Subnet {
+                cidr: subnet["net"].as_str().unwrap().into(),
+                gateway: subnet["gateway"].as_str().map(str::to_owned),
+            };
+            let spec = NetworkSpec {
+                entity: found["entity"].as_str().unwrap().to_owned(),
+                vnet: None,
+                subnets: found["subnets"].as_array().unwrap().iter().map(subnet).collect(),
+                default_action: Default::default(),
+                mapping,
+            };
+            ledger.put_network(&id, &spec).map(|_| ())
         }
         Operation::Subnets(id, second) => {
             let id = format!("n{id}");
@@ -137,6 +160,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 vnet: None,
                 subnets,
                 default_action: Default::default(),
+                mapping: serde_json::from_value(found["mapping"].clone()).unwrap(),
             };
             ledger.put_network(&id, &spec).map(|_| ())
         }
@@ -280,6 +304,14 @@ fn learn(known: &mut Known, change: Change) {
         What::DeleteMapping(key) => (format!("mapping {key:?}"), false),
         What::PutRule(rule) => (format!("rule {}", rule.id), true),
         What::DeleteRule(id) => (format!("rule {id}"), false),
+        // It is for engines that hold the mapping.
+        What::RefreshMapping(mapping) => {
+            let key = format!("mapping {:?}", mapping.key.unwrap());
+            if let Some(kept) = known.get_mut(&key).filter(|(kept, _)| *kept <= change.revision) {
+                *kept = (change.revision, What::PutMapping(mapping.clone()));
+            }
+            return;
+        }
     };
     if put {
         known.insert(key, (change.revision, what));
@@ -288,10 +320,43 @@ fn learn(known: &mut Known, change: Change) {
     }
 }
 
+/// What an engine forgets by itself: what it holds of vnets that are on demand, but for its own interfaces' addresses, and of
+/// vnets that it has nothing to do with.
+fn forget(known: &mut Known) {
+    let mut on_demand = BTreeMap::new();
+    let mut own = Vec::new();
+    for (_, what) in known.values() {
+        match what {
+            What::PutVnet(vnet) => {
+                for peering in &vnet.peerings {
+                    on_demand.entry(peering.vnet).or_insert(peering.on_demand);
+                }
+            }
+            What::PutInterface(interface) => {
+                own.extend(interface.addresses.iter().map(|ipv4| (interface.vnet, *ipv4)));
+            }
+            _ => {}
+        }
+    }
+    for (_, what) in known.values() {
+        if let What::PutVnet(vnet) = what {
+            on_demand.insert(vnet.id, vnet.on_demand);
+        }
+    }
+    known.retain(|_, (_, what)| match what {
+        What::PutMapping(mapping) => {
+            let key = mapping.key.unwrap();
+            on_demand.get(&key.vnet).is_none_or(|on_demand| !on_demand) || own.contains(&(key.vnet, key.ipv4))
+        }
+        _ => true,
+    });
+}
+
 fn fresh(ledger: &Ledger, host: &str) -> Option<Known> {
     let mut known = Known::new();
     let view = ledger.view().unwrap();
-    snapshot(&*view, SETTINGS.layout, host, &mut |changes| {
+    let audience = Audience { layout: SETTINGS.layout, host, resolves: true };
+    snapshot(&*view, audience, &mut |changes| {
         changes.into_iter().for_each(|change| learn(&mut known, change));
         Step::Continue(())
     })
@@ -358,14 +423,16 @@ proptest! {
                 continue;
             };
             let now = *ledger.revisions().borrow();
+            let audience = Audience { layout: SETTINGS.layout, host: &host, resolves: true };
             let known = match engine.take() {
                 None => truth.clone(),
-                Some((since, mut known)) => match catch_up(&*view, SETTINGS.layout, &host, since, 4096).unwrap() {
+                Some((since, mut known)) => match catch_up(&*view, audience, since, 4096).unwrap() {
                     Catchup::Nothing(_) => known,
                     Catchup::Snapshot => truth.clone(),
                     Catchup::Delta(to, changes) => {
                         prop_assert_eq!(to, now);
                         changes.into_iter().for_each(|change| learn(&mut known, change));
+                        forget(&mut known);
                         known
                     }
                 },

@@ -303,18 +303,18 @@ async fn strangers_are_refused_with_the_reason() {
     };
     assert!(failed);
 
-    for (version, code) in [(0, Code::FailedPrecondition), (3, Code::FailedPrecondition)] {
+    for (version, code) in [(0, Code::FailedPrecondition), (4, Code::FailedPrecondition)] {
         let channel = site.engine_channel(&service, "host-a").connect().await.unwrap();
         let hello = Hello { protocol_version: version, ..hello(None) };
         let refused = Engine::hello(channel, hello).await.err().unwrap();
         assert_eq!(refused.code(), code);
-        assert!(refused.message().contains(&format!("version {version}, the service 1")), "{refused}");
+        assert!(refused.message().contains(&format!("version {version}, the service 2")), "{refused}");
     }
-    let channel = site.engine_channel(&service, "host-a").connect().await.unwrap();
-    assert!(
-        Engine::hello(channel, Hello { protocol_version: 2, ..hello(None) }).await.is_ok(),
-        "N talks to N+1"
-    );
+    for version in [1, 3] {
+        let channel = site.engine_channel(&service, "host-a").connect().await.unwrap();
+        let hello = Hello { protocol_version: version, ..hello(None) };
+        assert!(Engine::hello(channel, hello).await.is_ok(), "N talks to N-1 and N+1");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -355,4 +355,94 @@ async fn resolution_is_authorised_and_each_refusal_has_its_reason() {
     assert_eq!(reason(request("web/eth0", 7, 2)).await, Some(RefusalReason::Forbidden));
     api.delete("/v1/rules/no-in").await;
     assert_eq!(reason(request("web/eth0", 7, 2)).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_on_demand_is_told_only_where_its_own_interfaces_are_and_changes() {
+    let (site, service, mut api) = furnished("").await;
+    let blue = |mapping: &str| {
+        json!({"entity": "acme", "vnet": 7, "mapping": mapping,
+               "subnets": [{"cidr": "10.0.0.0/24", "gateway": "10.0.0.254"}]})
+    };
+    let told = api.put("/v1/networks/blue", blue("on-demand")).await;
+    assert_eq!((&told["mapping"], &told["on_demand"]), (&json!("on-demand"), &json!(true)));
+    api.node("web", "host-a", "10.0.0.1").await;
+    api.node("db", "host-b", "10.0.0.2").await;
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.until_revision(1).await;
+    assert!(engine.known.on_demand[&7]);
+    assert!(engine.known.blue(1).is_some() && engine.known.blue(2).is_none());
+    engine.report("web/eth0", InterfaceState::Live).await;
+    engine.until("web live", |known| known.blue(1).is_some_and(|m| m.state() == MappingState::Live)).await;
+    // What it asks for it is told, with the change that last touched it.
+    let asked = ResolveRequest { vnet: 7, interface_id: "web/eth0".to_owned(), target: 0x0a00_0002 };
+    let answer = engine.client.clone().resolve(asked).await.unwrap().into_inner();
+    let Some(Outcome::Mapping(mapping)) = answer.outcome else { panic!("a mapping") };
+    assert_eq!(spot(&mapping.location), Some((0x0b, 0)));
+    let (touched, now) = (answer.mapping_revision, answer.revision.unwrap().number);
+    assert!(0 < touched && touched <= now, "{touched} {now}");
+    // Changes are told whether it has asked or not, and the end of an address as always.
+    api.node("db", "host-b", "10.0.0.3").await;
+    engine.until("refreshed", |known| known.refreshed == [3]).await;
+    assert!(engine.known.blue(3).is_none());
+    // When it is not on demand any more, everything is told.
+    api.put("/v1/networks/blue", blue("subscribe")).await;
+    engine.until("told", |known| known.blue(3).is_some() && !known.on_demand[&7]).await;
+    // An engine that does not know of it is told everything anyway.
+    api.put("/v1/networks/blue", blue("on-demand")).await;
+    engine.until("on demand", |known| known.on_demand[&7]).await;
+    let channel = site.engine_channel(&service, "host-a").connect().await.unwrap();
+    let mut old = Engine::hello(channel, Hello { protocol_version: 1, ..hello(None) }).await.unwrap();
+    old.until_revision(1).await;
+    assert!(old.known.blue(3).is_some() && !old.known.on_demand[&7]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_grows_is_on_demand_and_one_that_shrinks_is_told_again() {
+    let mut site = Site::new();
+    site.config.settings.on_demand_above = 3;
+    let service = site.start().await;
+    let mut api = site.api(&service).await;
+    api.furnish().await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    let mut engine = site.engine(&service, "host-a", None).await;
+    for last in 2..=3 {
+        api.node(&format!("n{last}"), "host-b", &format!("10.0.0.{last}")).await;
+    }
+    engine.until("all told", |known| known.blue(3).is_some()).await;
+    assert!(!engine.known.on_demand[&7]);
+    api.node("n4", "host-b", "10.0.0.4").await;
+    engine.until("on demand", |known| known.on_demand[&7]).await;
+    assert!(engine.known.blue(4).is_none());
+    assert_eq!(api.get("/v1/networks/blue").await["on_demand"], true);
+    for last in 2..=4 {
+        api.delete(&format!("/v1/nodes/n{last}")).await;
+    }
+    engine.until("told again", |known| !known.on_demand[&7]).await;
+    assert_eq!(engine.known.mappings.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_of_a_peer_is_resolved_too_and_of_a_stranger_not() {
+    let (site, service, mut api) = furnished("").await;
+    let subnets = json!([{"cidr": "10.1.0.0/24"}]);
+    let green = json!({"entity": "umbrella", "vnet": 9, "subnets": subnets, "mapping": "on-demand"});
+    api.put("/v1/networks/green", green).await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    api.put(
+        "/v1/nodes/far",
+        json!({"entity": "umbrella", "host": "host-b", "interfaces": [{"name": "eth0", "network": "green",
+               "addresses": ["10.1.0.9"], "attachment": {"kind": "tap", "device": "tap0"}}]}),
+    )
+    .await;
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.report("web/eth0", InterfaceState::Live).await;
+    engine.until("web live", |known| known.blue(1).is_some_and(|m| m.state() == MappingState::Live)).await;
+    let mut client = engine.client.clone();
+    let asked = ResolveRequest { vnet: 9, interface_id: "web/eth0".to_owned(), target: 0x0a01_0009 };
+    let mut outcome = async || client.resolve(asked.clone()).await.unwrap().into_inner().outcome.unwrap();
+    let Outcome::Refusal(refusal) = outcome().await else { panic!("no peer") };
+    assert_eq!(refusal.reason(), RefusalReason::NotAMember);
+    api.put("/v1/peerings/p", json!({"networks": ["blue", "green"]})).await;
+    assert!(matches!(outcome().await, Outcome::Mapping(_)));
 }

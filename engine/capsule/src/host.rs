@@ -8,7 +8,7 @@ use overlane_dataplane::id::PortId;
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Uplink, Vnet};
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable, Timeouts};
-use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingTable, mapping_table};
+use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingTable, State, mapping_table};
 use overlane_dataplane::table::qsbr::Domain;
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ impl Host {
             let Some(vnet) = snapshot.vnet(interface.vnet).cloned() else { continue };
             let locator = Locator::new(site.layout, site.prefix, interface.slot, interface.vnet)?;
             for address in &interface.addresses {
-                let value = Mapping { locator, also_accept: None, local: Some(port.id), live: true };
+                let value = Mapping { locator, also_accept: None, local: Some(port.id), state: State::Live };
                 writer.insert(MappingKey::new(interface.vnet, *address), value)?;
             }
             let interface = Arc::new(Interface {
@@ -101,7 +101,7 @@ impl Host {
             ports.push(port);
         }
         for (key, locator) in &site.mappings {
-            let value = Mapping { locator: *locator, also_accept: None, local: None, live: true };
+            let value = Mapping { locator: *locator, also_accept: None, local: None, state: State::Live };
             writer.insert(*key, value)?;
         }
         let limits = FlowLimits::new(*FlowLimits::CAPACITY.start(), Timeouts::default())?;

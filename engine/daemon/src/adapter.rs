@@ -1,5 +1,6 @@
 //! The real data plane and the real kernel, as the reconciler and telemetry see them.
 
+use crate::events::EventLog;
 use crate::kernel::{self, LinkChange};
 use crate::provisioning::model::{Mapping, Target};
 use crate::reconcile::counted::Totals;
@@ -8,9 +9,11 @@ use crate::runtime::{self, Runtime};
 use crate::telemetry::{Evicted, FlowVitals, Vitals, WorkerVitals};
 use core::net::Ipv6Addr;
 use overlane_dataplane::address::{HostPrefix, Locator};
+use overlane_dataplane::failure::Origin;
 use overlane_dataplane::id::PortId;
+use overlane_dataplane::resolve::{Answer, Question};
 use overlane_dataplane::snapshot::HostSnapshot;
-use overlane_dataplane::table::mapping::{self, MappingKey, MappingWriter};
+use overlane_dataplane::table::mapping::{self, MappingKey, MappingWriter, State};
 use overlane_dataplane::table::qsbr::Grace;
 use std::sync::{Arc, Weak};
 use tokio::sync::mpsc;
@@ -67,20 +70,24 @@ impl Dataplane for Running {
         target: Target,
         mapping: &Mapping,
         local: Option<PortId>,
+        state: State,
     ) -> Result<Option<Locator>, String> {
-        let Mapping { locator, also_accept, live, .. } = *mapping;
-        let value = mapping::Mapping { locator, also_accept, local, live };
+        let Mapping { locator, also_accept, .. } = *mapping;
+        let value = mapping::Mapping { locator, also_accept, local, state };
         let key = MappingKey::new(target.vnet, target.ipv4);
-        if self.writer.get(key) == Some(value) {
-            return Ok(Some(locator));
+        let old = self.writer.get(key);
+        if old != Some(value) {
+            self.writer.insert(key, value).map_err(|error| error.to_string())?;
         }
-        let old = self.writer.insert(key, value).map_err(|error| error.to_string())?;
-        Ok(old.map(|old| old.locator))
+        Ok(led(old))
     }
 
     fn remove_mapping(&mut self, target: Target) -> Option<Locator> {
-        let old = self.writer.remove(MappingKey::new(target.vnet, target.ipv4));
-        old.map(|old| old.locator)
+        led(self.writer.remove(MappingKey::new(target.vnet, target.ipv4)))
+    }
+
+    fn answer(&self, worker: usize, answer: Answer) {
+        self.runtime.answer(worker, answer);
     }
 
     type Grace = Grace;
@@ -109,6 +116,21 @@ impl traits::Kernel for kernel::Kernel {
     ) -> impl Future<Output = Result<(), String>> + Send + 'static {
         let kernel = self.clone();
         async move { kernel.isolate_prefix(ifindex, prefix, &addresses).await.map_err(|error| error.to_string()) }
+    }
+}
+
+/// Where a mapping led.
+fn led(mapping: Option<mapping::Mapping>) -> Option<Locator> {
+    mapping.filter(|mapping| mapping.state != State::Gone).map(|mapping| mapping.locator)
+}
+
+/// Passes on what workers ask for.
+pub async fn forward_questions(mut questions: runtime::Questions, out: mpsc::Sender<(usize, Question)>) {
+    loop {
+        let asked = questions.next().await;
+        if out.send(asked).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -208,6 +230,27 @@ pub async fn forward_hints(mut hints: runtime::PathMtuHints, out: mpsc::Sender<(
         if out.send(hint).await.is_err() {
             return;
         }
+    }
+}
+
+/// Passes on what workers refuse because of what senders claim, until the runtime ends.
+pub async fn forward_failures(
+    mut failures: runtime::FailureReports,
+    runtime: Weak<Runtime>,
+    events: Arc<EventLog>,
+) {
+    loop {
+        let failure = failures.next().await;
+        let Some(runtime) = runtime.upgrade() else { return };
+        let (prefix, interface) = match failure.origin {
+            Origin::Substrate(prefix) => {
+                (Some(format!("{prefix}/{}", runtime.layout().prefix_length())), None)
+            }
+            Origin::Node(port) => (None, runtime.interface_at(port)),
+            Origin::Others => (None, None),
+        };
+        drop(runtime);
+        events.note(&failure, prefix, interface);
     }
 }
 

@@ -3,11 +3,13 @@
 
 pub mod adapter;
 pub mod config;
+pub mod events;
 pub mod kernel;
 pub mod provisioning;
 pub mod reconcile;
 pub mod run;
 pub mod runtime;
 pub mod telemetry;
+pub mod trace;
 pub mod translate;
 pub mod uplink;

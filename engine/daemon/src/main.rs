@@ -21,6 +21,7 @@ While it runs ([telemetry] listen, by default 127.0.0.1:9470):
   curl 127.0.0.1:9470/livez                      whether it runs at all
   curl 127.0.0.1:9470/metrics                    for Prometheus; overlane_drops_total tells every drop by reason
   curl -X PUT --data debug 127.0.0.1:9470/log    log more
+  overlane trace --interface web/eth0 --to …     what it would do with a packet, and why
 
 Exit status: 0 ended in order, 1 could not start or did not end in order, 2 the configuration is wrong.
 conf/engine.toml and conf/static.toml describe every option.";

@@ -1,20 +1,25 @@
 //! The engine's life: what is started in which order, what happens meanwhile, and how it ends.
 
-use crate::adapter::{Running, RuntimeVitals, forward_hints, forward_links, forward_ports, forward_punts};
+use crate::adapter::{
+    Running, RuntimeVitals, forward_failures, forward_hints, forward_links, forward_ports, forward_punts,
+    forward_questions,
+};
 use crate::config::{Config, ProvisioningConfig, ServiceConfig, UplinkDevice};
+use crate::events::EventLog;
 use crate::kernel::{Kernel, Watch};
 use crate::provisioning::desired::DesiredState;
 use crate::provisioning::disk::{StateDirectory, Stored};
 use crate::provisioning::model::{MAX_INTERFACES, Revision};
 use crate::provisioning::sync::Client;
-use crate::provisioning::{Applied, Connection, Event, file};
+use crate::provisioning::{Applied, Connection, Event, file, resolve};
 use crate::reconcile::{Inputs, Outputs, Reconciler, Settings};
 use crate::runtime::{Cores, Runtime, RuntimeConfig};
 use crate::telemetry::log::LogLevel;
 use crate::telemetry::{Pulse, Telemetry};
+use crate::trace::Tracer;
 use anyhow::{Context, Result, bail};
 use overlane_api::config::FileError;
-use overlane_api::tls::{Credentials, TlsFiles};
+use overlane_api::tls::Credentials;
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::id::Slot;
 use overlane_dataplane::table::mapping::MappingWriter;
@@ -92,6 +97,7 @@ impl Beginning {
                 expected_mappings: known.map_or(0, |state| state.mappings.len()).max(MAPPINGS),
                 fragments: start.config.fragments,
                 flows: start.config.flows,
+                resolve: start.config.resolve,
                 seed: [random(), random()],
                 devargs: match &start.config.uplink.device {
                     UplinkDevice::Devargs(devargs) => vec![devargs.clone()],
@@ -161,6 +167,13 @@ impl Start {
         tasks.spawn(forward_punts(runtime.punts(), punt_sender));
         let (hint_sender, hints) = mpsc::channel(QUEUE);
         tasks.spawn(forward_hints(runtime.path_mtu_hints(), hint_sender));
+        let (question_sender, questions) = mpsc::channel(QUEUE);
+        tasks.spawn(forward_questions(runtime.questions(), question_sender));
+        let (request_sender, requests) = resolve::channel();
+        let (tracer, lookups) = Tracer::new(Arc::downgrade(&runtime));
+
+        let refused = Arc::<EventLog>::default();
+        tasks.spawn(forward_failures(runtime.failures(), Arc::downgrade(&runtime), refused.clone()));
 
         let (event_sender, events) = mpsc::channel(QUEUE);
         let (shutdown, shutdown_in) = watch::channel(false);
@@ -175,20 +188,35 @@ impl Start {
             translate: config.translate,
             icmp: config.icmp,
             path_mtu_expiry: config.path_mtu_expiry,
+            mapping_expiry: config.mapping_expiry,
             stale_max: directory.is_some().then_some(config.stale_max),
             directory,
             stored,
         };
-        let inputs =
-            Inputs { events, links: link_events, ports: port_events, punts, hints, shutdown: shutdown_in };
-        let outputs =
-            Outputs { applied: applied_out, reports: reports_out, status: status_out, pulse: pulse.clone() };
+        let inputs = Inputs {
+            events,
+            links: link_events,
+            ports: port_events,
+            punts,
+            hints,
+            questions,
+            lookups,
+            shutdown: shutdown_in,
+        };
+        let outputs = Outputs {
+            applied: applied_out,
+            reports: reports_out,
+            requests: request_sender,
+            status: status_out,
+            pulse: pulse.clone(),
+        };
         let dataplane = Running { runtime: Arc::clone(&runtime), writer };
         let mut reconciler =
             tokio::spawn(Reconciler::new(settings, dataplane, kernel, inputs, outputs).run());
 
         let vitals = Arc::new(RuntimeVitals(Arc::downgrade(&runtime)));
-        let telemetry = Telemetry { status, vitals: vitals.clone(), pulse, log };
+        let telemetry =
+            Telemetry { status, vitals: vitals.clone(), refused: refused.clone(), pulse, tracer, log };
         tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, telemetry.router()).await {
                 tracing::error!(%error, "telemetry is not served any more");
@@ -209,7 +237,9 @@ impl Start {
                     capacity: capacity(config.layout),
                     events: event_sender,
                     applied,
+                    requests,
                     reports,
+                    refused,
                     vitals,
                 };
                 tasks.spawn(client.run());
@@ -287,12 +317,7 @@ fn enforce(until: Instant) {
 
 /// Refuses at start what the service would refuse later.
 fn check_credentials(service: &ServiceConfig, host: &str) -> Result<()> {
-    let files = TlsFiles {
-        ca: service.ca.clone(),
-        certificate: service.certificate.clone(),
-        key: service.key.clone(),
-    };
-    let credentials = Credentials::load(&files)?;
+    let credentials = Credentials::load(&service.tls())?;
     if !credentials.names().iter().any(|name| name == host) {
         let file = service.certificate.display();
         let names = credentials.names().join(", ");

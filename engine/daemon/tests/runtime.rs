@@ -18,7 +18,7 @@ use overlane_dataplane::id::{PortId, Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
-use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter};
+use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, State};
 use overlane_engine::config::Idle;
 use overlane_engine::kernel::Kernel;
 use overlane_engine::runtime::{Cores, OpenPort, PortEvent, PortSpec, Runtime};
@@ -160,7 +160,7 @@ impl World {
         }));
         self.publish();
         let locator = Locator::new(Layout::Slot64, self.prefix, slot, self.vnet.id).unwrap();
-        let mapping = Mapping { locator, also_accept: None, local: Some(opened.id), live: true };
+        let mapping = Mapping { locator, also_accept: None, local: Some(opened.id), state: State::Live };
         self.writer.insert(MappingKey::new(self.vnet.id, address), mapping).unwrap();
         Ok(opened.id)
     }

@@ -73,6 +73,16 @@ reasons! {
     NoMapping = "no_mapping",
     /// The destination is provisioned but not live.
     DstNotLive = "dst_not_live",
+    /// The destination was a node's that has been terminated a short while ago; its sender is told.
+    DstTerminated = "dst_terminated",
+    /// The provisioning service refuses the mapping: sender and receiver may have nothing to do with each other.
+    ResolveRefused = "resolve_refused",
+    /// The interface asks for more mappings than it may, as one does that scans its subnet.
+    ResolveLimited = "resolve_limited",
+    /// Too many packets or questions of the interface wait for mappings.
+    ResolveQueueFull = "resolve_queue_full",
+    /// The provisioning service has not answered in time, or is away.
+    ResolveUnanswered = "resolve_unanswered",
     /// The TTL would reach zero.
     TtlExceeded = "ttl_exceeded",
     /// The packet does not fit the way out.
@@ -148,6 +158,10 @@ reasons! {
     SrcSlotMismatch = "src_slot_mismatch",
     /// The source is provisioned but not live.
     SrcNotLive = "src_not_live",
+    /// Its source would have to be verified first, and too much waits for that, or its prefix causes too many questions.
+    VerifyQueueFull = "verify_queue_full",
+    /// Its source was to be verified, and the provisioning service has not answered in time, or is away.
+    VerifyUnanswered = "verify_unanswered",
     // --- rules ---
     /// A rule of the sender forbids it.
     EgressDenied = "egress_denied",

@@ -30,6 +30,15 @@ impl IcmpLimit {
     }
 }
 
+/// How often something may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Times per second, in the long run.
+    pub rate: u32,
+    /// Times at once, after a pause.
+    pub burst: u32,
+}
+
 /// Billionths of a token in a token: a rate per second is as many of them per nanosecond.
 const TOKEN: u64 = 1_000_000_000;
 
@@ -39,7 +48,7 @@ const TOKEN: u64 = 1_000_000_000;
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct TokenBucket {
-    limit: IcmpLimit,
+    limit: Rate,
     /// Billionths of tokens that are there, as of `filled_at`.
     level: AtomicU64,
     /// When tokens were last added, in nanoseconds of the worker's clock.
@@ -47,9 +56,15 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
+    /// A full bucket for ICMP errors.
+    #[must_use]
+    pub const fn new(IcmpLimit { rate, burst }: IcmpLimit) -> Self {
+        Self::of(Rate { rate, burst })
+    }
+
     /// A full bucket.
     #[must_use]
-    pub const fn new(limit: IcmpLimit) -> Self {
+    pub const fn of(limit: Rate) -> Self {
         let level = AtomicU64::new(limit.burst as u64 * TOKEN);
         Self { limit, level, filled_at: AtomicU64::new(0) }
     }

@@ -25,6 +25,8 @@ pub(crate) enum Answer {
     SourceRouteFailed,
     /// A rule does not let it pass, and lets its sender know.
     Prohibited,
+    /// The destination was there and is not any more.
+    HostUnreachable,
     /// An IPv6 header field that cannot be accepted (code 0: erroneous header field).
     ParameterProblem {
         /// The field's place, in bytes from the beginning of the IPv6 header.

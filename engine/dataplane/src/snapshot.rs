@@ -47,6 +47,11 @@ pub struct HostSnapshot {
     pub policy_epoch: u32,
     /// What is known of paths through the substrate.
     pub path_mtus: Arc<PathMtus>,
+    /// Whether mappings of any vnet are resolved on demand; [`Self::settle`] finds out.
+    pub on_demand: bool,
+    /// Number of what refusals of mappings depend on, counted up (and around) with each change: those of before are
+    /// forgotten.
+    pub resolve_epoch: u32,
 }
 
 /// What a port is for.
@@ -101,6 +106,8 @@ pub struct Vnet {
     pub default_action: Action,
     /// The vnets that it exchanges packets with.
     pub peerings: Vec<Peering>,
+    /// Whether its mappings are resolved on demand, and not all told.
+    pub on_demand: bool,
     /// Packets of this vnet that came in by an uplink and were dropped.
     pub uplink_drops: Arc<PerWorker<Drops>>,
 }
@@ -114,6 +121,8 @@ pub struct Peering {
     pub subnets: Vec<Ipv4Net>,
     /// What happens between the two to what no rule decides.
     pub default_action: Action,
+    /// Whether the other one's mappings are resolved on demand.
+    pub on_demand: bool,
 }
 
 /// A subnet of a virtual network.
@@ -166,6 +175,8 @@ impl HostSnapshot {
             peers: Arc::default(),
             policy_epoch: 0,
             path_mtus: Arc::default(),
+            on_demand: false,
+            resolve_epoch: 0,
         }
     }
 
@@ -182,6 +193,9 @@ impl HostSnapshot {
         };
         self.stateful = interfaces().any(|interface| interface.is_tracked());
         self.judges_sizes = interfaces().any(by_size);
+        let vnets = || interfaces().map(|interface| &interface.vnet);
+        self.on_demand =
+            vnets().any(|vnet| vnet.on_demand || vnet.peerings.iter().any(|peer| peer.on_demand));
     }
 
     /// What the port is for.
@@ -255,7 +269,7 @@ impl Vnet {
     #[must_use]
     pub fn new(id: VnetId, subnets: Vec<Subnet>, uplink_drops: Arc<PerWorker<Drops>>) -> Self {
         let (stateful, default_action, peerings) = (false, Action::Allow, Vec::new());
-        Self { id, subnets, stateful, default_action, peerings, uplink_drops }
+        Self { id, subnets, stateful, default_action, peerings, on_demand: false, uplink_drops }
     }
 
     /// The subnet that `address` lies in.
@@ -286,6 +300,16 @@ impl Vnet {
     #[must_use]
     pub fn peering(&self, other: VnetId) -> Option<&Peering> {
         self.peerings.iter().find(|peering| peering.vnet == other)
+    }
+
+    /// Whether an address, of its own or of a peer, is one whose mapping is resolved on demand.
+    #[must_use]
+    pub fn resolves(&self, of: VnetId, address: Ipv4Addr) -> bool {
+        if of == self.id {
+            return self.on_demand && self.subnet_of(address).is_some();
+        }
+        let within = |peer: &Peering| peer.subnets.iter().any(|subnet| subnet.contains(&address));
+        self.peering(of).is_some_and(|peer| peer.on_demand && within(peer))
     }
 
     /// Whether `address` is a gateway's.

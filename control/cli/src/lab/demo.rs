@@ -1,6 +1,7 @@
 //! `overlane lab demo`: the whole system shown in a few minutes, one chapter for each thing that it does.
 
 use super::attack;
+use super::attack_classes;
 use super::capture::{self, Capture};
 use super::checks::describe;
 use super::handle::{Lab, LabOptions};
@@ -13,9 +14,12 @@ use super::service;
 use super::session::{self, EchoSession};
 use super::shape::Shape;
 use super::state::Mode;
+use super::wait;
 use crate::client::Client;
 use anyhow::{Context, Result, ensure};
+use overlane_api::event::{Event, EventKind};
 use overlane_api::policy::{Action, DefaultAction, Direction, Peering, PeeringSpec, Rule};
+use overlane_api::resource::Page;
 use std::time::{Duration, Instant};
 
 /// Seconds that each iperf3 run lasts.
@@ -66,6 +70,8 @@ const CHAPTERS: &[(&str, Show)] = &[
     ("a node spoofs its neighbour's address", spoofing),
     ("a forged IPv6 packet on the substrate", forgery),
     ("a node tries to reach its host's own kernel", host_kernel),
+    ("an attack of every other class, and the counter that tells of it", attacks),
+    ("what an operator hears of it: events", events),
     ("two entities peer their networks, and end it", peered),
     ("a rule cuts a live connection", ruled),
     ("the service is killed, and traffic goes on", service_killed),
@@ -200,6 +206,32 @@ fn host_kernel(lab: &Lab) -> Result<String> {
         node.host
     );
     attack::reach_host_kernel(lab, &node, ATTEMPTS)
+}
+
+fn attacks(lab: &Lab) -> Result<String> {
+    let stopped = attack_classes::all(lab, ATTEMPTS)?;
+    Ok(format!("{stopped} attacks, each stopped by its own reason, and by no other"))
+}
+
+fn events(lab: &Lab) -> Result<String> {
+    let told = wait::until("the service to have been told", Duration::from_secs(20), || {
+        let page: Page<Event> =
+            provision::with_client(lab, async |client: Client| client.get("/v1/events?limit=100").await)?;
+        let of = |kind| page.items.iter().any(|event: &Event| event.kind == kind);
+        let both = of(EventKind::VerificationFailed) && of(EventKind::NodeSpoofing);
+        Ok(both.then_some(page.items))
+    })?;
+    for event in &told {
+        let from = event.prefix.as_ref().or(event.interface.as_ref()).map_or("", String::as_str);
+        let host = event.host.as_deref().unwrap_or_default();
+        println!(
+            "  {:<20} {:<20} from {from}, told by {host}, {} times",
+            event.kind.name(),
+            event.reason,
+            event.count
+        );
+    }
+    Ok(format!("{} events, each with where it came from", told.len()))
 }
 
 /// Round trips of a session in a moment in which there should be none.

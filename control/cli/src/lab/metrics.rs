@@ -1,44 +1,23 @@
 //! Reads an engine's telemetry from within its namespace.
 
 use super::netns::Namespace;
+pub use crate::telemetry::Answer;
+
+use crate::telemetry;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
-
-/// An HTTP answer.
-#[derive(Debug)]
-pub struct Answer {
-    /// The status code.
-    pub status: u16,
-    /// The body.
-    pub body: String,
-}
 
 /// One plain HTTP/1.0 request from within a namespace.
 ///
 /// # Errors
 /// If nobody answers within two seconds, or not by HTTP.
 pub fn http(namespace: &Namespace, to: SocketAddr, method: &str, path: &str, body: &str) -> Result<Answer> {
-    let mut stream = namespace.enter(|| {
+    let stream = namespace.enter(|| {
         TcpStream::connect_timeout(&to, Duration::from_secs(2)).with_context(|| format!("connecting to {to}"))
     })?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(2)))?;
-    write!(
-        stream,
-        "{method} {path} HTTP/1.0\r\nHost: {to}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut bytes = Vec::new();
-    // The other side closes at the end of the body; 16 MiB is beyond any honest answer.
-    stream.take(1 << 24).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let (head, body) = text.split_once("\r\n\r\n").context("no HTTP header")?;
-    let status =
-        head.split_ascii_whitespace().nth(1).and_then(|code| code.parse().ok()).context("no status")?;
-    Ok(Answer { status, body: body.to_owned() })
+    telemetry::exchange(stream, &to.to_string(), method, path, body)
 }
 
 /// One moment's values of all metrics.

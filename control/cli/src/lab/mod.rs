@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod attack;
+mod attack_classes;
 pub mod capture;
 pub mod checks;
 pub mod datagrams;

@@ -12,7 +12,8 @@ use anyhow::{Context, Result, ensure};
 use overlane_api::policy::{Action, DefaultAction, Direction, RuleSpec, Selector};
 use overlane_api::resource::{
     Attachment, AttachmentKind, Entity, EntitySpec, Host, HostSpec, InterfaceSpec, InterfaceState,
-    MoveInterfaceSpec, MoveRequest, Network, NetworkSpec, Node as NodeResource, NodeSpec, Status, Subnet,
+    MappingMode, MoveInterfaceSpec, MoveRequest, Network, NetworkSpec, Node as NodeResource, NodeSpec,
+    Status, Subnet,
 };
 use std::fmt::Write;
 use std::future::Future;
@@ -134,6 +135,7 @@ pub fn provision(lab: &Lab) -> Result<()> {
                     gateway: Some(network.gateway.to_string()),
                 }],
                 default_action: DefaultAction::default(),
+                mapping: MappingMode::default(),
             };
             client.put::<Network>(&format!("/v1/networks/{}", network.id), &spec).await?;
         }

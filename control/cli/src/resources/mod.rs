@@ -12,6 +12,7 @@ use crate::output::Printer;
 
 pub mod audit;
 pub mod entity;
+pub mod event;
 pub mod host;
 pub mod moving;
 pub mod network;

@@ -4,7 +4,7 @@ use std::io;
 
 use clap::Subcommand;
 use overlane_api::policy::DefaultAction;
-use overlane_api::resource::{ListQuery, Network, NetworkSpec, Subnet};
+use overlane_api::resource::{ListQuery, MappingMode, Network, NetworkSpec, Subnet};
 
 use super::{Resource, parse_id, parse_pairs, required, single};
 use crate::args::ListArgs;
@@ -36,6 +36,10 @@ The gateway is answered for by the engines; no node may have its address. Two ne
         /// What happens inside it to what no rule decides: allow or deny
         #[arg(long, value_name = "ACTION", default_value_t)]
         default_action: DefaultAction,
+        /// How engines get to know where its addresses are: subscribe (they are told all of them), on-demand (they ask for
+        /// those that they need), or automatic, by how many there are
+        #[arg(long, value_name = "MODE", default_value_t)]
+        mapping: MappingMode,
     },
     /// Lists networks
     List {
@@ -96,6 +100,12 @@ impl Resource for Network {
         ];
         facts.extend(subnets(self).into_iter().map(|subnet| ("subnet", subnet)));
         facts.push(("default action", self.default_action.to_string()));
+        let mapping = match (self.mapping, self.on_demand) {
+            (MappingMode::Automatic, true) => "automatic: on-demand".to_owned(),
+            (MappingMode::Automatic, false) => "automatic: subscribe".to_owned(),
+            (mode, _) => mode.to_string(),
+        };
+        facts.push(("mapping", mapping));
         facts.push(("revision", self.revision.to_string()));
         printer.facts(facts)
     }
@@ -103,8 +113,8 @@ impl Resource for Network {
 
 pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     match command {
-        Command::Create { id, entity, vnet, subnets, default_action } => {
-            let spec = NetworkSpec { entity, vnet, subnets, default_action };
+        Command::Create { id, entity, vnet, subnets, default_action, mapping } => {
+            let spec = NetworkSpec { entity, vnet, subnets, default_action, mapping };
             super::create::<Network>(client, printer, &id, &spec).await
         }
         Command::List { entity, list } => {

@@ -3,6 +3,8 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
 use crate::support::{Pki, Scripted, answer, overlane};
+use clap::Parser as _;
+use overlane_cli::args::Cli;
 use overlane_cli::{EXIT_FAILED, EXIT_USAGE, exit_code};
 
 fn entity(id: &str) -> String {
@@ -89,6 +91,73 @@ fn status_tells_what_packets_cost_each_worker_and_does_without_from_an_older_ser
     );
     assert!(said.contains("`overlane host show HOST`"), "another engine is connected: {said}");
     assert!(!status("").contains("CYCLES"));
+}
+
+/// An event's JSON.
+fn event(id: u64, host: &str) -> String {
+    format!(
+        r#"{{"id":{id},"kind":"verification_failed","reason":"src_prefix_mismatch","host":"{host}",
+            "prefix":"fd00:0:0:b::/64","from_host":"rack1-b","vnet":7,"entity":"acme","count":12,
+            "first_seen":951782399,"last_seen":951782400,"detail":"source\u001b[2J"}}"#
+    )
+}
+
+#[test]
+fn events_are_listed_with_where_they_came_from_and_followed_until_the_service_refuses() {
+    let pki = Pki::new();
+    let mut asked_again = 0;
+    let script = move |asked: &str| {
+        let (status, body) = match asked {
+            "GET /v1/events?limit=1000&kind=verification_failed" => {
+                (200, format!(r#"{{"items":[{}],"next":"3"}}"#, event(3, "a")))
+            }
+            "GET /v1/events?limit=1000&after=3&kind=verification_failed" => {
+                (200, format!(r#"{{"items":[{}]}}"#, event(5, "b")))
+            }
+            "GET /v1/events?limit=1000&after=5&kind=verification_failed" => {
+                asked_again += 1;
+                // The service is restarted, and back a moment later.
+                if asked_again == 1 {
+                    return None;
+                }
+                (200, format!(r#"{{"items":[{}]}}"#, event(6, "c")))
+            }
+            _ => (403, r#"{"error":{"code":"forbidden","message":"not any more"}}"#.to_owned()),
+        };
+        answer(status, &body)
+    };
+    let service = Scripted::start(&pki.service, Box::new(script));
+    let mut line = vec!["overlane".to_owned()];
+    line.extend(pki.flags(service.address));
+    line.extend(["event", "list", "--kind", "verification_failed", "--follow"].map(str::to_owned));
+    let mut out = Vec::new();
+    let error = overlane_cli::run(Cli::try_parse_from(line).unwrap(), &mut out).unwrap_err();
+    assert!(error.to_string().contains("not any more"), "{error:#}");
+    let said = String::from_utf8(out).unwrap();
+    let words: Vec<_> =
+        said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(words[0], "ID LAST COUNT KIND REASON TOLD BY FROM ABOUT DETAIL");
+    let row = |id: u64, host: &str| {
+        format!(
+            "{id} 2000-02-29T00:00:00Z 12 verification_failed src_prefix_mismatch {host} rack1-b (fd00:0:0:b::/64) \
+             vnet 7, of acme source\u{fffd}[2J"
+        )
+    };
+    assert_eq!(words[1..], [row(3, "a"), row(5, "b"), row(6, "c")]);
+}
+
+#[test]
+fn the_latest_events_are_shown_where_not_all_are_wanted_and_pages_that_do_not_go_on_refused() {
+    let pki = Pki::new();
+    let body = format!(r#"{{"items":[{},{},{}]}}"#, event(1, "a"), event(2, "a"), event(3, "a"));
+    let service = Scripted::start(&pki.service, Box::new(move |_| answer(200, &body)));
+    let json = overlane(&pki.flags(service.address), "event list --limit 2 --output json").unwrap();
+    let events: Vec<overlane_api::event::Event> = serde_json::from_str(&json).unwrap();
+    assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), [2, 3]);
+    for next in ["x", "7", ""] {
+        let page = format!(r#"{{"items":[{}],"next":"{next}"}}"#, event(1, "a"));
+        assert!(failure(answer(200, &page), "event list --after 7").contains("does not go on"), "{next}");
+    }
 }
 
 #[test]

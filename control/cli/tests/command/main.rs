@@ -2,6 +2,7 @@
 
 mod answers;
 mod documents;
+mod pki;
 mod service;
 mod support;
 mod test_summary;

@@ -2,6 +2,7 @@
 
 use overlane_api::access::Token;
 use overlane_api::config::Source;
+use overlane_api::event::Event;
 use overlane_api::resource::{Entity, Host, Network, Node, Status};
 use overlane_api::tls::TlsFiles;
 use overlane_cli::{EXIT_FAILED, exit_code};
@@ -22,11 +23,11 @@ struct Real {
 impl Real {
     fn start() -> Self {
         let pki = Pki::new();
-        let TlsFiles { ca, certificate, key } = &pki.service;
+        let TlsFiles { ca, certificate, key, .. } = &pki.service;
         let text = format!(
             "[store]\npath = 'store.redb'\n[api]\nlisten = '[::1]:0'\noperators = ['{OPERATOR_NAME}']\n\
              [sync]\nlisten = '[::1]:0'\n[tls]\nca = {ca:?}\ncert = {certificate:?}\nkey = {key:?}\n\
-             [move]\nack_wait = '20ms'\n",
+             [move]\nack_wait = '20ms'\n[housekeeping]\nevery = '1s'\n",
         );
         let config = Config::parse(&Source::new(&pki.file("control.toml"), text)).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -262,4 +263,22 @@ fn a_service_that_has_ended_is_unreachable() {
     real.runtime.block_on(service.shut_down()).unwrap();
     let error = overlane(&real.flags, "status").unwrap_err();
     assert!(format!("{error:#}").contains("cannot reach the service"), "{error:#}");
+}
+
+#[test]
+fn what_the_service_finds_wrong_is_in_the_list_of_events() {
+    let real = Real::populated();
+    assert_eq!(real.gives::<Vec<Event>>("event list"), []);
+    real.says("rule create orphan --entity acme --priority 1 --on tag=nobody --ingress --action deny");
+    let events = loop {
+        let events: Vec<Event> = real.gives("event list --kind inconsistency --entity acme");
+        if !events.is_empty() {
+            break events;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    assert_eq!(events[0].subject.as_deref(), Some("rule/orphan"));
+    let said = real.says("event list");
+    assert!(said.contains("the service") && said.contains("rule/orphan"), "{said}");
+    assert_eq!(real.gives::<Vec<Event>>("event list --kind node_spoofing"), []);
 }

@@ -21,7 +21,10 @@ use overlane_cli::lab::wait;
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::wire::tcp;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub(crate) const CASES: &[Case] = &[
@@ -31,6 +34,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::Shared("a_rule_about_a_tag_follows_whoever_carries_it", tags),
     Case::Shared("a_peering_lets_two_networks_talk_and_its_end_cuts_what_was_open", peering),
     Case::Shared("the_answer_to_a_rule_test_is_what_happens", tested),
+    Case::Shared(
+        "rules_that_change_under_traffic_let_nothing_pass_that_neither_the_old_nor_the_new_allow",
+        changing,
+    ),
     Case::Shared("no_rule_no_arp_for_those_with_whom_nothing_may_be_exchanged", unresolved),
     Case::Alone("a_flood_of_connections_from_one_node_leaves_others_their_room", flood),
     Case::Alone("a_site_file_with_rules_is_kept_to_and_read_again", from_file),
@@ -305,6 +312,109 @@ fn unresolved(lab: &Lab) -> Result<()> {
     })?;
     lab.namespace(&from.id).ip("neigh flush all")?;
     ensure!(is_answered(lab, &from, &to)?, "{} does not answer {} afterwards", to.id, from.id);
+    Ok(())
+}
+
+/// Numbered datagrams to several ports of a node, as fast as they go, and what arrives at each.
+struct Stream {
+    sent: Arc<AtomicU64>,
+    /// By port: how many have arrived, and the highest number among them.
+    arrived: Vec<Arc<[AtomicU64; 2]>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Stream {
+    fn start(lab: &Lab, from: &Node, to: &Node, ports: &[u16]) -> Result<Self> {
+        let (sent, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (mut arrived, mut threads) = (Vec::new(), Vec::new());
+        for port in ports {
+            let socket = lab.namespace(&to.id).enter(|| Ok(UdpSocket::bind((to.ipv4, *port))?))?;
+            socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+            let counts = Arc::<[AtomicU64; 2]>::default();
+            arrived.push(counts.clone());
+            let stop = stop.clone();
+            threads.push(std::thread::spawn(move || {
+                let mut number = [0; 8];
+                while !stop.load(Relaxed) {
+                    if socket.recv(&mut number).is_ok() {
+                        let [count, highest] = &*counts;
+                        highest.fetch_max(u64::from_be_bytes(number), Relaxed);
+                        count.fetch_add(1, Relaxed);
+                    }
+                }
+            }));
+        }
+        let socket = lab.namespace(&from.id).enter(|| Ok(UdpSocket::bind((from.ipv4, 0))?))?;
+        let targets: Vec<SocketAddr> = ports.iter().map(|port| (to.ipv4, *port).into()).collect();
+        let (counter, stopped) = (sent.clone(), stop.clone());
+        threads.push(std::thread::spawn(move || {
+            while !stopped.load(Relaxed) {
+                for target in &targets {
+                    // Counted first: what is counted later was sent later.
+                    let number = counter.fetch_add(1, Relaxed) + 1;
+                    let _ = socket.send_to(&number.to_be_bytes(), target);
+                }
+                // Some 30,000 a second, which two processors can carry and receive.
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }));
+        Ok(Self { sent, arrived, stop, threads })
+    }
+
+    fn count(&self, place: usize) -> u64 {
+        self.arrived.get(place).map_or(0, |counts| counts[0].load(Relaxed))
+    }
+
+    fn highest(&self, place: usize) -> u64 {
+        self.arrived.get(place).map_or(0, |counts| counts[1].load(Relaxed))
+    }
+
+    fn end(self) {
+        self.stop.store(true, Relaxed);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn changing(lab: &Lab) -> Result<()> {
+    const PORTS: [u16; 3] = [7001, 7002, 7003];
+    let from = lab.node("acme-1")?;
+    // Within the host, and across.
+    for to in ["acme-2", "acme-3"] {
+        let target = lab.node(to)?;
+        let udp = |ports: Option<u16>, priority, action| -> Result<RuleSpec> {
+            let ports = ports.map(|port| port.to_string());
+            let all = rule(lab, to, Direction::Ingress, action)?;
+            Ok(RuleSpec { protocol: Some("udp".to_owned()), ports, priority, ..all })
+        };
+        let rules = [("open", udp(Some(PORTS[0]), 1, Action::Allow)?), ("rest", udp(None, 2, Action::Deny)?)];
+        under(lab, &rules, || {
+            let stream = Stream::start(lab, &from, &target, &PORTS)?;
+            let outcome = (1..=20usize).try_for_each(|round| {
+                let (open, closed) = (round % 2, 1 - round % 2);
+                let port = PORTS.get(open).copied();
+                put_rule(lab, "open", &udp(port, 1, Action::Allow)?)?;
+                // Every engine has acknowledged it: what is sent from now on is judged by it.
+                let after = stream.sent.load(Relaxed);
+                wait::until("what is open now to arrive", SOON, || {
+                    Ok((stream.highest(open) > after + 300).then_some(()))
+                })?;
+                let late = stream.highest(closed);
+                ensure!(
+                    late <= after,
+                    "{to}, round {round}: number {late} came by the old rule, after {after}"
+                );
+                Ok(())
+            });
+            let never = stream.count(2);
+            stream.end();
+            outcome?;
+            ensure!(never == 0, "{to}: {never} datagrams came that no rule has ever let pass");
+            Ok(())
+        })?;
+    }
     Ok(())
 }
 

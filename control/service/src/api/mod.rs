@@ -3,6 +3,7 @@
 mod access;
 mod body;
 mod door;
+mod events;
 mod fail;
 mod policy;
 mod resources;
@@ -12,6 +13,7 @@ mod status;
 pub use server::{Limits, Peer, serve};
 
 use crate::access::{Authenticator, Warnings};
+use crate::events::Events;
 use crate::ledger::Ledger;
 use crate::mover::Mover;
 use crate::sync::Hub;
@@ -42,6 +44,8 @@ pub struct Api {
     pub hub: Arc<Hub>,
     /// What moves wait for.
     pub mover: Arc<Mover>,
+    /// What went wrong.
+    pub events: Arc<Events>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Who may use it.
@@ -53,9 +57,9 @@ pub struct Api {
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Overlane provisioning service",
-    description = "Entities, virtual networks, hosts, nodes, moves, rules, peerings, tokens and the audit log. Writes are idempotent; errors name the field and its \
-                   legal values. Clients show a certificate that names an operator, or a token: Authorization: Bearer. With an \
-                   entity's token only what is that entity's exists."
+    description = "Entities, virtual networks, hosts, nodes, moves, rules, peerings, events, tokens and the audit log. Writes are idempotent; \
+                   errors name the field and its legal values. Clients show a certificate that names an operator, or a token: \
+                   Authorization: Bearer. With an entity's token only what is that entity's exists."
 ))]
 struct Document;
 
@@ -79,6 +83,7 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(access::list_tokens, access::make_token))
         .routes(routes!(access::put_token, access::get_token, access::delete_token))
         .routes(routes!(access::read_audit))
+        .routes(routes!(events::list_events))
         .routes(routes!(status::status))
         .routes(routes!(status::backup))
         .split_for_parts();

@@ -272,7 +272,8 @@ mod tests {
         let path = directory.path().join("store.redb");
         let quota = Quota { networks: 9, nodes: 9, interfaces: 9, rules: 9, tokens: 9 };
         let audit = AuditLimits { keep: 9, age: 9 };
-        let settings = Settings { layout: Default::default(), log_revisions: 9, quota, audit };
+        let settings =
+            Settings { layout: Default::default(), log_revisions: 9, on_demand_above: 9, quota, audit };
         let ledger = Ledger::open(Arc::new(RedbStore::open(&path).unwrap()), &path, settings).unwrap();
         (directory, ledger)
     }

@@ -9,7 +9,7 @@ use super::record::{
     meta_number, pair, revision, text, try_scan, vnet_key,
 };
 use super::resolved::{self, Resolved};
-use super::{peering, rule};
+use super::{network, peering, rule};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::policy::DefaultAction;
@@ -33,18 +33,42 @@ pub enum Catchup {
 /// The longest part of a snapshot, in changes.
 pub(crate) const PART: usize = 512;
 
+/// The engine that is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Audience<'a> {
+    /// The substrate's layout.
+    pub layout: Layout,
+    /// Its host.
+    pub host: &'a str,
+    /// Whether it resolves on demand, as engines do since version 2 of the protocol; others are told everything.
+    pub resolves: bool,
+}
+
 /// Turns records into messages for one engine.
 struct Teller<'a> {
     view: &'a dyn View,
     layout: Layout,
     host: &'a str,
+    resolves: bool,
     /// Substrate prefixes of hosts, as locations carry them.
     prefixes: HashMap<String, Vec<u8>>,
 }
 
 impl<'a> Teller<'a> {
-    fn new(view: &'a dyn View, layout: Layout, host: &'a str) -> Self {
-        Self { view, layout, host, prefixes: HashMap::new() }
+    fn new(view: &'a dyn View, audience: Audience<'a>) -> Self {
+        let Audience { layout, host, resolves } = audience;
+        Self { view, layout, host, resolves, prefixes: HashMap::new() }
+    }
+
+    /// Those of these vnets whose mappings the engine has to ask for.
+    fn on_demand(&self, vnets: impl IntoIterator<Item = u32>) -> Result<BTreeSet<u32>> {
+        let mut found = BTreeSet::new();
+        for vnet in vnets {
+            if self.resolves && network::of_vnet(self.view, vnet)?.is_some_and(|record| record.on_demand) {
+                found.insert(vnet);
+            }
+        }
+        Ok(found)
     }
 
     fn location(&mut self, (host, slot): (&str, u8)) -> Result<sync::Location> {
@@ -79,6 +103,17 @@ impl<'a> Teller<'a> {
 
     fn put_mapping(&mut self, ipv4: Ipv4Addr, record: &InterfaceRecord) -> Result<Change> {
         Ok(Change { revision: record.revision, what: Some(What::PutMapping(self.mapping(ipv4, record)?)) })
+    }
+
+    /// The mappings of the host's own interfaces in these vnets.
+    fn own_mappings(&mut self, interfaces: &[InterfaceRecord], vnets: &BTreeSet<u32>) -> Result<Vec<Change>> {
+        let mut puts = Vec::new();
+        for interface in interfaces.iter().filter(|interface| vnets.contains(&interface.vnet)) {
+            for ipv4 in &interface.addresses {
+                puts.push(self.put_mapping(*ipv4, interface)?);
+            }
+        }
+        Ok(puts)
     }
 
     fn put_interface(&self, record: &InterfaceRecord) -> Option<Change> {
@@ -118,6 +153,7 @@ impl<'a> Teller<'a> {
                 vnet: other.vnet,
                 cidrs: other.subnets.iter().map(|subnet| subnet.net.to_string()).collect(),
                 default_action: default_action(peering.default_action).into(),
+                on_demand: self.resolves && other.on_demand,
             });
         }
         let message = sync::Vnet {
@@ -126,6 +162,7 @@ impl<'a> Teller<'a> {
             subnets: subnets.collect(),
             default_action: default_action(record.default_action).into(),
             peerings,
+            on_demand: self.resolves && record.on_demand,
         };
         Ok(Some(Change { revision: record.revision, what: Some(What::PutVnet(message)) }))
     }
@@ -208,12 +245,11 @@ pub(crate) fn host(view: &dyn View, layout: Layout, id: &str) -> Result<Option<s
 /// [`Error::Store`].
 pub fn snapshot(
     view: &dyn View,
-    layout: Layout,
-    host: &str,
+    audience: Audience<'_>,
     tell: &mut dyn FnMut(Vec<Change>) -> Step,
 ) -> Result<Option<u64>> {
-    let Some(record) = load::<HostRecord>(view, Table::Hosts, host)? else { return Ok(None) };
-    let mut teller = Teller::new(view, layout, host);
+    let Some(record) = load::<HostRecord>(view, Table::Hosts, audience.host)? else { return Ok(None) };
+    let mut teller = Teller::new(view, audience);
     let interfaces = teller.interfaces()?;
     let vnets: BTreeSet<u32> = interfaces.iter().map(|interface| interface.vnet).collect();
     let mut part = vec![teller.put_host(&record)];
@@ -222,7 +258,10 @@ pub fn snapshot(
     }
     let mut enough = false;
     let peers = teller.peers(vnets.iter().copied())?;
-    for vnet in vnets.union(&peers).copied().collect::<Vec<_>>() {
+    let all: BTreeSet<u32> = vnets.union(&peers).copied().collect();
+    let on_demand = teller.on_demand(all.iter().copied())?;
+    part.extend(teller.own_mappings(&interfaces, &on_demand)?);
+    for vnet in all.difference(&on_demand).copied() {
         each_address(view, vnet, |ipv4, record| {
             part.push(teller.put_mapping(ipv4, &record)?);
             if part.len() >= PART && tell(std::mem::take(&mut part)).is_break() {
@@ -261,6 +300,8 @@ struct Touched {
     /// Vnets whose mappings engines may have to hear of as a whole, or not any more.
     whole: BTreeSet<u32>,
     mappings: BTreeMap<(u32, Ipv4Addr), Option<u64>>,
+    /// Vnets that were on demand and are not any more.
+    subscribed: BTreeSet<u32>,
 }
 
 /// What the log says of keys that concern `host`, which has `interfaces` in `vnets` and hears of mappings in all of `told`.
@@ -303,6 +344,7 @@ fn touched(
             Touch::Rule { id, deleted } => {
                 touched.rules.insert(id, deleted);
             }
+            Touch::Whole { vnet } if told.contains(&vnet) => drop(touched.subscribed.insert(vnet)),
             Touch::Mapping { vnet, ipv4, deleted } if told.contains(&vnet) => {
                 touched.mappings.insert((vnet, ipv4), deleted);
             }
@@ -321,6 +363,7 @@ fn touched(
     touched.whole = teller.peers(touched.presence.iter().copied())?;
     touched.whole.extend(&touched.presence);
     touched.whole.extend(touched.peerings.iter().filter(|pair| pair.iter().any(here)).flatten());
+    touched.whole.extend(&touched.subscribed);
     // That a vnet has left is known only now; what was deleted in it before concerns the engine too.
     let left: BTreeSet<u32> = touched.whole.difference(told).copied().collect();
     if !left.is_empty() {
@@ -337,11 +380,12 @@ fn touched(
     Ok((!full).then_some(touched))
 }
 
-/// What the engine of `host` has to hear, if it has everything up to revision `since`; at most `limit` changes.
+/// What an engine has to hear, if it has everything up to revision `since`; at most `limit` changes.
 ///
 /// # Errors
 /// [`Error::Store`].
-pub fn catch_up(view: &dyn View, layout: Layout, host: &str, since: u64, limit: usize) -> Result<Catchup> {
+pub fn catch_up(view: &dyn View, audience: Audience<'_>, since: u64, limit: usize) -> Result<Catchup> {
+    let host = audience.host;
     let now = revision(view)?;
     if since == now {
         return Ok(Catchup::Nothing(now));
@@ -350,7 +394,7 @@ pub fn catch_up(view: &dyn View, layout: Layout, host: &str, since: u64, limit: 
     if since > now || since < compacted {
         return Ok(Catchup::Snapshot);
     }
-    let mut teller = Teller::new(view, layout, host);
+    let mut teller = Teller::new(view, audience);
     let interfaces = teller.interfaces()?;
     let vnets: BTreeSet<u32> = interfaces.iter().map(|interface| interface.vnet).collect();
     let mut told = teller.peers(vnets.iter().copied())?;
@@ -371,9 +415,14 @@ pub fn catch_up(view: &dyn View, layout: Layout, host: &str, since: u64, limit: 
             puts.extend(teller.put_vnet(vnet)?);
         }
     }
-    // Of a vnet that has come or gone, every mapping counts as touched.
+    let concerned = told.union(&touched.whole).copied();
+    let on_demand = teller.on_demand(concerned)?;
+    // Of a vnet that has come or gone, every mapping counts as touched; of one on demand the engine knows its own, and forgets
+    // by itself what it has resolved.
     let mut full = false;
-    for &vnet in &touched.whole {
+    let came = touched.whole.intersection(&on_demand).copied().collect();
+    puts.extend(teller.own_mappings(&interfaces, &came)?);
+    for &vnet in touched.whole.difference(&on_demand) {
         let came = told.contains(&vnet);
         each_address(view, vnet, |ipv4, record| {
             let deleted = (!came).then_some(record.revision);
@@ -392,6 +441,10 @@ pub fn catch_up(view: &dyn View, layout: Layout, host: &str, since: u64, limit: 
             _ => None,
         };
         match owner {
+            Some(record) if on_demand.contains(&vnet) && record.place_on(host).is_none() => {
+                let what = Some(What::RefreshMapping(teller.mapping(ipv4, &record)?));
+                puts.push(Change { revision: record.revision, what });
+            }
             Some(record) => puts.push(teller.put_mapping(ipv4, &record)?),
             None => deletes.push(Change {
                 revision: deleted.unwrap_or(now),
@@ -453,5 +506,5 @@ pub(super) fn mapping(
     ipv4: Ipv4Addr,
     record: &InterfaceRecord,
 ) -> Result<sync::Mapping> {
-    Teller::new(view, layout, "").mapping(ipv4, record)
+    Teller::new(view, Audience { layout, host: "", resolves: false }).mapping(ipv4, record)
 }

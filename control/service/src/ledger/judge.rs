@@ -87,6 +87,7 @@ fn interface(view: &dyn View, record: &InterfaceRecord, moment: SystemTime) -> R
             vnet: vnet(other.vnet)?,
             subnets: other.subnets.iter().map(|subnet| subnet.net).collect(),
             default_action: default_action(peering.default_action),
+            on_demand: false,
         });
     }
     Ok(Interface {

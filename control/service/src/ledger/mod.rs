@@ -21,6 +21,7 @@ mod report;
 mod resolve;
 mod resolved;
 pub(crate) mod rule;
+mod size;
 mod tag;
 pub(crate) mod token;
 mod transaction;
@@ -28,17 +29,18 @@ mod verify;
 
 pub use acting::Acting;
 pub(crate) use acting::{listed, shown};
-pub use delta::{Catchup, catch_up, snapshot};
+pub use delta::{Audience, Catchup, catch_up, snapshot};
 pub use moving::{ActiveMove, MoveStep};
 pub(crate) use record::HostRecord;
 pub use report::Reported;
-pub use resolve::resolve;
+pub(crate) use report::clipped;
+pub use resolve::{Resolution, resolve};
 pub(crate) use token::seconds;
 pub use verify::verify;
 
 use crate::access::Caller;
 use crate::error::{Error, Result};
-use crate::store::{Store, StoreError, Table, View};
+use crate::store::{Store, StoreError, Table, Update, View};
 pub use audit::AuditLimits;
 use overlane_api::access::Quota;
 use overlane_dataplane::address::Layout;
@@ -66,6 +68,8 @@ pub struct Settings {
     pub quota: Quota,
     /// How much of the audit log is kept.
     pub audit: AuditLimits,
+    /// A network with more addresses is on demand, unless it says otherwise; below half of that it is not any more.
+    pub on_demand_above: u64,
 }
 
 /// Whether a write made something or confirmed what was there.
@@ -204,6 +208,14 @@ impl Ledger {
             Some(capacity) => capacities.insert(host.to_owned(), capacity),
             None => capacities.remove(host),
         };
+    }
+
+    /// Writes what is no part of what is provisioned, and stands in a table of its own: no revision is made, and nobody
+    /// is told.
+    pub(crate) fn write_aside(&self, write: impl FnOnce(&mut dyn Update) -> Result<()>) -> Result<()> {
+        let mut update = self.store.update()?;
+        write(&mut *update)?;
+        Ok(update.commit()?)
     }
 
     /// How much an entity may have, where its record says nothing else.

@@ -2,9 +2,11 @@
 
 use super::acting::Acting;
 use super::quota::{self, Of};
-use super::record::{InterfaceRecord, NetworkRecord, SubnetRecord, Touch, decode, load, try_scan, vnet_key};
+use super::record::{
+    InterfaceRecord, NetworkRecord, SubnetRecord, Touch, decode, load, load_id, try_scan, vnet_key,
+};
 use super::transaction::Transaction;
-use super::{Outcome, check, peering, rule};
+use super::{Outcome, check, peering, rule, size};
 use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
@@ -22,6 +24,8 @@ pub(super) fn resource(id: &str, record: NetworkRecord) -> Network {
         entity: record.entity,
         vnet: record.vnet,
         default_action: record.default_action,
+        mapping: record.mapping,
+        on_demand: record.on_demand,
         revision: record.revision,
     }
 }
@@ -105,8 +109,15 @@ impl Acting<'_> {
                     "a free id from 1 to 16777215, or none to be given one",
                 ));
             }
-            let (entity, default_action) = (spec.entity.clone(), spec.default_action);
-            let record = NetworkRecord { entity, vnet, subnets, default_action, revision: txn.revision() };
+            let record = NetworkRecord {
+                entity: spec.entity.clone(),
+                vnet,
+                subnets,
+                default_action: spec.default_action,
+                mapping: spec.mapping,
+                on_demand: txn.on_demand(spec.mapping, false, 0),
+                revision: txn.revision(),
+            };
             txn.save(Table::Networks, id, &record)?;
             txn.put(Table::Vnets, &vnet_key(vnet), id.as_bytes())?;
             txn.add_use(&format!("entity/{}", spec.entity), &format!("network/{id}"))?;
@@ -134,6 +145,7 @@ impl Acting<'_> {
             quota::count(txn, &found.entity, Of::Networks, -1)?;
             txn.delete(Table::Networks, id.as_bytes())?;
             txn.delete(Table::Vnets, &vnet_key(found.vnet))?;
+            txn.forget_size(found.vnet)?;
             txn.drop_use(&format!("entity/{}", found.entity), &format!("network/{id}"))?;
             rule::touch_entity(txn, &found.entity)?;
             txn.touch(Touch::Vnet { vnet: found.vnet, deleted: Some(found.revision) });
@@ -171,7 +183,14 @@ fn change(
             format!("{}, or none", found.vnet),
         ));
     }
-    if found.subnets == subnets && found.default_action == spec.default_action {
+    let size = size::addresses(txn.view(), found.vnet)?;
+    let on_demand = txn.on_demand(spec.mapping, found.on_demand, size);
+    let was_on_demand = found.on_demand;
+    let is_same = found.subnets == subnets
+        && found.default_action == spec.default_action
+        && found.mapping == spec.mapping
+        && was_on_demand == on_demand;
+    if is_same {
         return Ok(found);
     }
     check_addresses_stay(txn, found.vnet, &subnets)?;
@@ -182,11 +201,21 @@ fn change(
             txn.touch(Touch::Vnet { vnet: other.vnet, deleted: None });
         }
     }
-    let default_action = spec.default_action;
-    let record = NetworkRecord { subnets, default_action, revision: txn.revision(), ..found };
+    let (default_action, mapping) = (spec.default_action, spec.mapping);
+    let record =
+        NetworkRecord { subnets, default_action, mapping, on_demand, revision: txn.revision(), ..found };
     txn.save(Table::Networks, id, &record)?;
     txn.touch(Touch::Vnet { vnet: record.vnet, deleted: None });
+    if record.on_demand != was_on_demand {
+        txn.touch_mode(id, &record)?;
+    }
     Ok(record)
+}
+
+/// The network that has a vnet.
+pub(super) fn of_vnet(view: &dyn View, vnet: u32) -> Result<Option<NetworkRecord>> {
+    let id = load_id(view, Table::Vnets, &vnet_key(vnet))?;
+    Ok(id.map(|id| load(view, Table::Networks, &id)).transpose()?.flatten())
 }
 
 /// Calls `visit` for every interface in a vnet once per address.

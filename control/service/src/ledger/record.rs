@@ -9,7 +9,7 @@ use crate::store::{Step, Table, View};
 use ipnet::Ipv4Net;
 use overlane_api::access::{AuditEntry, Placement as Grant, QuotaSpec, TokenRole};
 use overlane_api::policy::{DefaultAction, RuleSpec};
-use overlane_api::resource::{Attachment, InterfaceState, MovePhase};
+use overlane_api::resource::{Attachment, InterfaceState, MappingMode, MovePhase};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -41,6 +41,11 @@ pub(crate) struct NetworkRecord {
     pub(crate) subnets: Vec<SubnetRecord>,
     #[serde(default)]
     pub(crate) default_action: DefaultAction,
+    #[serde(default)]
+    pub(crate) mapping: MappingMode,
+    /// Whether engines ask for its mappings: as it says, or by how many there are.
+    #[serde(default)]
+    pub(crate) on_demand: bool,
     pub(crate) revision: u64,
 }
 
@@ -271,6 +276,9 @@ pub(crate) enum Touch {
     /// The two became peers, or are none any more, or in another way.
     #[serde(rename = "e")]
     Peering { vnets: [u32; 2] },
+    /// Engines are told all mappings of the vnet from now on.
+    #[serde(rename = "w")]
+    Whole { vnet: u32 },
     /// The first interface of the vnet came to the host, or its last one left.
     #[serde(rename = "p")]
     Presence { host: String, vnet: u32 },

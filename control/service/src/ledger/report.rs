@@ -19,7 +19,8 @@ pub enum Reported {
     NotThere,
 }
 
-fn clipped(text: &str) -> String {
+/// `text` without control characters, and no longer than is kept.
+pub(crate) fn clipped(text: &str) -> String {
     let mut clean = String::new();
     for c in text.chars().filter(|c| !c.is_control()) {
         if clean.len() + c.len_utf8() > MAX_DETAIL {

@@ -1,8 +1,8 @@
 //! Authorised resolution: one mapping, for one of the asking engine's own live interfaces.
 
 use super::delta::mapping;
-use super::judge;
-use super::record::{InterfaceRecord, in_vnet, load, load_id, revision};
+use super::record::{InterfaceRecord, NetworkRecord, in_vnet, load, load_id, revision};
+use super::{judge, peering};
 use crate::error::Result;
 use crate::store::{Table, View};
 use overlane_api::resource::InterfaceState;
@@ -10,19 +10,26 @@ use overlane_api::sync::{Refusal, RefusalReason, ResolveRequest, resolve_respons
 use overlane_dataplane::address::Layout;
 use std::net::Ipv4Addr;
 
-/// Answers the engine of `host`; with the revision that the answer is true for.
+/// An answer, and what it is true for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolution {
+    /// The mapping, or why it is not told.
+    pub outcome: Outcome,
+    /// The revision that it is true for.
+    pub revision: u64,
+    /// The change that last touched the mapping; 0 without one.
+    pub mapping_revision: u64,
+}
+
+/// Answers the engine of `host`.
 ///
 /// # Errors
 /// [`Error::Store`](crate::error::Error::Store).
-pub fn resolve(
-    view: &dyn View,
-    layout: Layout,
-    host: &str,
-    asked: &ResolveRequest,
-) -> Result<(Outcome, u64)> {
+pub fn resolve(view: &dyn View, layout: Layout, host: &str, asked: &ResolveRequest) -> Result<Resolution> {
     let revision = revision(view)?;
     let refuse = |reason: RefusalReason, detail: String| {
-        Ok((Outcome::Refusal(Refusal { reason: reason.into(), detail }), revision))
+        let outcome = Outcome::Refusal(Refusal { reason: reason.into(), detail });
+        Ok(Resolution { outcome, revision, mapping_revision: 0 })
     };
     let asker: Option<InterfaceRecord> = load(view, Table::Interfaces, &asked.interface_id)?;
     // One of somebody else's and one that does not exist look the same from outside.
@@ -34,9 +41,10 @@ pub fn resolve(
         let detail = format!("interface {} is {}, not live", asked.interface_id, place.state);
         return refuse(RefusalReason::InterfaceNotLive, detail);
     }
-    if asker.vnet != asked.vnet {
-        let detail =
-            format!("interface {} is in vnet {}, not in {}", asked.interface_id, asker.vnet, asked.vnet);
+    let is_peer = |(_, other): &(_, NetworkRecord)| other.vnet == asked.vnet;
+    if asker.vnet != asked.vnet && !peering::of_network(view, &asker.network)?.iter().any(is_peer) {
+        let (id, vnet) = (&asked.interface_id, asked.vnet);
+        let detail = format!("interface {id} is in vnet {}, not in {vnet} nor a peer of it", asker.vnet);
         return refuse(RefusalReason::NotAMember, detail);
     }
     let target = Ipv4Addr::from_bits(asked.target);
@@ -47,7 +55,11 @@ pub fn resolve(
             let detail = format!("no rule lets {} and {target} exchange anything", asked.interface_id);
             refuse(RefusalReason::Forbidden, detail)
         }
-        Some(owner) => Ok((Outcome::Mapping(mapping(view, layout, target, &owner)?), revision)),
+        Some(owner) => Ok(Resolution {
+            outcome: Outcome::Mapping(mapping(view, layout, target, &owner)?),
+            revision,
+            mapping_revision: owner.revision,
+        }),
         None => refuse(RefusalReason::UnknownTarget, format!("nobody has {target} in vnet {}", asked.vnet)),
     }
 }

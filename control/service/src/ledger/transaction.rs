@@ -28,6 +28,8 @@ pub(crate) struct Transaction<'a> {
     caller: Option<&'a Caller>,
     /// What the audit log will say.
     draft: Option<Draft>,
+    /// How many addresses a vnet gains or loses.
+    sizes: BTreeMap<u32, i64>,
 }
 
 /// How many old log entries one change clears away: more than one, so that a lowered limit is reached in the end.
@@ -39,16 +41,9 @@ impl<'a> Transaction<'a> {
     pub(super) fn begin(ledger: &'a Ledger, caller: Option<&'a Caller>) -> Result<Self> {
         let update = ledger.store.update()?;
         let revision = revision(&*update)? + 1;
-        Ok(Self {
-            ledger,
-            update,
-            revision,
-            changed: false,
-            touches: Vec::new(),
-            presence: BTreeMap::new(),
-            caller,
-            draft: None,
-        })
+        let (presence, sizes) = (BTreeMap::new(), BTreeMap::new());
+        let (changed, touches, draft) = (false, Vec::new(), None);
+        Ok(Self { ledger, update, revision, changed, touches, presence, sizes, caller, draft })
     }
 
     /// Who makes this change; `None`: the service itself.
@@ -170,6 +165,7 @@ impl<'a> Transaction<'a> {
             self.delete(Table::Devices, &pair(&place.host, place.attachment.device.as_bytes()))?;
             self.count_presence(interface.vnet, &place.host, -1);
         }
+        self.count_addresses(interface, -1);
         for address in &interface.addresses {
             self.delete(Table::Addresses, &in_vnet(interface.vnet, &address.octets()))?;
         }
@@ -208,6 +204,7 @@ impl<'a> Transaction<'a> {
             })?;
             self.count_presence(interface.vnet, host, 1);
         }
+        self.count_addresses(interface, 1);
         for (place, address) in interface.addresses.iter().enumerate() {
             self.claim(Table::Addresses, &in_vnet(interface.vnet, &address.octets()), &id, || {
                 ("addresses", format!("{address} in network {}", interface.network))
@@ -243,6 +240,21 @@ impl<'a> Transaction<'a> {
 
     fn count_presence(&mut self, vnet: u32, host: &str, by: i64) {
         *self.presence.entry((vnet, host.to_owned())).or_default() += by;
+    }
+
+    fn count_addresses(&mut self, interface: &InterfaceRecord, sign: i64) {
+        let addresses = i64::try_from(interface.addresses.len()).unwrap_or(i64::MAX);
+        *self.sizes.entry(interface.vnet).or_default() += sign * addresses;
+    }
+
+    /// How many addresses vnets have gained or lost since this was last asked.
+    pub(super) fn take_sizes(&mut self) -> BTreeMap<u32, i64> {
+        std::mem::take(&mut self.sizes)
+    }
+
+    /// See [`Settings::on_demand_above`].
+    pub(super) const fn on_demand_above(&self) -> u64 {
+        self.ledger.settings.on_demand_above
     }
 
     /// Notes what engines have to hear of a change of an interface.
@@ -344,6 +356,7 @@ impl<'a> Transaction<'a> {
         }
         self.settle_presence()?;
         self.write_down()?;
+        self.settle_sizes()?;
         let key = self.revision.to_be_bytes();
         let log = encode(Table::Log, &key, &self.touches)?;
         self.put(Table::Log, &key, &log)?;

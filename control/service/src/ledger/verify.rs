@@ -108,6 +108,7 @@ pub fn verify(view: &dyn View) -> Result<()> {
         }
         Ok(Step::Continue(()))
     })?;
+    crate::events::verify(view)?;
     for (key, count) in &presence {
         let kept = view.get(Table::Presence, key)?.map(|value| decode::<i64>(Table::Presence, key, &value));
         if kept.transpose()? != Some(*count) {

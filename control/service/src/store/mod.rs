@@ -59,6 +59,8 @@ pub enum Table {
     Audit,
     /// revision → what it touched.
     Log,
+    /// number → event; `next` → the next one's number. Written beside the ledger's changes, without a revision.
+    Events,
 }
 
 /// Trouble with the store itself.

@@ -42,6 +42,7 @@ const fn definition(table: Table) -> Definition {
         Table::Usage => "usage",
         Table::Audit => "audit",
         Table::Log => "log",
+        Table::Events => "events",
     })
 }
 

@@ -5,7 +5,7 @@ use crate::ledger::Ledger;
 use overlane_api::resource::{EngineStatus, HostWorkers};
 use overlane_api::sync::WorkersReport;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,8 @@ struct Session {
     /// acknowledged what was sent.
     covered: u64,
     workers: Workers,
+    /// The interfaces of its host that it has said how they are.
+    reported: HashSet<String>,
 }
 
 /// What an engine said of itself.
@@ -121,6 +123,20 @@ impl Hub {
         })
     }
 
+    /// Of a host's `interfaces`, all that it has, those that its engine has not said anything of since it connected; `None`
+    /// while it is not connected.
+    #[must_use]
+    pub fn unreported(&self, host: &str, interfaces: &[String]) -> Option<Vec<String>> {
+        let mut sessions = self.sessions.lock();
+        let session = sessions.get_mut(host)?;
+        let reported = std::mem::take(&mut session.reported);
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            interfaces.iter().cloned().partition(|id| reported.contains(id));
+        // Of those that are the host's no more nothing is remembered.
+        session.reported = known.into_iter().collect();
+        Some(unknown)
+    }
+
     /// Takes the place of `host`; a stream that had it before is told to end.
     pub(super) fn join(self: &Arc<Self>, host: &str, engine: Introduction) -> Ticket {
         let replaced = CancellationToken::new();
@@ -136,6 +152,7 @@ impl Hub {
             sent: applied,
             covered: 0,
             workers: Workers::default(),
+            reported: HashSet::new(),
         };
         if let Some(before) = sessions.insert(host.to_owned(), session) {
             before.end.cancel();
@@ -200,6 +217,11 @@ impl Ticket {
     /// What is wrong with the report.
     pub(super) fn workers(&self, report: WorkersReport) -> Result<(), Status> {
         self.with_quietly(|session| session.workers.report(report)).unwrap_or(Ok(()))
+    }
+
+    /// The engine has said how an interface of its host is.
+    pub(super) fn reported(&self, interface: String) {
+        self.with_quietly(|session| session.reported.insert(interface));
     }
 
     /// The engine starts over: what it acknowledged before does not count.

@@ -1,14 +1,17 @@
 //! The sync protocol's server: one stream per engine, and resolutions.
 
 mod hub;
+mod incoming;
 mod stream;
 mod workers;
 
 pub use hub::Hub;
+pub(crate) use incoming::incoming;
 
 use crate::error::Error;
-use crate::ledger::Ledger;
-use crate::telemetry::Metrics;
+use crate::events::Events;
+use crate::ledger::{Ledger, Resolution};
+use crate::telemetry::{Metrics, ResolutionLabels};
 use overlane_api::sync::sync_server::{Sync, SyncServer};
 use overlane_api::sync::{EngineMessage, ResolveRequest, ResolveResponse, Revision, ServiceMessage};
 use std::sync::Arc;
@@ -24,6 +27,7 @@ const MAX_REQUEST: usize = 64 << 10;
 pub struct SyncService {
     ledger: Arc<Ledger>,
     hub: Arc<Hub>,
+    events: Arc<Events>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 }
@@ -34,10 +38,11 @@ impl SyncService {
     pub fn new(
         ledger: Arc<Ledger>,
         hub: Arc<Hub>,
+        events: Arc<Events>,
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { ledger, hub, metrics, shutdown }
+        Self { ledger, hub, events, metrics, shutdown }
     }
 
     /// As a gRPC server.
@@ -112,12 +117,13 @@ impl Sync for SyncService {
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveResponse>, Status> {
         let host = self.identify(&request).await?;
         let (asked, layout) = (request.into_inner(), self.ledger.layout());
-        let (outcome, number) = blocking(&self.ledger, move |ledger| {
+        let resolution = blocking(&self.ledger, move |ledger| {
             crate::ledger::resolve(&*ledger.view()?, layout, &host, &asked)
         })
         .await?;
-        self.metrics.resolutions.inc();
-        let revision = Revision { incarnation: self.ledger.incarnation().to_vec(), number };
-        Ok(Response::new(ResolveResponse { revision: Some(revision), outcome: Some(outcome) }))
+        let Resolution { outcome, revision: number, mapping_revision } = resolution;
+        self.metrics.resolutions.get_or_create(&ResolutionLabels::of(&outcome)).inc();
+        let revision = Some(Revision { incarnation: self.ledger.incarnation().to_vec(), number });
+        Ok(Response::new(ResolveResponse { revision, outcome: Some(outcome), mapping_revision }))
     }
 }

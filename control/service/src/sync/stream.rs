@@ -5,7 +5,7 @@
 
 use super::hub::{Introduction, Ticket};
 use super::{SyncService, blocking};
-use crate::ledger::{Catchup, catch_up, snapshot};
+use crate::ledger::{Audience, Catchup, Reported, catch_up, snapshot};
 use crate::store::Step;
 use overlane_api::resource::InterfaceState;
 use overlane_api::sync::{
@@ -15,7 +15,7 @@ use overlane_api::sync::{
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
@@ -25,6 +25,12 @@ const HELLO: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(30);
 /// The longest delta, in changes; beyond it a snapshot is sent.
 const MAX_DELTA: usize = 4096;
+/// Engines resolve mappings on demand since this version of the protocol.
+const ON_DEMAND_SINCE: u32 = 2;
+/// Reports of events that come sooner after the one before are left unread.
+const EVENTS_APART: Duration = Duration::from_secs(4);
+/// Of how many interfaces that are not its an engine can claim on one stream that they are live, and it is told.
+const MAX_CLAIMS: usize = 64;
 /// How many messages wait for an engine.
 const QUEUE: usize = 4;
 
@@ -122,6 +128,7 @@ async fn tell(
         return Ok(());
     }
     let mut revisions = ledger.revisions();
+    let resolves = version >= ON_DEMAND_SINCE;
     let mut told = engine.applied;
     let mut first = true;
     loop {
@@ -135,7 +142,10 @@ async fn tell(
                 return Ok(None);
             }
             match since {
-                Some(since) => catch_up(&*view, layout, &wanted, since, MAX_DELTA).map(Some),
+                Some(since) => {
+                    let audience = Audience { layout, host: &wanted, resolves };
+                    catch_up(&*view, audience, since, MAX_DELTA).map(Some)
+                }
                 None => Ok(Some(Catchup::Snapshot)),
             }
         })
@@ -156,7 +166,9 @@ async fn tell(
                 send_delta(service, ticket, outbound, revision(now), now, changes).await?;
                 told = Some(now);
             }
-            Catchup::Snapshot => told = Some(send_snapshot(service, host, ticket, outbound).await?),
+            Catchup::Snapshot => {
+                told = Some(send_snapshot(service, (host, resolves), ticket, outbound).await?);
+            }
         }
         first = false;
         if revisions.changed().await.is_err() {
@@ -187,7 +199,7 @@ async fn send_delta(
 /// Sends everything, in parts, from one view of the store.
 async fn send_snapshot(
     service: &SyncService,
-    host: &str,
+    (host, resolves): (&str, bool),
     ticket: &Arc<Ticket>,
     outbound: &Outbound,
 ) -> Result<u64, Status> {
@@ -210,9 +222,8 @@ async fn send_snapshot(
         if send(Body::SnapshotBegin(SnapshotBegin { revision: revision.clone() })).is_break() {
             return Ok(None);
         }
-        let told = snapshot(&*view, ledger.layout(), &host, &mut |changes| {
-            send(Body::SnapshotPart(Changes { changes }))
-        })?;
+        let audience = Audience { layout: ledger.layout(), host: &host, resolves };
+        let told = snapshot(&*view, audience, &mut |changes| send(Body::SnapshotPart(Changes { changes })))?;
         if told.is_none() {
             return Ok(None);
         }
@@ -223,6 +234,12 @@ async fn send_snapshot(
     sent.ok_or(stalled)
 }
 
+/// Whether an engine has everything that concerns it: what it says then is not about what was, and is under way.
+fn is_in_step(service: &SyncService, host: &str) -> bool {
+    let last = *service.ledger.revisions().borrow();
+    service.hub.has_applied(host, last)
+}
+
 /// Hears what the engine says, until it ends the stream.
 async fn listen(
     service: &SyncService,
@@ -230,6 +247,8 @@ async fn listen(
     ticket: &Ticket,
     inbound: &mut Streaming<EngineMessage>,
 ) -> Result<(), Status> {
+    let mut last_events: Option<Instant> = None;
+    let mut claims = 0;
     while let Some(message) = inbound.message().await? {
         match message.body {
             Some(engine_message::Body::Ack(ack)) => {
@@ -258,14 +277,30 @@ async fn listen(
                 };
                 service.metrics.reports.inc();
                 let of = host.to_owned();
-                blocking(&service.ledger, move |ledger| {
+                let (id, reported) = blocking(&service.ledger, move |ledger| {
                     let reported = ledger.report(&of, &report.interface_id, state, &report.detail)?;
                     tracing::debug!(host = of, interface = report.interface_id, %state, ?reported, "report");
-                    Ok(())
+                    Ok((report.interface_id, reported))
                 })
                 .await?;
+                if reported != Reported::NotThere {
+                    ticket.reported(id);
+                } else if state == InterfaceState::Live && claims < MAX_CLAIMS && is_in_step(service, host) {
+                    claims += 1;
+                    let (events, of) = (service.events.clone(), host.to_owned());
+                    blocking(&service.ledger, move |_| events.claimed(&of, &id)).await?;
+                }
             }
             Some(engine_message::Body::WorkersReport(report)) => ticket.workers(report)?,
+            Some(engine_message::Body::EventsReport(report)) => {
+                let report = crate::events::check(service.ledger.layout(), host, report)?;
+                // No engine of ours tells more often.
+                if last_events.is_none_or(|last| last.elapsed() >= EVENTS_APART) {
+                    last_events = Some(Instant::now());
+                    let events = service.events.clone();
+                    blocking(&service.ledger, move |_| events.report(report)).await?;
+                }
+            }
             Some(engine_message::Body::Hello(_)) => {
                 return Err(Status::invalid_argument("a second Hello"));
             }

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Error};
 use tonic::{Status, Streaming};
 
 /// Whatever is waited for comes within this, or the test fails.
@@ -89,18 +89,27 @@ impl Site {
         client
     }
 
-    pub fn engine_channel(&self, service: &Service, name: &str) -> Endpoint {
-        let credentials = Credentials::load(&self.certificate(name)).unwrap();
-        Endpoint::from_shared(format!("https://{}", service.sync_address()))
-            .unwrap()
-            .tls_config(credentials.grpc_client(SERVER_NAME))
-            .unwrap()
+    pub fn engine_channel(&self, service: &Service, name: &str) -> Dialer {
+        Dialer { address: service.sync_address(), files: self.certificate(name) }
     }
 
     /// An engine that is connected and has said hello.
     pub async fn engine(&self, service: &Service, host: &str, applied: Option<Revision>) -> Engine {
         let channel = self.engine_channel(service, host).connect().await.unwrap();
         Engine::hello(channel, hello(applied)).await.unwrap()
+    }
+}
+
+/// An engine's way to a service.
+pub struct Dialer {
+    pub address: SocketAddr,
+    pub files: TlsFiles,
+}
+
+impl Dialer {
+    pub async fn connect(&self) -> Result<Channel, Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        Credentials::load(&self.files).unwrap().grpc_connect(endpoint, SERVER_NAME).await
     }
 }
 
@@ -138,7 +147,8 @@ impl Client {
 
     /// Without a certificate.
     pub async fn anonymous(address: SocketAddr, ca: &std::path::Path) -> std::io::Result<Self> {
-        Self::with_tls(address, TlsConnector::from(overlane_api::tls::anonymous_client(ca).unwrap())).await
+        Self::with_tls(address, TlsConnector::from(overlane_api::tls::anonymous_client(ca, None).unwrap()))
+            .await
     }
 
     async fn with_tls(address: SocketAddr, connector: TlsConnector) -> std::io::Result<Self> {
@@ -235,6 +245,10 @@ pub struct Known {
     pub interfaces: BTreeMap<String, (u64, overlane_api::sync::Interface)>,
     pub mappings: BTreeMap<(u32, u32), (u64, overlane_api::sync::Mapping)>,
     pub rules: BTreeMap<String, (u64, overlane_api::sync::Rule)>,
+    /// Which vnets are on demand.
+    pub on_demand: BTreeMap<u32, bool>,
+    /// The last octets of addresses that it was told to refresh.
+    pub refreshed: Vec<u8>,
 }
 
 impl Known {
@@ -244,6 +258,7 @@ impl Known {
             What::PutHost(host) => self.host = Some(host.prefix),
             What::PutVnet(vnet) => {
                 self.vnets.insert(vnet.id, change.revision);
+                self.on_demand.insert(vnet.id, vnet.on_demand);
             }
             What::DeleteVnet(id) => {
                 if !late(self.vnets.get(&id).copied()) {
@@ -261,6 +276,13 @@ impl Known {
             What::PutMapping(mapping) => {
                 let key = mapping.key.unwrap();
                 self.mappings.insert((key.vnet, key.ipv4), (change.revision, mapping));
+            }
+            What::RefreshMapping(mapping) => {
+                let key = mapping.key.unwrap();
+                self.refreshed.push(key.ipv4 as u8);
+                if let Some(kept) = self.mappings.get_mut(&(key.vnet, key.ipv4)) {
+                    *kept = (change.revision, mapping);
+                }
             }
             What::DeleteMapping(key) => {
                 let key = (key.vnet, key.ipv4);

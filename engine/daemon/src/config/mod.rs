@@ -5,6 +5,7 @@
 
 mod flows;
 mod raw;
+mod resolve;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -16,9 +17,11 @@ use crate::provisioning::model::DeviceName;
 use core::net::{Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use overlane_api::config::{FileError, Source};
+use overlane_api::tls::TlsFiles;
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::limit::IcmpLimit;
+use overlane_dataplane::resolve::ResolveLimits;
 use overlane_dataplane::table::flow::FlowLimits;
 use overlane_dataplane::translate::Settings;
 use std::path::{Path, PathBuf};
@@ -44,6 +47,10 @@ pub struct Config {
     pub fragments: FragmentLimits,
     /// How many flows of stateful vnets are known, and for how long.
     pub flows: FlowLimits,
+    /// How much of what is resolved on demand may wait, and be asked.
+    pub resolve: ResolveLimits,
+    /// For how long a mapping is held that was resolved on demand.
+    pub mapping_expiry: Duration,
     /// How long a path MTU that the substrate has told lasts.
     pub path_mtu_expiry: Duration,
     /// Where the desired state comes from.
@@ -150,6 +157,21 @@ pub struct ServiceConfig {
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+    /// The revocation lists of those that are trusted, PEM.
+    pub crl: Option<PathBuf>,
+}
+
+impl ServiceConfig {
+    /// The TLS files that lead to it.
+    #[must_use]
+    pub fn tls(&self) -> TlsFiles {
+        TlsFiles {
+            ca: self.ca.clone(),
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            crl: self.crl.clone(),
+        }
+    }
 }
 
 impl Config {

@@ -1,6 +1,7 @@
 //! The configuration as it is written, and its checks.
 
 use super::flows::Flows;
+use super::resolve::Resolve;
 use super::translate::{Fragments, Icmp, PathMtu, Translate};
 use super::{
     Config, Hugepages, Idle, ProvisioningConfig, ServiceConfig, UplinkAddress, UplinkConfig, UplinkDevice,
@@ -35,6 +36,8 @@ pub(super) struct Raw {
     fragments: Fragments,
     #[serde(default)]
     flows: Flows,
+    #[serde(default)]
+    resolve: Resolve,
     #[serde(default)]
     path_mtu: PathMtu,
     pub(super) provisioning: Option<Spanned<Provisioning>>,
@@ -88,6 +91,7 @@ pub(super) struct Provisioning {
     ca: Text,
     cert: Text,
     key: Text,
+    crl: Text,
     file: Text,
 }
 
@@ -128,6 +132,7 @@ pub(super) fn check(source: &Source, raw: Raw) -> Result<Config, FileError> {
     raw.translate.refuse_for_engine(source)?;
     let host = check.host(&engine)?;
     let workers = check.workers(raw.workers)?;
+    let (resolve, mapping_expiry) = raw.resolve.check(source)?;
     let level =
         |text: &str| (!text.trim().is_empty() && EnvFilter::try_new(text).is_ok()).then(|| text.to_owned());
     Ok(Config {
@@ -139,6 +144,8 @@ pub(super) fn check(source: &Source, raw: Raw) -> Result<Config, FileError> {
         uplink: check.uplink(uplink)?,
         fragments: raw.fragments.check(source, &workers)?,
         flows: raw.flows.check(source)?,
+        resolve,
+        mapping_expiry,
         workers,
         translate: raw.translate.check(source)?,
         icmp: raw.icmp.check(source)?,
@@ -319,7 +326,7 @@ impl Check<'_> {
         let raw = raw.into_inner();
         match (raw.file, raw.service) {
             (Some(file), None) => {
-                for value in [&raw.server_name, &raw.ca, &raw.cert, &raw.key] {
+                for value in [&raw.server_name, &raw.ca, &raw.cert, &raw.key, &raw.crl] {
                     self.source.refuse(value, "has no effect with file = …; remove one of them")?;
                 }
                 Ok(ProvisioningConfig::File(self.source.path(&file)?))
@@ -346,6 +353,7 @@ impl Check<'_> {
                     ca: need(raw.ca, "ca", "the certificates that are trusted")?,
                     certificate: need(raw.cert, "cert", "the engine's certificate")?,
                     key: need(raw.key, "key", "the certificate's key")?,
+                    crl: raw.crl.as_ref().map(|file| self.source.path(file)).transpose()?,
                     address,
                 }))
             }

@@ -331,7 +331,23 @@ fn defaults_that_the_sample_shows_for_translation_are_the_defaults() {
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
         .collect();
-    assert_eq!(shown.iter().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 20);
+    assert_eq!(shown.iter().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 28);
     let (shown, default) = (parse(&format!("{GOOD}\n{}\n", shown.join("\n"))).unwrap(), parse(GOOD).unwrap());
     assert_eq!(shown, default);
+}
+
+#[test]
+fn resolution_is_limited_as_configured() {
+    let config = parse(&format!(
+        "{GOOD}\n[resolve]\nexpiry = \"1m\"\nrefusal_expiry = \"3s\"\nhold = \"500ms\"\nrate = 7\nburst = 8\n\
+         prefix_rate = 9\nprefix_burst = 10\nrefused = \"prohibited\""
+    ))
+    .unwrap();
+    assert_eq!(config.mapping_expiry, Duration::from_secs(60));
+    let limits = config.resolve;
+    assert_eq!((limits.refusal, limits.hold), (Duration::from_secs(3), Duration::from_millis(500)));
+    assert_eq!((limits.interface.rate, limits.interface.burst), (7, 8));
+    assert_eq!((limits.prefix.rate, limits.prefix.burst, limits.tell_refused), (9, 10, true));
+    let error = parse(&format!("{GOOD}\n[resolve]\nrefused = \"shout\"")).unwrap_err().to_string();
+    assert!(error.contains("[resolve] refused: must be drop or prohibited"), "{error}");
 }

@@ -66,6 +66,8 @@ pub enum Touched {
     Host,
     /// One mapping.
     Mapping(Target),
+    /// A mapping that is not held has changed.
+    NotHeld(Target),
 }
 
 /// The state is full; the change is refused.
@@ -124,6 +126,12 @@ impl DesiredState {
                     true => self.touched_mapping(target, tagged),
                     false => Touched::Nothing,
                 }
+            }
+            What::RefreshMapping(target, mapping) => {
+                if !self.mappings.contains_key(&target) {
+                    return Ok(Touched::NotHeld(target));
+                }
+                return self.apply(Change { revision, what: What::PutMapping(target, mapping) });
             }
             What::PutRule(new) => {
                 let id = new.id.clone();

@@ -55,8 +55,8 @@ pub enum LoadError {
 
 const MAGIC: &[u8; 8] = b"OVLSTATE";
 const CONTACT_MAGIC: &[u8; 8] = b"OVLCTACT";
-/// Version of both formats.
-const VERSION: u32 = 1;
+/// Version of both formats. One of before does not say which vnets are on demand, so its revision is no place to go on from.
+const VERSION: u32 = 2;
 /// Magic, version, body length, body CRC.
 const HEADER: usize = 8 + 4 + 8 + 4;
 /// A larger file cannot be an engine's: 8 GiB.

@@ -252,6 +252,7 @@ impl<'a> Site<'a> {
                 stateful: raw.stateful,
                 default_action: default_action(raw.default_action),
                 peerings: Vec::new(),
+                on_demand: false,
             });
             if self.networks.insert(name.clone(), vnet).is_some() {
                 return self.refuse(&raw.id.span(), format!("network {name} is there already"));

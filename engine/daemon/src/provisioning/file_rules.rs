@@ -89,6 +89,7 @@ impl Site<'_> {
                 vnet: other.id,
                 subnets: other.subnets.iter().map(|subnet| subnet.net).collect(),
                 default_action: default_action(raw.default_action),
+                on_demand: false,
             });
             if changed.peerings.len() > MAX_PEERINGS {
                 return self.refuse(&at, format!("network {} has more than {MAX_PEERINGS} peers", own.name));

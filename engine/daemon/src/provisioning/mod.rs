@@ -7,6 +7,7 @@ pub mod desired;
 pub mod disk;
 pub mod file;
 pub mod model;
+pub mod resolve;
 pub mod rule;
 mod rule_wire;
 pub mod sync;
@@ -16,6 +17,7 @@ use desired::DesiredState;
 use hashbrown::HashMap;
 use model::{Change, Host, Revision};
 use overlane_dataplane::address::Layout;
+use resolve::{Request, Resolved};
 use std::sync::Arc;
 
 /// What a source tells the reconciler.
@@ -32,6 +34,8 @@ pub enum Event {
         /// The changes, in their order.
         changes: Vec<Change>,
     },
+    /// What became of a request for one mapping.
+    Resolved(Request, Resolved),
 }
 
 /// State of the connection to the service.

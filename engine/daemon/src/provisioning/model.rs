@@ -68,6 +68,8 @@ pub struct Vnet {
     pub default_action: Action,
     /// The vnets that it exchanges packets with; no subnet of theirs overlaps with its own.
     pub peerings: Vec<Peering>,
+    /// Whether its mappings are resolved on demand.
+    pub on_demand: bool,
 }
 
 /// An interface of this host.
@@ -204,6 +206,8 @@ pub enum What {
     PutMapping(Target, Mapping),
     /// This address lives nowhere.
     DeleteMapping(Target),
+    /// This address lives there, if anybody here wants to know.
+    RefreshMapping(Target, Mapping),
     /// This rule is so.
     PutRule(Rule),
     /// This rule concerns nobody here any more.

@@ -5,9 +5,11 @@
 
 use super::desired::DesiredState;
 use super::model::{Host, Revision, What};
+use super::resolve::{Request, Resolved};
 use super::wire::{self, WireError};
 use super::{Applied, Connection, Event, InterfaceState, Report, Reports};
 use crate::config::ServiceConfig;
+use crate::events::{self, EventLog};
 use crate::telemetry::Vitals;
 use core::time::Duration;
 use hashbrown::HashMap;
@@ -15,12 +17,13 @@ use overlane_api::sync::engine_message::Body as Outgoing;
 use overlane_api::sync::service_message::Body as Incoming;
 use overlane_api::sync::sync_client::SyncClient;
 use overlane_api::sync::{self as proto, EngineMessage, PROTOCOL_VERSION, ServiceMessage};
-use overlane_api::tls::{Credentials, TlsFiles};
+use overlane_api::tls::Credentials;
 use overlane_dataplane::address::Layout;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -41,8 +44,12 @@ pub struct Client {
     pub events: mpsc::Sender<Event>,
     /// What the data plane has applied.
     pub applied: watch::Receiver<Applied>,
+    /// Mappings that the reconciler asks for.
+    pub requests: mpsc::Receiver<Request>,
     /// How the interfaces are.
     pub reports: watch::Receiver<Arc<Reports>>,
+    /// What was refused because of what senders claimed.
+    pub refused: Arc<EventLog>,
     /// What the workers do.
     pub vitals: Arc<dyn Vitals>,
 }
@@ -58,6 +65,10 @@ const BACKOFF_MOST: Duration = Duration::from_secs(10);
 /// A stream that lasted this long was a good one: the next attempt comes soon.
 const GOOD_STREAM: Duration = Duration::from_secs(30);
 
+/// Requests for mappings that are under way at once; the next ones wait.
+const MOST_RESOLVING: usize = 64;
+/// A service that answers later than this is as good as away.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the service is told what the workers have done.
 const WORKERS_REPORT: Duration = Duration::from_secs(5);
 
@@ -137,21 +148,18 @@ impl Client {
         let unreachable = |error: &tonic::transport::Error| {
             Ended::Unreachable(self.service.address.clone(), sources(error))
         };
-        // Read each time, so that a renewed certificate is used.
-        let credentials = Credentials::load(&TlsFiles {
-            ca: self.service.ca.clone(),
-            certificate: self.service.certificate.clone(),
-            key: self.service.key.clone(),
-        })?;
-        let endpoint = Endpoint::from_shared(format!("https://{}", self.service.address))
-            .and_then(|endpoint| endpoint.tls_config(credentials.grpc_client(&self.service.server_name)))
+        // Read each time, so that a renewed certificate and the latest revocation list are used.
+        let credentials = Credentials::load(&self.service.tls())?;
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.service.address))
             .map_err(|error| unreachable(&error))?
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
             .keep_alive_while_idle(true);
-        let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
+        let channel = credentials
+            .grpc_connect(endpoint, &self.service.server_name)
+            .await
+            .map_err(|error| unreachable(&error))?;
         Ok(SyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
     }
 
@@ -196,10 +204,17 @@ impl Client {
             event: Some(up),
             ack: None,
             reported: HashMap::new(),
+            rpc: client,
+            resolving: JoinSet::new(),
             workers: None,
             workers_due: workers_due(),
+            refused: None,
         };
-        session.run(self).await
+        let ended = session.run(self).await;
+        if let Some(report) = session.refused.take() {
+            self.refused.put_back(report);
+        }
+        ended
     }
 
     fn welcome(&self, message: ServiceMessage) -> Result<(Host, String), Ended> {
@@ -240,9 +255,15 @@ struct Session {
     event: Option<Event>,
     ack: Option<Revision>,
     reported: HashMap<Arc<str>, Report>,
+    /// For requests beside the stream.
+    rpc: SyncClient<Channel>,
+    /// Requests that are under way.
+    resolving: JoinSet<(Request, Resolved)>,
     /// What the workers have done, while the service is to be told.
     workers: Option<proto::WorkersReport>,
     workers_due: Interval,
+    /// What the service is to be told of refused packets.
+    refused: Option<events::Report>,
 }
 
 /// At once, and then every [`WORKERS_REPORT`]; after a pause no faster than that.
@@ -267,6 +288,13 @@ impl Session {
                 message = next(&mut self.incoming), if self.event.is_none() => {
                     self.event = self.take(message?)?;
                 }
+                Some(request) = client.requests.recv(), if self.resolving.len() < MOST_RESOLVING => {
+                    self.resolving.spawn(resolve(self.rpc.clone(), request, self.layout));
+                }
+                Some(resolved) = self.resolving.join_next(), if self.event.is_none() => {
+                    // A request that is lost to a panic is given up with the stream.
+                    self.event = resolved.ok().map(|(request, resolved)| Event::Resolved(request, resolved));
+                }
                 permit = out.reserve(), if next_out.is_some() => {
                     let permit = permit.map_err(|_| Ended::Closed)?;
                     if let Some(body) = next_out {
@@ -285,6 +313,9 @@ impl Session {
                     let reports = client.reports.borrow_and_update();
                     self.reported.retain(|id, _| reports.contains_key(id));
                 }
+                () = client.refused.due(), if self.refused.is_none() => {
+                    self.refused = client.refused.take();
+                }
                 _ = self.workers_due.tick() => {
                     self.workers = wire::workers(&client.vitals.workers());
                 }
@@ -299,13 +330,16 @@ impl Session {
     }
 
     /// What is to be said next: acknowledgements first, then the first report that the service does not have, then what the
-    /// workers do.
+    /// workers do, and last what they refused.
     fn next_out(&self, reports: &Reports) -> Option<Outgoing> {
         if let Some(revision) = self.ack {
             return Some(Outgoing::Ack(proto::Ack { revision: Some(wire::encode_revision(revision)) }));
         }
         let news = reports.iter().find(|(id, report)| self.reported.get(*id) != Some(*report));
-        let Some((id, report)) = news else { return self.workers.clone().map(Outgoing::WorkersReport) };
+        let Some((id, report)) = news else {
+            let workers = self.workers.clone().map(Outgoing::WorkersReport);
+            return workers.or_else(|| Some(Outgoing::EventsReport(self.refused.as_ref()?.encode())));
+        };
         let state = match report.state {
             InterfaceState::Defined => proto::InterfaceState::Defined,
             InterfaceState::Attached => proto::InterfaceState::Attached,
@@ -328,6 +362,7 @@ impl Session {
                 }
             }
             Outgoing::WorkersReport(_) => self.workers = None,
+            Outgoing::EventsReport(_) => self.refused = None,
             Outgoing::Hello(_) => {}
         }
     }
@@ -391,6 +426,22 @@ impl Session {
             }
         }
     }
+}
+
+/// Asks for one mapping.
+async fn resolve(mut rpc: SyncClient<Channel>, request: Request, layout: Layout) -> (Request, Resolved) {
+    let asked = proto::ResolveRequest {
+        vnet: request.target.vnet.get(),
+        interface_id: request.interface.to_string(),
+        target: request.target.ipv4.to_bits(),
+    };
+    let resolved = match tokio::time::timeout(RESOLVE_TIMEOUT, rpc.resolve(asked)).await {
+        Err(_) => Err(format!("no answer within {} s", RESOLVE_TIMEOUT.as_secs())),
+        Ok(Err(error)) => Err(status(&error).to_string()),
+        Ok(Ok(response)) => wire::resolution(response.into_inner(), request.target, layout)
+            .map_err(|error| Ended::from(error).to_string()),
+    };
+    (request, resolved)
 }
 
 async fn next(incoming: &mut Streaming<ServiceMessage>) -> Result<ServiceMessage, Ended> {

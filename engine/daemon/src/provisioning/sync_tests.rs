@@ -8,12 +8,16 @@ use crate::telemetry::{FlowVitals, WorkerVitals};
 use core::net::Ipv4Addr;
 use overlane_api::pki::Authority;
 use overlane_api::sync::sync_server::{Sync, SyncServer};
+use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::failure::{Failure, Origin};
 use overlane_dataplane::id::VnetId;
 use std::pin::Pin;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use tonic::{Response, Status};
 
 /// One stream, from the server's side.
 struct Served {
@@ -21,7 +25,10 @@ struct Served {
     outgoing: mpsc::Sender<Result<ServiceMessage, Status>>,
 }
 
-struct Scripted(mpsc::Sender<Served>);
+/// A request for a mapping, and the way to answer it.
+type Asked = (proto::ResolveRequest, oneshot::Sender<Result<proto::ResolveResponse, Status>>);
+
+struct Scripted(mpsc::Sender<Served>, mpsc::Sender<Asked>);
 
 #[tonic::async_trait]
 impl Sync for Scripted {
@@ -29,7 +36,7 @@ impl Sync for Scripted {
 
     async fn subscribe(
         &self,
-        request: Request<Streaming<EngineMessage>>,
+        request: tonic::Request<Streaming<EngineMessage>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let (outgoing, stream) = mpsc::channel(64);
         let _ = self.0.send(Served { incoming: request.into_inner(), outgoing }).await;
@@ -38,9 +45,12 @@ impl Sync for Scripted {
 
     async fn resolve(
         &self,
-        _: Request<proto::ResolveRequest>,
+        request: tonic::Request<proto::ResolveRequest>,
     ) -> Result<Response<proto::ResolveResponse>, Status> {
-        Err(Status::unimplemented("not in this test"))
+        let (answer, answered) = oneshot::channel();
+        let _ = self.1.send((request.into_inner(), answer)).await;
+        let answer = answered.await.unwrap_or_else(|_| Err(Status::unavailable("gone")));
+        answer.map(Response::new)
     }
 }
 
@@ -123,6 +133,9 @@ struct World {
     applied: watch::Sender<Applied>,
     reports: watch::Sender<Arc<Reports>>,
     workers: Arc<Workers>,
+    requests: mpsc::Sender<Request>,
+    asked: mpsc::Receiver<Asked>,
+    refused: Arc<EventLog>,
 }
 
 async fn world(certificate_name: &str) -> World {
@@ -133,20 +146,27 @@ async fn world(certificate_name: &str) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (stream_sender, streams) = mpsc::channel(4);
-    let tls = Credentials::load(&server).unwrap().grpc_server();
+    let (asked_sender, asked) = mpsc::channel(4);
+    let pem = |file: &std::path::Path| std::fs::read(file).unwrap();
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(pem(&server.certificate), pem(&server.key)))
+        .client_ca_root(Certificate::from_pem(pem(&server.ca)));
     let mut builder = tonic::transport::Server::builder().tls_config(tls).unwrap();
-    let router = builder.add_service(SyncServer::new(Scripted(stream_sender)));
+    let router = builder.add_service(SyncServer::new(Scripted(stream_sender, asked_sender)));
     tokio::spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
     let (event_sender, events) = mpsc::channel(4);
     let (applied, applied_in) = watch::channel(Applied::default());
     let (reports, reports_in) = watch::channel(Arc::default());
     let workers = Arc::new(Workers::default());
+    let (requests, requests_in) = super::super::resolve::channel();
+    let refused = Arc::<EventLog>::default();
     let service = ServiceConfig {
         address,
         server_name: "control.test".into(),
         ca: engine.ca,
         certificate: engine.certificate,
         key: engine.key,
+        crl: None,
     };
     let client = Client {
         service,
@@ -155,11 +175,13 @@ async fn world(certificate_name: &str) -> World {
         capacity: 64,
         events: event_sender,
         applied: applied_in,
+        requests: requests_in,
         reports: reports_in,
+        refused: refused.clone(),
         vitals: workers.clone(),
     };
     tokio::spawn(client.run());
-    World { _directory: directory, streams, events, applied, reports, workers }
+    World { _directory: directory, streams, events, applied, reports, workers, refused, requests, asked }
 }
 
 impl World {
@@ -269,6 +291,50 @@ async fn reports_are_sent_when_they_change_and_all_of_them_to_a_new_stream() {
     stream.hello().await;
     stream.welcome().await;
     heard(stream.hear().await, proto::InterfaceState::Live);
+}
+
+/// Packets that were refused, from a prefix.
+fn refuse(world: &World, prefix: &str, count: u64) {
+    let failure = Failure {
+        reason: DropReason::SrcPrefixMismatch,
+        origin: Origin::Others,
+        vnet: VnetId::new(7).ok(),
+        claim: None,
+        count,
+    };
+    world.refused.note(&failure, Some(prefix.to_owned()), None);
+}
+
+#[tokio::test]
+async fn what_was_refused_is_told_once_behind_reports_and_kept_while_the_service_is_away() {
+    let mut world = world("host-a").await;
+    let told = |message: Outgoing| match message {
+        Outgoing::EventsReport(report) => {
+            report.events.into_iter().map(|event| (event.prefix, event.count)).collect::<Vec<_>>()
+        }
+        other => panic!("a report of events, not {other:?}"),
+    };
+    // Before there is a stream.
+    refuse(&world, "fd00:0:0:b::/64", 3);
+    let report = Report { state: InterfaceState::Live, detail: String::new() };
+    world.reports.send_replace(Arc::new(Reports::from_iter([(Arc::from("n1/eth0"), report)])));
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome().await;
+    assert!(matches!(stream.hear().await, Outgoing::InterfaceReport(_)));
+    assert_eq!(told(stream.hear().await), [("fd00:0:0:b::/64".to_owned(), 3)]);
+
+    // The stream ends, more comes meanwhile, and the next stream hears it, and nothing of before.
+    drop(stream);
+    world.up().await;
+    world.down().await;
+    refuse(&world, "fd00:0:0:b::/64", 4);
+    refuse(&world, "fd00:0:0:b::/64", 5);
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome().await;
+    assert!(matches!(stream.hear().await, Outgoing::InterfaceReport(_)));
+    assert_eq!(told(stream.hear().await), [("fd00:0:0:b::/64".to_owned(), 9)]);
 }
 
 #[tokio::test]
@@ -419,6 +485,7 @@ async fn a_service_that_is_not_there_is_named_with_the_reason() {
         ca: world._directory.path().join("ca.crt"),
         certificate: world._directory.path().join("engine.crt"),
         key: world._directory.path().join("engine.key"),
+        crl: None,
     };
     let (events, mut told) = mpsc::channel(4);
     let client = |service: ServiceConfig, events| Client {
@@ -428,7 +495,9 @@ async fn a_service_that_is_not_there_is_named_with_the_reason() {
         capacity: 64,
         events,
         applied: world.applied.subscribe(),
+        requests: super::super::resolve::channel().1,
         reports: world.reports.subscribe(),
+        refused: world.refused.clone(),
         vitals: world.workers.clone(),
     };
     tokio::spawn(client(with.clone(), events.clone()).run());
@@ -439,4 +508,51 @@ async fn a_service_that_is_not_there_is_named_with_the_reason() {
     tokio::spawn(client(with, events).run());
     let Some(Event::Connection(Connection::Down(why))) = told.recv().await else { panic!("down") };
     assert!(why.contains("/nonexistent/ca.crt"), "{why}");
+}
+
+fn request(last: u8) -> Request {
+    Request { interface: "n1/eth0".into(), target: target(last) }
+}
+
+#[tokio::test]
+async fn requests_are_answered_beside_the_stream_and_each_with_what_the_service_says() {
+    let mut world = world("host-a").await;
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome().await;
+    world.up().await;
+    world.requests.send(request(1)).await.unwrap();
+    world.requests.send(request(2)).await.unwrap();
+    let (first, answer_first) = world.asked.recv().await.unwrap();
+    let (_, answer_second) = world.asked.recv().await.unwrap();
+    // Two are under way at once, and one that waits does not stop the stream.
+    stream.snapshot(5, vec![put(1, 1)]).await;
+    assert!(matches!(world.event().await, Event::Snapshot(_)));
+    let (first_last, second_last) = if first.target == 0x0a00_0001 { (1, 2) } else { (2, 1) };
+    assert_eq!((first.vnet, first.interface_id.as_str()), (7, "n1/eth0"));
+    let refusal = proto::Refusal { reason: proto::RefusalReason::Forbidden.into(), detail: "no".into() };
+    let response = |outcome| proto::ResolveResponse {
+        outcome: Some(outcome),
+        revision: Some(wire_revision(5)),
+        mapping_revision: 3,
+    };
+    answer_second.send(Ok(response(proto::resolve_response::Outcome::Refusal(refusal)))).unwrap();
+    let Event::Resolved(of, Ok(resolution)) = world.event().await else { panic!("resolved") };
+    assert_eq!((of, resolution.outcome), (request(second_last), Err(proto::RefusalReason::Forbidden)));
+    let Some(proto::change::What::PutMapping(mapping)) = put(1, u32::from(first_last)).what else { panic!() };
+    answer_first.send(Ok(response(proto::resolve_response::Outcome::Mapping(mapping.clone())))).unwrap();
+    let Event::Resolved(of, Ok(resolution)) = world.event().await else { panic!("resolved") };
+    assert_eq!((of, resolution.revision.number), (request(first_last), 5));
+    assert_eq!(resolution.outcome.unwrap().0, 3);
+    // Somebody else's mapping is no answer, nor is a failure.
+    world.requests.send(request(9)).await.unwrap();
+    let (_, answer) = world.asked.recv().await.unwrap();
+    answer.send(Ok(response(proto::resolve_response::Outcome::Mapping(mapping)))).unwrap();
+    let Event::Resolved(_, Err(error)) = world.event().await else { panic!("refused") };
+    assert!(error.contains("resolve.mapping.key"), "{error}");
+    world.requests.send(request(9)).await.unwrap();
+    let (_, answer) = world.asked.recv().await.unwrap();
+    answer.send(Err(Status::resource_exhausted("too many"))).unwrap();
+    let Event::Resolved(_, Err(error)) = world.event().await else { panic!("failed") };
+    assert!(error.contains("too many"), "{error}");
 }

@@ -111,10 +111,53 @@ pub fn change(change: sync::Change, layout: Layout) -> Result<Change, WireError>
             What::PutMapping(target, mapping)
         }
         Wire::DeleteMapping(key) => What::DeleteMapping(target(key)?),
+        Wire::RefreshMapping(put) => {
+            let (target, mapping) = mapping(put, layout)?;
+            What::RefreshMapping(target, mapping)
+        }
         Wire::PutRule(put) => What::PutRule(rule(put)?),
         Wire::DeleteRule(id) => What::DeleteRule(name("delete_rule", &id)?.into()),
     };
     Ok(Change { revision: change.revision, what })
+}
+
+/// What the service says of a mapping that it was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolution {
+    /// What that is true for.
+    pub revision: Revision,
+    /// The mapping and the change that last touched it, or why it is not told.
+    pub outcome: Result<(u64, Mapping), sync::RefusalReason>,
+}
+
+/// Checks the answer to a request for the mapping of `asked`.
+///
+/// # Errors
+/// [`WireError`] naming the field.
+pub fn resolution(
+    response: sync::ResolveResponse,
+    asked: Target,
+    layout: Layout,
+) -> Result<Resolution, WireError> {
+    use sync::resolve_response::Outcome;
+    let revision = revision(response.revision.as_ref())?;
+    let outcome = match response.outcome.ok_or_else(|| absent("resolve.outcome"))? {
+        Outcome::Mapping(told) => {
+            let (target, mapping) = mapping(told, layout)?;
+            if target != asked {
+                return Err(wrong("resolve.mapping.key", asked.to_string(), target));
+            }
+            // A service of before tells the moment only.
+            let touched = match response.mapping_revision {
+                0 => revision.number,
+                touched => touched,
+            };
+            Ok((touched, mapping))
+        }
+        // A reason that is not known is one all the same.
+        Outcome::Refusal(refusal) => Err(refusal.reason()),
+    };
+    Ok(Resolution { revision, outcome })
 }
 
 /// A change as a message.
@@ -129,6 +172,9 @@ pub fn encode_change(change: &Change, layout: Layout) -> sync::Change {
         What::DeleteInterface(id) => Wire::DeleteInterface(id.to_string()),
         What::PutMapping(target, mapping) => Wire::PutMapping(encode_mapping(*target, mapping, layout)),
         What::DeleteMapping(target) => Wire::DeleteMapping(encode_target(*target)),
+        What::RefreshMapping(target, mapping) => {
+            Wire::RefreshMapping(encode_mapping(*target, mapping, layout))
+        }
         What::PutRule(rule) => Wire::PutRule(encode_rule(rule)),
         What::DeleteRule(id) => Wire::DeleteRule(id.to_string()),
     };
@@ -173,7 +219,7 @@ fn vnet(put: sync::Vnet) -> Result<Vnet, WireError> {
     let peerings: Vec<Peering> = put.peerings.iter().map(peering).collect::<Result<_, _>>()?;
     check_peerings(id, &subnets, &peerings)
         .map_err(|(legal, given)| wrong("put_vnet.peerings", legal, given))?;
-    Ok(Vnet { id, name, subnets, stateful: false, default_action, peerings })
+    Ok(Vnet { id, name, subnets, stateful: false, default_action, peerings, on_demand: put.on_demand })
 }
 
 fn peering(peering: &sync::Peering) -> Result<Peering, WireError> {
@@ -188,6 +234,7 @@ fn peering(peering: &sync::Peering) -> Result<Peering, WireError> {
         vnet: vnet_id("peering.vnet", peering.vnet)?,
         subnets: peering.cidrs.iter().map(net).collect::<Result<_, _>>()?,
         default_action: action("peering.default_action", peering.default_action)?,
+        on_demand: peering.on_demand,
     })
 }
 
@@ -359,6 +406,7 @@ fn encode_vnet(vnet: &Vnet) -> sync::Vnet {
         vnet: peering.vnet.get(),
         cidrs: peering.subnets.iter().map(ToString::to_string).collect(),
         default_action: encode_action(peering.default_action).into(),
+        on_demand: peering.on_demand,
     };
     sync::Vnet {
         id: vnet.id.get(),
@@ -366,6 +414,7 @@ fn encode_vnet(vnet: &Vnet) -> sync::Vnet {
         subnets: vnet.subnets.iter().map(subnet).collect(),
         default_action: encode_action(vnet.default_action).into(),
         peerings: vnet.peerings.iter().map(peering).collect(),
+        on_demand: vnet.on_demand,
     }
 }
 

@@ -42,7 +42,9 @@ fn what_is_legal_survives_the_wire_both_ways() {
             vnet: 8,
             cidrs: vec!["10.1.0.0/24".into()],
             default_action: sync::Action::Allow.into(),
+            on_demand: true,
         }],
+        on_demand: true,
     };
     let host = sync::Host { id: "host-a".into(), layout: "slot64".into(), prefix: "fd00:0:0:a::/64".into() };
     for what in [
@@ -52,6 +54,7 @@ fn what_is_legal_survives_the_wire_both_ways() {
         Wire::DeleteInterface("n1/eth0".into()),
         Wire::PutMapping(good_mapping()),
         Wire::DeleteMapping(sync::MappingKey { vnet: 7, ipv4: 0x0a00_0005 }),
+        Wire::RefreshMapping(good_mapping()),
         Wire::PutHost(host),
         Wire::DeleteRule("web-in".into()),
     ] {
@@ -113,6 +116,7 @@ fn what_is_not_legal_is_refused_by_field() {
             subnets: subnets.iter().map(subnet).collect(),
             default_action: 0,
             peerings: Vec::new(),
+            on_demand: false,
         };
         check(Wire::PutVnet(vnet)).unwrap_err().field
     };
@@ -171,6 +175,7 @@ fn peerings_that_overlap_are_refused() {
         vnet,
         cidrs: cidrs.iter().map(|cidr| (*cidr).to_owned()).collect(),
         default_action: sync::Action::Allow.into(),
+        on_demand: false,
     };
     let put = |peerings| {
         check(sync::change::What::PutVnet(sync::Vnet {
@@ -179,6 +184,7 @@ fn peerings_that_overlap_are_refused() {
             subnets: vec![sync::Subnet { cidr: "10.0.0.0/24".into(), gateway: String::new() }],
             default_action: 0,
             peerings,
+            on_demand: false,
         }))
     };
     put(vec![peering(8, &["10.1.0.0/24", "10.1.2.0/24"]), peering(9, &["10.2.0.0/16"])]).unwrap();

@@ -14,6 +14,7 @@ mod mtu;
 mod paths;
 mod persist;
 mod policy;
+mod resolver;
 mod settle;
 mod snapshot;
 pub mod status;
@@ -27,8 +28,10 @@ use crate::config::UplinkConfig;
 use crate::provisioning::desired::DesiredState;
 use crate::provisioning::disk::{StateDirectory, Stored};
 use crate::provisioning::model::{Change, Target, What};
+use crate::provisioning::resolve::Request;
 use crate::provisioning::{Applied, Connection, Event, Reports};
 use crate::telemetry::Pulse;
+use crate::trace::{Known, Lookup};
 use attachments::Attachments;
 use core::time::Duration;
 use hashbrown::HashSet;
@@ -37,9 +40,11 @@ use links::Links;
 use overlane_dataplane::address::HostPrefix;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::limit::IcmpLimit;
+use overlane_dataplane::resolve::Question;
 use overlane_dataplane::translate;
 use paths::Paths;
 use persist::Persist;
+use resolver::Resolver;
 use snapshot::{Builder, Local};
 use status::Status;
 use std::collections::VecDeque;
@@ -66,6 +71,8 @@ pub struct Settings {
     pub icmp: IcmpLimit,
     /// How long a path MTU that the substrate has told lasts.
     pub path_mtu_expiry: Duration,
+    /// For how long a mapping is held that was resolved on demand.
+    pub mapping_expiry: Duration,
     /// How long entries serve without contact to the service; `None` when a file is the source.
     pub stale_max: Option<Duration>,
     /// Where the state is kept; `None` when a file is the source.
@@ -87,6 +94,10 @@ pub struct Inputs {
     pub punts: mpsc::Receiver<(PortId, Vec<u8>)>,
     /// Path MTUs that workers hear of: the largest IPv6 packet to a host, in bytes.
     pub hints: mpsc::Receiver<(HostPrefix, u16)>,
+    /// Questions about what is desired.
+    pub lookups: mpsc::Receiver<Lookup>,
+    /// Mappings that workers ask for, and which worker.
+    pub questions: mpsc::Receiver<(usize, Question)>,
     /// Ends the reconciler when it becomes true, or when its sender is gone.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -98,6 +109,8 @@ pub struct Outputs {
     pub applied: watch::Sender<Applied>,
     /// To the source of the desired state.
     pub reports: watch::Sender<Arc<Reports>>,
+    /// To the service, if that is the source of the desired state: mappings that are needed.
+    pub requests: mpsc::Sender<Request>,
     /// To operators.
     pub status: watch::Sender<Arc<Status>>,
     /// Shows that the reconciler turns.
@@ -136,6 +149,7 @@ pub struct Reconciler<D: Dataplane, K> {
     translate: translate::Settings,
     hosts: Hosts,
     paths: Paths,
+    resolver: Resolver,
     local: Local,
     work: Option<Work>,
     backlog: VecDeque<Event>,
@@ -171,6 +185,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     #[must_use]
     pub fn new(settings: Settings, dataplane: D, kernel: K, inputs: Inputs, outputs: Outputs) -> Self {
         let now = Instant::now();
+        let resolver = Resolver::new(outputs.requests.clone(), settings.mapping_expiry);
         let mut new = Self {
             host: settings.host,
             dataplane,
@@ -185,6 +200,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             translate: settings.translate,
             hosts: Hosts::default(),
             paths: Paths::new(settings.path_mtu_expiry),
+            resolver,
             local: Local::new(),
             work: None,
             backlog: VecDeque::new(),
@@ -244,6 +260,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let mut links = Vec::with_capacity(BATCH);
         let mut punts = Vec::with_capacity(BATCH);
         let mut hints = Vec::with_capacity(BATCH);
+        let mut questions = Vec::with_capacity(BATCH);
         self.settle();
         loop {
             self.take_backlog();
@@ -271,6 +288,10 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 _ = self.inputs.hints.recv_many(&mut hints, BATCH), if !self.inputs.hints.is_closed() => {
                     self.take_hints(&mut hints);
                 }
+                _ = self.inputs.questions.recv_many(&mut questions, BATCH), if !self.inputs.questions.is_closed() => {
+                    self.take_questions(&mut questions);
+                }
+                Some(lookup) = self.inputs.lookups.recv() => self.look_up(lookup),
                 Some(event) = self.inputs.ports.recv() => self.take_port_event(event),
                 Some(completion) = self.completions.1.recv() => self.complete(completion),
                 () = written(self.persist.as_mut()) => {}
@@ -295,6 +316,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                     self.replace(*state);
                 }
                 Event::Delta { revision, changes } => self.take_delta(revision, changes),
+                Event::Resolved(request, resolved) => self.take_resolved(request, resolved),
             }
         }
         self.settle();
@@ -327,6 +349,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 }
             }
             Connection::Down(_) => {
+                self.give_up_requests();
                 if matches!(self.connection, Connection::Up { .. }) {
                     self.contact = Some(SystemTime::now());
                     self.expires_at = self.stale_max.map(|stale_max| Instant::now() + stale_max);
@@ -388,6 +411,17 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         }
     }
 
+    /// Says what last touched what somebody asks about.
+    fn look_up(&self, lookup: Lookup) {
+        let revision = |known: &Known| match known {
+            Known::Interface(id) => self.state.interfaces.get(id.as_str()).map(|kept| kept.revision),
+            Known::Vnet(id) => self.state.vnets.get(id).map(|kept| kept.revision),
+            Known::Mapping(target) => self.state.mappings.get(target).map(|kept| kept.revision),
+        };
+        // Whoever does not wait any more needs no answer.
+        let _ = lookup.answer.send(lookup.of.iter().map(revision).collect());
+    }
+
     fn take_step(&mut self, step: uplink::Step) {
         if let Some(port) = self.uplink.port() {
             for frame in &step.frames {
@@ -436,6 +470,8 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 self.write_again();
                 self.dirty = true;
             }
+            self.age_mappings(now);
+            self.tell_numbers();
             self.dirty |= self.unpublished;
         }
         if self.expires_at.is_some_and(|at| at <= now) && self.work.is_none() {

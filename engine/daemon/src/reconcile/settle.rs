@@ -27,6 +27,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             self.align();
             self.tell();
         }
+        self.hand_over();
         self.acknowledge();
         if self.unacknowledged && self.grace.is_none() && self.is_complete() {
             self.unacknowledged = false;
@@ -57,6 +58,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     fn align(&mut self) {
         let now = Instant::now();
         self.count_hosts();
+        self.review_vnets();
         let (uplink_close, uplink_open, step) = self.uplink.plan(&self.links, now);
         self.take_step(step);
         self.dirty = false;
@@ -77,6 +79,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         });
         self.turn_at = windows.into_iter().chain(self.builder.settled_at(now)).min();
         snapshot.translate = self.translate;
+        snapshot.resolve_epoch = self.resolver.epoch();
         snapshot.path_mtus = self.paths.published();
         if let Err(error) = self.dataplane.publish(snapshot) {
             if !self.unpublished {
@@ -146,6 +149,19 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         self.outputs.status.send_replace(Arc::new(status));
     }
 
+    /// How many mappings are resolved changes without anything else.
+    pub(super) fn tell_numbers(&self) {
+        let (resolved, resolving) = self.resolver.numbers();
+        self.outputs.status.send_if_modified(|told| {
+            let changed = (told.resolved, told.resolving) != (resolved, resolving);
+            if changed {
+                let mappings = self.state.mappings.len();
+                *told = Arc::new(Status { mappings, resolved, resolving, ..Status::clone(told) });
+            }
+            changed
+        });
+    }
+
     fn status(&self, reports: &Reports) -> Status {
         let host = self.state.host.as_ref().map(|kept| &kept.value);
         let connected = matches!(self.connection, Connection::Up { .. });
@@ -189,6 +205,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         unready.extend(self.builder.problem().map(|problem| format!("rules: {problem}")));
         unready.extend(self.overfull.as_ref().map(|error| format!("provisioning: {error}")));
         let uplink = self.uplink.counted();
+        let (resolved, resolving) = self.resolver.numbers();
         Status {
             host: self.host.clone(),
             prefix: host.map(|host| host.prefix.to_string()),
@@ -207,6 +224,8 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 },
             },
             mappings: self.state.mappings.len(),
+            resolved,
+            resolving,
             table_behind: self.table_behind,
             uplink_addresses,
             uplink_mtu,

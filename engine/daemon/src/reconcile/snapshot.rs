@@ -84,6 +84,7 @@ impl Builder {
                 vnet.stateful == wanted.stateful
                     && vnet.default_action == wanted.default_action
                     && vnet.peerings == wanted.peerings
+                    && vnet.on_demand == wanted.on_demand
             });
             judged_anew |= !same_policy;
             if !same_policy || old.is_none_or(|vnet| vnet.subnets != wanted.subnets) {
@@ -95,6 +96,7 @@ impl Builder {
                     stateful: wanted.stateful,
                     default_action: wanted.default_action,
                     peerings: wanted.peerings.clone(),
+                    on_demand: wanted.on_demand,
                     ..Vnet::new(*id, wanted.subnets.clone(), uplink_drops)
                 };
                 self.vnets.insert(*id, Arc::new(vnet));

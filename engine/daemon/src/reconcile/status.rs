@@ -26,6 +26,10 @@ pub struct Status {
     pub provisioning: Provisioning,
     /// Addresses that are known.
     pub mappings: usize,
+    /// Those of them that were resolved on demand.
+    pub resolved: usize,
+    /// Requests for mappings that are under way.
+    pub resolving: usize,
     /// The table's memory is reclaimed more slowly than it is used.
     pub table_behind: bool,
     /// The engine's own addresses on the uplink: where the substrate is to route this host's prefix to.

@@ -14,12 +14,15 @@ use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::policy::Action;
+use overlane_dataplane::resolve::{Answer, Question};
 use overlane_dataplane::snapshot::{HostSnapshot, PortRole, Subnet};
+use overlane_dataplane::table::mapping::State;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use tokio::sync::Notify;
 
 mod mtu;
+mod resolve;
 mod rules;
 
 /// What a data plane has been told, in order.
@@ -31,6 +34,9 @@ enum Told {
     Publish(Vec<usize>),
     Put(Target, Option<usize>),
     Remove(Target),
+    /// A node that is gone: for its senders to be told.
+    Bury(Target),
+    Answer(usize, Answer),
     Inject,
     Grace,
 }
@@ -39,6 +45,7 @@ enum Told {
 struct Seen {
     told: Vec<Told>,
     mappings: BTreeMap<Target, (Mapping, Option<PortId>)>,
+    states: BTreeMap<Target, State>,
     snapshots: Vec<HostSnapshot>,
     traffic: Vec<Arc<PerWorker<Traffic>>>,
     /// Mappings that the table has room for.
@@ -103,21 +110,37 @@ impl Dataplane for Fake {
         target: Target,
         mapping: &Mapping,
         local: Option<PortId>,
+        state: State,
     ) -> Result<Option<Locator>, String> {
         let mut seen = self.seen.lock();
+        if state == State::Gone {
+            let old = seen.mappings.remove(&target);
+            seen.states.insert(target, state);
+            drop(seen);
+            self.tell(Told::Bury(target));
+            return Ok(old.map(|(old, _)| old.locator));
+        }
         if seen.room.is_some_and(|room| seen.mappings.len() >= room) && !seen.mappings.contains_key(&target) {
             return Err("the table is full".into());
         }
         let old = seen.mappings.insert(target, (mapping.clone(), local));
+        seen.states.insert(target, state);
         drop(seen);
         self.tell(Told::Put(target, local.map(PortId::index)));
         Ok(old.map(|(old, _)| old.locator))
     }
 
     fn remove_mapping(&mut self, target: Target) -> Option<Locator> {
-        let old = self.seen.lock().mappings.remove(&target);
+        let mut seen = self.seen.lock();
+        let old = seen.mappings.remove(&target);
+        seen.states.remove(&target);
+        drop(seen);
         self.tell(Told::Remove(target));
         old.map(|(old, _)| old.locator)
+    }
+
+    fn answer(&self, worker: usize, answer: Answer) {
+        self.tell(Told::Answer(worker, answer));
     }
 
     type Grace = ();
@@ -158,6 +181,9 @@ struct Bench {
     ports: mpsc::Sender<PortEvent>,
     punts: mpsc::Sender<(PortId, Vec<u8>)>,
     hints: mpsc::Sender<(HostPrefix, u16)>,
+    questions: mpsc::Sender<(usize, Question)>,
+    lookups: mpsc::Sender<Lookup>,
+    requests: mpsc::Receiver<Request>,
     shutdown: watch::Sender<bool>,
     applied: watch::Receiver<Applied>,
     reports: watch::Receiver<Arc<Reports>>,
@@ -181,6 +207,7 @@ fn settings() -> Settings {
         translate: translate::Settings { clamp_tcp_mss: true, ..translate::Settings::default() },
         icmp: IcmpLimit::default(),
         path_mtu_expiry: Duration::from_secs(600),
+        mapping_expiry: Duration::from_secs(600),
         stale_max: Some(Duration::from_secs(3600)),
         directory: None,
         stored: None,
@@ -194,6 +221,9 @@ fn start(settings: Settings) -> Bench {
     let (ports, ports_in) = mpsc::channel(16);
     let (punts, punts_in) = mpsc::channel(16);
     let (hints, hints_in) = mpsc::channel(16);
+    let (questions, questions_in) = mpsc::channel(16);
+    let (lookups, lookups_in) = mpsc::channel(16);
+    let (requests_out, requests) = mpsc::channel(16);
     let (shutdown, shutdown_in) = watch::channel(false);
     let (applied_out, applied) = watch::channel(Applied::default());
     let (reports_out, reports) = watch::channel(Arc::default());
@@ -204,13 +234,35 @@ fn start(settings: Settings) -> Bench {
         ports: ports_in,
         punts: punts_in,
         hints: hints_in,
+        questions: questions_in,
+        lookups: lookups_in,
         shutdown: shutdown_in,
     };
-    let outputs =
-        Outputs { applied: applied_out, reports: reports_out, status: status_out, pulse: Arc::default() };
+    let outputs = Outputs {
+        applied: applied_out,
+        reports: reports_out,
+        requests: requests_out,
+        status: status_out,
+        pulse: Arc::default(),
+    };
     let reconciler = Reconciler::new(settings, fake.clone(), fake.clone(), inputs, outputs);
     let task = tokio::spawn(reconciler.run());
-    Bench { fake, events, links, ports, punts, hints, shutdown, applied, reports, status, task }
+    Bench {
+        fake,
+        events,
+        links,
+        ports,
+        punts,
+        hints,
+        questions,
+        lookups,
+        requests,
+        shutdown,
+        applied,
+        reports,
+        status,
+        task,
+    }
 }
 
 impl Bench {
@@ -312,7 +364,7 @@ fn interface(id: &str, slot: u8, last: u8, device: &str) -> Interface {
 
 fn vnet(subnets: Vec<Subnet>, stateful: bool) -> Vnet {
     let (default_action, peerings) = (Action::Allow, Vec::new());
-    Vnet { id: vnet_id(), name: "red".into(), subnets, stateful, default_action, peerings }
+    Vnet { id: vnet_id(), name: "red".into(), subnets, stateful, default_action, peerings, on_demand: false }
 }
 
 /// One interface here, 10.0.0.5 in slot 0 on veth-n1, and one address elsewhere.
@@ -686,4 +738,22 @@ async fn each_interface_has_a_limit_of_icmp_errors_of_its_own() {
     bench.until("attached", |bench| both(bench).is_some()).await;
     let (first, second) = both(&bench).unwrap();
     assert!(!Arc::ptr_eq(&first, &second));
+}
+
+#[tokio::test]
+async fn whoever_asks_hears_what_last_touched_something() {
+    let mut bench = start(settings());
+    bench.snapshot(site(1)).await;
+    bench.delta(2, vec![What::PutMapping(target(6), elsewhere(9))]).await;
+    bench.applied(2).await;
+    let of = vec![
+        Known::Mapping(target(6)),
+        Known::Mapping(target(7)),
+        Known::Vnet(vnet_id()),
+        Known::Interface("n1/eth0".to_owned()),
+        Known::Interface("n2/eth0".to_owned()),
+    ];
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    bench.lookups.send(Lookup { of, answer }).await.unwrap();
+    assert_eq!(answered.await.unwrap(), [Some(2), None, Some(1), Some(1), None]);
 }

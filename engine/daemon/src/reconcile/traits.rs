@@ -7,7 +7,9 @@ use core::net::Ipv6Addr;
 use overlane_dataplane::address::{HostPrefix, Locator};
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::resolve::Answer;
 use overlane_dataplane::snapshot::HostSnapshot;
+use overlane_dataplane::table::mapping::State;
 
 /// A port to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +43,8 @@ pub trait Dataplane: Send + 'static {
     /// Sends a frame of the engine's own out of a port. It may be lost, as any frame may.
     fn inject(&self, port: PortId, frame: &[u8]);
 
-    /// Writes a mapping; `local` is the port it is delivered to on this host. Gives where it led before.
+    /// Writes a mapping; `local` is the port it is delivered to on this host, and `state` says how it is to be taken. Gives
+    /// where it led before, if it led anywhere: one of a node that is gone does not.
     ///
     /// # Errors
     /// When the table has no room; nothing is changed.
@@ -50,10 +53,14 @@ pub trait Dataplane: Send + 'static {
         target: Target,
         mapping: &Mapping,
         local: Option<PortId>,
+        state: State,
     ) -> Result<Option<Locator>, String>;
 
     /// Removes a mapping, if it is there. Gives where it led.
     fn remove_mapping(&mut self, target: Target) -> Option<Locator>;
+
+    /// Tells a worker what it has asked. It may be lost.
+    fn answer(&self, worker: usize, answer: Answer);
 
     /// What tells how far workers have come.
     type Grace: Copy + core::fmt::Debug + Send;

@@ -4,10 +4,12 @@ use super::hosts::Hosts;
 use super::traits::Dataplane;
 use super::{Local, Reconciler};
 use crate::provisioning::desired::{DesiredState, Kept, Touched, Version};
-use crate::provisioning::model::{Change, Mapping, Revision, Target};
+use crate::provisioning::model::{Change, Mapping, Revision, Target, What};
 use hashbrown::{HashMap, HashSet, hash_map};
 use overlane_dataplane::address::{Layout, Locator};
 use overlane_dataplane::id::PortId;
+use overlane_dataplane::table::mapping::State;
+use tokio::time::Instant;
 
 /// Mappings written before others get their turn: about a millisecond.
 const STEP: usize = 2048;
@@ -35,6 +37,7 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
         if layout(&old).is_some() && layout(&old) != layout(&self.state) {
             tracing::warn!("the substrate's layout has changed");
         }
+        self.resolver.lift(self.state.revision.map_or(0, |revision| revision.number));
         let put: Vec<Target> = self.state.mappings.keys().copied().collect();
         self.dirty = true;
         self.work = Some(Work::Replace { put: put.into_iter(), old: old.mappings.into_iter() });
@@ -45,11 +48,29 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
         match self.work.take() {
             Some(Work::Delta { revision, mut changes, mut touched }) => {
                 let versions = self.versions();
+                let (mut lift, now) = (false, Instant::now());
                 for change in changes.by_ref().take(STEP) {
+                    let dies = match &change.what {
+                        What::DeleteMapping(target) => self.state.mappings.get(target).cloned(),
+                        _ => None,
+                    };
                     match self.state.apply(change) {
                         Ok(Touched::Nothing) => {}
-                        Ok(Touched::Host) => self.dirty = true,
-                        Ok(Touched::Mapping(target)) => touched.push(target),
+                        Ok(Touched::Host) => (self.dirty, lift) = (true, true),
+                        Ok(Touched::Mapping(target)) => {
+                            touched.push(target);
+                            self.dirty |= self.resolver.changed(target, revision.number);
+                            if let Some(kept) = dies {
+                                self.resolver.bury(target, kept.value, now);
+                            }
+                        }
+                        Ok(Touched::NotHeld(target)) => {
+                            // Somebody has the address again: workers are to ask for it, not to say that it is gone.
+                            if self.resolver.open(target) {
+                                touched.push(target);
+                            }
+                            self.dirty |= self.resolver.changed(target, revision.number);
+                        }
                         Err(error) => {
                             tracing::error!(%error, "provisioning has more than this engine holds");
                             self.overfull = Some(error.to_string());
@@ -57,6 +78,9 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
                     }
                 }
                 self.dirty |= self.versions() != versions;
+                if lift {
+                    self.resolver.lift(revision.number);
+                }
                 self.work = Some(match changes.len() {
                     0 => Work::Write { revision, targets: touched.into_iter() },
                     _ => Work::Delta { revision, changes, touched },
@@ -112,13 +136,12 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
     /// Brings the data plane's mapping of a target in step with the desired one.
     pub(super) fn write(&mut self, target: Target) {
         let Some(kept) = self.state.mappings.get(&target) else {
-            let from = self.dataplane.remove_mapping(target);
-            self.lead(from, None);
-            self.unwritten.remove(&target);
-            return;
+            return self.unwrite(target);
         };
+        self.resolver.open(target);
         let local = placed(&self.local, target, &kept.value);
-        match self.dataplane.put_mapping(target, &kept.value, local) {
+        let state = self.resolver.state_of(target, &kept.value);
+        match self.dataplane.put_mapping(target, &kept.value, local, state) {
             Ok(from) => {
                 let to = kept.value.locator;
                 self.lead(from, Some(to));
@@ -131,6 +154,18 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
                 self.unwritten.insert(target);
             }
         }
+    }
+
+    /// Nobody has the address, and for a while senders to whoever had it are told.
+    fn unwrite(&mut self, target: Target) {
+        let grave = self.resolver.grave(target);
+        let buried = grave.map(|last| self.dataplane.put_mapping(target, &last, None, State::Gone));
+        let from = match buried {
+            Some(Ok(from)) => from,
+            None | Some(Err(_)) => self.dataplane.remove_mapping(target),
+        };
+        self.lead(from, None);
+        self.unwritten.remove(&target);
     }
 
     /// A mapping leads elsewhere. What is known of a path ends with the last mapping that takes it.

@@ -6,6 +6,7 @@ use crossbeam::queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::id::PortId;
+use overlane_dataplane::resolve::Answer;
 use overlane_dataplane::segment::Capabilities;
 use overlane_dpdk::{Mbuf, RxQueue, TxQueue};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,6 +19,8 @@ const COMMANDS: usize = 16;
 const HANDOFF: usize = 1024;
 /// Frames of the engine's own that wait to be sent.
 const INJECT: usize = 64;
+/// Answers that wait for the worker.
+const ANSWERS: usize = 1024;
 
 /// What the port thread tells a worker.
 pub(super) enum Command {
@@ -59,6 +62,7 @@ pub(super) struct Mailbox {
     pub(super) commands: ArrayQueue<Command>,
     pub(super) handoff: ArrayQueue<(PortId, Mbuf)>,
     pub(super) inject: SlotRing,
+    pub(super) answers: ArrayQueue<Answer>,
     asleep: AtomicBool,
     event: EventFd,
 }
@@ -69,6 +73,7 @@ impl Mailbox {
             commands: ArrayQueue::new(COMMANDS),
             handoff: ArrayQueue::new(HANDOFF),
             inject: SlotRing::new(INJECT),
+            answers: ArrayQueue::new(ANSWERS),
             asleep: AtomicBool::new(false),
             event: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
         })
@@ -88,7 +93,10 @@ impl Mailbox {
     pub(super) fn may_sleep(&self) -> bool {
         self.asleep.store(true, SeqCst);
         fence(SeqCst);
-        let nothing = self.commands.is_empty() && self.handoff.is_empty() && self.inject.is_empty();
+        let nothing = self.commands.is_empty()
+            && self.handoff.is_empty()
+            && self.inject.is_empty()
+            && self.answers.is_empty();
         if !nothing {
             self.asleep.store(false, SeqCst);
         }

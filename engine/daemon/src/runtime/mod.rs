@@ -11,25 +11,31 @@
 //! packets over. Everything between threads is bounded, and what does not fit is dropped under a name.
 
 mod cores;
+mod failures;
 mod hints;
 mod idle;
 mod mailbox;
 mod outbox;
 mod ports;
+mod questions;
 mod received;
 mod slots;
 mod stats;
 mod worker;
 
 pub use cores::Cores;
+pub use failures::FailureReports;
 pub use hints::PathMtuHints;
 pub use overlane_dpdk::PortStats;
+pub use questions::Questions;
 pub use received::{AsReceived, OnReceived};
 pub use stats::{BusyCycles, WorkerStats};
 
 use crate::config::{Hugepages, WorkersConfig};
 use crate::kernel::{Kernel, KernelError, TenantIsolation};
+use crate::trace::{PortNames, TraceError};
 use anyhow::Context;
+use failures::FailureQueue;
 use hints::Hints;
 use mailbox::Mailbox;
 use overlane_dataplane::address::Layout;
@@ -37,17 +43,20 @@ use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::mac::MacAddr;
-use overlane_dataplane::snapshot::HostSnapshot;
+use overlane_dataplane::resolve::{Answer, ResolveLimits};
+use overlane_dataplane::snapshot::{HostSnapshot, PortRole};
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable};
-use overlane_dataplane::table::mapping::{MappingWriter, mapping_table};
+use overlane_dataplane::table::mapping::{MappingTable, MappingWriter, mapping_table};
 use overlane_dataplane::table::published::Published;
 use overlane_dataplane::table::qsbr::{Domain, LimboFull};
+use overlane_dataplane::trace::{Subject, Trace, trace};
 use overlane_dpdk::{
     Devargs, DevargsError, Eal, EalOptions, Mempool, MempoolError, MempoolOptions, PacketError, Port,
     PortError, TapError, TscClock,
 };
 use parking_lot::Mutex;
 use ports::{Job, Ports, Source, is_leaky, large_buffers, leaky_buffers};
+use questions::Asked;
 use slots::{Refused, SlotRing};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -88,6 +97,8 @@ pub struct RuntimeConfig {
     pub fragments: FragmentLimits,
     /// How many flows workers know, and for how long.
     pub flows: FlowLimits,
+    /// How much of what is resolved on demand may wait, and be asked.
+    pub resolve: ResolveLimits,
     /// Secret and random: places of mappings, flows and datagrams in tables depend on it.
     pub seed: [u64; 2],
     /// Devices that will be opened as [`PortSpec::DevargsUplink`]: DPDK has to know of PCI functions beforehand.
@@ -258,11 +269,16 @@ pub struct Runtime {
     domain: Arc<Domain>,
     flows: FlowTable,
     flow_limits: FlowLimits,
+    table: MappingTable,
     snapshot: Arc<Published<HostSnapshot>>,
     mailboxes: Arc<[Arc<Mailbox>]>,
     punts: Arc<SlotRing>,
     punted: Arc<Notify>,
     hints: Arc<Hints>,
+    asked: Arc<Asked>,
+    failures: Arc<FailureQueue>,
+    /// The layout that workers go by, and what ports are for.
+    roles: Mutex<(Layout, Vec<PortRole>)>,
     events: Mutex<Option<mpsc::Receiver<PortEvent>>>,
     work: Arc<PerWorker<stats::Work>>,
     unplaced: Vec<Arc<Traffic>>,
@@ -309,6 +325,7 @@ impl Runtime {
         let mailboxes: Arc<[_]> =
             (0..workers).map(|_| Mailbox::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?.into();
         let (event_sender, events) = mpsc::channel(EVENTS);
+        let mappings = table.clone();
         let shared = Shared {
             eal: eal.clone(),
             pool: pool.clone(),
@@ -321,10 +338,13 @@ impl Runtime {
             punts: Arc::new(SlotRing::new(PUNTS)),
             punted: Arc::default(),
             hints: Arc::default(),
+            asked: Arc::default(),
+            failures: Arc::default(),
             events: event_sender.clone(),
             work: Arc::new(PerWorker::new(workers)),
             idle: config.workers.idle,
             fragments: config.fragments,
+            resolve: config.resolve,
             seed: config.seed,
         };
         let (jobs, waiting) = sync_channel(JOBS);
@@ -350,11 +370,15 @@ impl Runtime {
             domain,
             flows,
             flow_limits: config.flows,
+            table: mappings,
             snapshot,
             mailboxes,
             punts: Arc::clone(&shared.punts),
             punted: Arc::clone(&shared.punted),
             hints: Arc::clone(&shared.hints),
+            asked: Arc::clone(&shared.asked),
+            failures: Arc::clone(&shared.failures),
+            roles: Mutex::new((config.layout, Vec::new())),
             events: Mutex::new(Some(events)),
             work: Arc::clone(&shared.work),
             unplaced: Vec::new(),
@@ -463,7 +487,25 @@ impl Runtime {
     /// [`LimboFull`] when a worker holds back too many old ones: publish the newest again later.
     pub fn publish(&self, snapshot: HostSnapshot) -> Result<(), LimboFull> {
         self.domain.collect();
-        self.snapshot.publish(snapshot).map_err(|LimboFull(_)| LimboFull(()))
+        let roles = (snapshot.layout, snapshot.ports.clone());
+        self.snapshot.publish(snapshot).map_err(|LimboFull(_)| LimboFull(()))?;
+        *self.roles.lock() = roles;
+        Ok(())
+    }
+
+    /// The layout that workers go by.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.roles.lock().0
+    }
+
+    /// The name of the interface that is attached to a port.
+    #[must_use]
+    pub fn interface_at(&self, port: PortId) -> Option<String> {
+        match self.roles.lock().1.get(port.index()) {
+            Some(PortRole::Node(interface)) => Some(interface.name.clone()),
+            _ => None,
+        }
     }
 
     /// The stream of punted packets. Meant for one reader; several share them out.
@@ -476,6 +518,52 @@ impl Runtime {
     #[must_use]
     pub fn path_mtu_hints(&self) -> PathMtuHints {
         PathMtuHints(Arc::clone(&self.hints))
+    }
+
+    /// The stream of mappings that workers ask for. Meant for one reader.
+    #[must_use]
+    pub fn questions(&self) -> Questions {
+        Questions(Arc::clone(&self.asked))
+    }
+
+    /// Answers what a worker has asked. What the answer says is so must be published by now. With a full mailbox it is lost,
+    /// and the worker stops waiting after a while.
+    pub fn answer(&self, worker: usize, answer: Answer) {
+        if let Some(mailbox) = self.mailboxes.get(worker) {
+            let _ = mailbox.answers.push(answer);
+            mailbox.wake();
+        }
+    }
+
+    /// The stream of what workers refuse because of what senders claim. Meant for one reader.
+    #[must_use]
+    pub fn failures(&self) -> FailureReports {
+        FailureReports(Arc::clone(&self.failures))
+    }
+
+    /// What would become of a frame, which `make` makes for a port by what workers go by now; with the frame, and the names of
+    /// ports. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// That of `make`, or when too many look at the tables already.
+    pub fn trace(
+        &self,
+        make: impl FnOnce(&HostSnapshot) -> Result<(PortId, Vec<u8>), TraceError>,
+    ) -> Result<(Trace, PortId, Vec<u8>, PortNames), TraceError> {
+        let reader = self.domain.register("trace");
+        let reader = reader.map_err(|_| TraceError::Unavailable("too many look at its tables"))?;
+        let snapshot = self.snapshot.load(&reader);
+        let (port, frame) = make(snapshot)?;
+        let subject = Subject {
+            reader: &reader,
+            domain: &self.domain,
+            snapshot,
+            mappings: &self.table,
+            flows: &self.flows,
+            workers: self.cores.workers.len(),
+        };
+        let told = trace(&subject, self.clock.clone(), port, &frame);
+        Ok((told, port, frame, PortNames::of(snapshot)))
     }
 
     /// The stream of port events; `None` when it was taken before.

@@ -2,6 +2,7 @@
 
 use super::hints::Hints;
 use super::mailbox::{Mailbox, Way};
+use super::questions::Asked;
 use super::slots::{Refused, SlotRing};
 use arrayvec::ArrayVec;
 use overlane_dataplane::address::HostPrefix;
@@ -10,6 +11,7 @@ use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::packet::Packet;
 use overlane_dataplane::pipeline::Outbox;
+use overlane_dataplane::resolve::Question;
 use overlane_dataplane::segment::{self, Capabilities};
 use overlane_dpdk::{BURST, Mbuf, Mempool, QueueState, TxQueue};
 use std::sync::Arc;
@@ -28,6 +30,8 @@ pub(super) struct Out {
     punted: bool,
     hints: Arc<Hints>,
     hinted: bool,
+    questions: Arc<Asked>,
+    asked: bool,
     /// Drops for ports that are not here, which have no counters of their own.
     unplaced: Arc<Traffic>,
 }
@@ -92,6 +96,7 @@ impl Out {
         peers: Arc<[Arc<Mailbox>]>,
         punts: Arc<SlotRing>,
         hints: Arc<Hints>,
+        questions: Arc<Asked>,
         unplaced: Arc<Traffic>,
     ) -> Self {
         let handed = vec![false; peers.len()];
@@ -106,6 +111,8 @@ impl Out {
             punted: false,
             hints,
             hinted: false,
+            questions,
+            asked: false,
             unplaced,
         }
     }
@@ -160,6 +167,9 @@ impl Out {
         }
         if std::mem::take(&mut self.hinted) {
             self.hints.tell();
+        }
+        if std::mem::take(&mut self.asked) {
+            self.questions.tell();
         }
         std::mem::take(&mut self.punted)
     }
@@ -224,6 +234,12 @@ impl Outbox<Mbuf> for Out {
 
     fn path_mtu(&mut self, host: HostPrefix, mtu: u16) {
         self.hinted |= self.hints.put(host, mtu);
+    }
+
+    fn ask(&mut self, question: Question) -> bool {
+        let taken = self.questions.put(self.worker, question);
+        self.asked |= taken;
+        taken
     }
 }
 
@@ -336,7 +352,8 @@ mod tests {
 
         let unplaced = Arc::new(Traffic::default());
         let punts = Arc::new(SlotRing::new(4));
-        let mut out = Out::new(0, pool.clone(), Arc::new([]), punts, Arc::default(), unplaced);
+        let mut out =
+            Out::new(0, pool.clone(), Arc::new([]), punts, Arc::default(), Arc::default(), unplaced);
         let (port, traffic) = (PortId::new(3).unwrap(), Arc::new(PerWorker::<Traffic>::new(1)));
         let queue = tx.pop().unwrap();
         // It does nothing by itself: checksums are completed before it.

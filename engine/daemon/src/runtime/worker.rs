@@ -1,20 +1,24 @@
 //! A worker: one thread on one core that carries packets to the end, turn by turn.
 
 use super::PortEvent;
+use super::failures::FailureQueue;
 use super::hints::Hints;
 use super::idle::{SPIN_TURNS, Sleeper};
 use super::mailbox::{AddPort, Command, Mailbox, Returned};
 use super::outbox::Out;
+use super::questions::Asked;
 use super::received::OnReceived;
 use super::slots::SlotRing;
 use super::stats::Work;
 use crate::config::Idle;
 use arrayvec::ArrayVec;
+use core::time::Duration;
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::packet::Clock;
 use overlane_dataplane::pipeline::{Outbox, Pipeline, StageCycles};
+use overlane_dataplane::resolve::ResolveLimits;
 use overlane_dataplane::snapshot::HostSnapshot;
 use overlane_dataplane::table::flow::FlowTable;
 use overlane_dataplane::table::mapping::MappingTable;
@@ -26,6 +30,8 @@ use tokio::sync::{Notify, mpsc};
 
 /// Turns between two looks at whether devices are still there, for a worker that never sleeps.
 const LOOK_TURNS: u64 = 1 << 16;
+/// How often refused packets are handed over at most.
+const FAILURES_APART: Duration = Duration::from_secs(1);
 /// Packets taken from each mailbox in one turn; the rest waits for the next.
 const MAIL_BURST: usize = 64;
 
@@ -43,10 +49,13 @@ pub(super) struct Shared {
     pub(super) punts: Arc<SlotRing>,
     pub(super) punted: Arc<Notify>,
     pub(super) hints: Arc<Hints>,
+    pub(super) asked: Arc<Asked>,
+    pub(super) failures: Arc<FailureQueue>,
     pub(super) events: mpsc::Sender<PortEvent>,
     pub(super) work: Arc<PerWorker<Work>>,
     pub(super) idle: Idle,
     pub(super) fragments: FragmentLimits,
+    pub(super) resolve: ResolveLimits,
     /// Secret and random: places of datagrams in the tables of fragments depend on it.
     pub(super) seed: [u64; 2],
 }
@@ -66,6 +75,8 @@ struct Worker<R> {
     /// Turns with packets since one was looked at, and their cycles.
     untimed: u32,
     untimed_cycles: u64,
+    /// When refused packets were handed over last, by the clock.
+    failures_told: Option<Duration>,
 }
 
 /// One turn of so many is looked at in parts, when there is something to do in all of them; else each is. To read the
@@ -146,10 +157,12 @@ impl<R: OnReceived> Worker<R> {
             shared.clock.clone(),
             shared.fragments,
             shared.seed,
-        );
+        )
+        .with_resolve_limits(shared.resolve);
         let (peers, punts) = (Arc::clone(&shared.mailboxes), Arc::clone(&shared.punts));
-        let (hints, unplaced) = (Arc::clone(&shared.hints), Arc::clone(pipeline.unplaced()));
-        let out = Out::new(index, shared.pool.clone(), peers, punts, hints, unplaced);
+        let (hints, asked) = (Arc::clone(&shared.hints), Arc::clone(&shared.asked));
+        let unplaced = Arc::clone(pipeline.unplaced());
+        let out = Out::new(index, shared.pool.clone(), peers, punts, hints, asked, unplaced);
         let sleeper = Sleeper::new(&mailbox)?;
         Ok(Self {
             shared,
@@ -165,6 +178,7 @@ impl<R: OnReceived> Worker<R> {
             turns: 0,
             untimed: 0,
             untimed_cycles: 0,
+            failures_told: None,
         })
     }
 
@@ -186,9 +200,22 @@ impl<R: OnReceived> Worker<R> {
             if self.turns.is_multiple_of(LOOK_TURNS) {
                 self.look_for_gone_devices();
             }
+            if self.pipeline.failures().is_waiting() {
+                self.tell_failures();
+            }
             let now = self.shared.clock.cycles();
             self.account(packets, spent, now.saturating_sub(before));
             before = now;
+        }
+    }
+
+    /// Hands over what was refused, every so often. A worker that has nothing to do wakes often enough for that.
+    #[cold]
+    fn tell_failures(&mut self) {
+        let now = self.shared.clock.now();
+        if self.failures_told.is_none_or(|told| now.saturating_sub(told) >= FAILURES_APART) {
+            self.failures_told = Some(now);
+            self.shared.failures.take_from(self.pipeline.failures());
         }
     }
 
@@ -230,7 +257,15 @@ impl<R: OnReceived> Worker<R> {
         let timed = self.empty_turns > 0 || self.untimed + 1 >= TIMED;
         let mut laps = Laps { clock: self.shared.clock.clone(), last: began, timed };
         let mut burst = ArrayVec::<Mbuf, BURST>::new();
+        // Before the snapshot: it has what answers that are there by now depend on.
+        let answers = self.mailbox.answers.len().min(MAIL_BURST);
         let snapshot = self.shared.snapshot.load(&self.reader);
+        for _ in 0..answers {
+            if let Some(answer) = self.mailbox.answers.pop() {
+                self.pipeline.answer(&self.reader, snapshot, answer, &mut self.out);
+                packets += 1;
+            }
+        }
         for rx in self.rx.iter_mut().filter(|rx| !rx.gone) {
             let received = rx.queue.receive(&self.shared.pool, &mut burst);
             if received > 0 {

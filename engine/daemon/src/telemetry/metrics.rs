@@ -3,6 +3,7 @@
 //! Drops that have not happened have no line: there are some fifty reasons for each port, and an absent counter is 0.
 
 use super::{FlowVitals, Vitals};
+use crate::events::EventLog;
 use crate::provisioning::InterfaceState;
 use crate::reconcile::counted::Totals;
 use crate::reconcile::status::Status;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 struct Moment {
     status: Arc<Status>,
     vitals: Arc<dyn Vitals>,
+    refused: Arc<EventLog>,
     ready: bool,
 }
 
@@ -32,10 +34,11 @@ struct Moment {
 pub(super) fn render(
     status: Arc<Status>,
     vitals: Arc<dyn Vitals>,
+    refused: Arc<EventLog>,
     ready: bool,
 ) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("overlane");
-    registry.register_collector(Box::new(Moment { status, vitals, ready }));
+    registry.register_collector(Box::new(Moment { status, vitals, refused, ready }));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
@@ -78,6 +81,7 @@ impl Collector for Moment {
         self.ports(&mut encoder)?;
         self.workers(&mut encoder)?;
         self.flows(&mut encoder)?;
+        self.refused(&mut encoder)?;
         self.state(&mut encoder)
     }
 }
@@ -249,6 +253,15 @@ impl Moment {
         ];
         let evicted = evicted.map(|(state, count)| (vec![("state", state.name().to_owned())], count));
         counters(encoder, "flows_evicted", "Flows taken out to make room, by how far they had come", evicted)
+    }
+
+    fn refused(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = self.refused.totals().into_iter().map(|(kind, reason, count)| {
+            (vec![("kind", kind.to_owned()), ("reason", reason.name().to_owned())], count)
+        });
+        let help =
+            "Packets dropped because of what their sender claimed to be, as the service is told of them";
+        counters(encoder, "claims_refused", help, totals)
     }
 
     fn state(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

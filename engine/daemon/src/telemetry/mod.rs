@@ -5,13 +5,15 @@ mod metrics;
 #[cfg(test)]
 mod tests;
 
+use crate::events::{EventLog, Refused};
 use crate::reconcile::counted::Totals;
 use crate::reconcile::status::Status;
 use crate::runtime::BusyCycles;
+use crate::trace::{TraceError, Tracer};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use core::fmt::Debug;
 use core::time::Duration;
@@ -98,6 +100,8 @@ pub struct Evicted {
 #[derive(Debug)]
 pub struct Pulse(Mutex<Instant>);
 
+/// The largest request for a trace, in bytes: a jumbo frame in digits.
+const TRACE: usize = 64 << 10;
 /// A control thread that is silent for this long hangs.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -125,8 +129,12 @@ pub struct Telemetry {
     pub status: watch::Receiver<Arc<Status>>,
     /// Workers and packet memory.
     pub vitals: Arc<dyn Vitals>,
+    /// What was refused because of what senders claimed.
+    pub refused: Arc<EventLog>,
     /// The control thread's sign of life.
     pub pulse: Arc<Pulse>,
+    /// Tells what would become of packets.
+    pub tracer: Tracer,
     /// The log's level.
     pub log: LogLevel,
 }
@@ -141,6 +149,7 @@ impl Telemetry {
             .route("/status", get(status))
             .route("/log", get(level).put(set_level))
             .layer(DefaultBodyLimit::max(4096))
+            .route("/trace", post(trace).layer(DefaultBodyLimit::max(TRACE)))
             .with_state(self)
     }
 
@@ -185,7 +194,7 @@ async fn readyz(State(telemetry): State<Telemetry>) -> impl IntoResponse {
 async fn metrics(State(telemetry): State<Telemetry>) -> impl IntoResponse {
     let ready = telemetry.unready().is_empty();
     let status = telemetry.status.borrow().clone();
-    match metrics::render(status, telemetry.vitals, ready) {
+    match metrics::render(status, telemetry.vitals, telemetry.refused, ready) {
         Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
@@ -204,6 +213,7 @@ struct FullStatus<'a> {
     unready: Vec<String>,
     workers: Vec<WorkerVitals>,
     flows: FlowVitals,
+    refused: Vec<Refused>,
 }
 
 async fn status(State(telemetry): State<Telemetry>) -> impl IntoResponse {
@@ -216,10 +226,27 @@ async fn status(State(telemetry): State<Telemetry>) -> impl IntoResponse {
         unready,
         workers: telemetry.vitals.workers(),
         flows: telemetry.vitals.flows(),
+        refused: telemetry.refused.recent(),
     };
     match serde_json::to_value(&full) {
         Ok(value) => Json(value).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// What would become of a packet.
+async fn trace(State(telemetry): State<Telemetry>, body: String) -> impl IntoResponse {
+    let request = match serde_json::from_str(&body) {
+        Ok(request) => request,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    let revision = telemetry.status.borrow().revision.clone();
+    match telemetry.tracer.trace(request, revision).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error @ TraceError::Field { .. }) => {
+            (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
 }
 

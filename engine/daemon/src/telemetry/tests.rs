@@ -4,6 +4,7 @@ use crate::reconcile::counted::Counted;
 use crate::reconcile::status::{InterfaceStatus, PathStatus};
 use overlane_dataplane::counters::{Drops, PerWorker, Traffic};
 use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::failure::{Failure, Origin};
 use overlane_dataplane::id::VnetId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing_subscriber::{EnvFilter, Registry, reload};
@@ -77,7 +78,18 @@ async fn serve(status: Status) -> Served {
     let (status, receiver) = watch::channel(Arc::new(status));
     let vitals = Arc::new(FakeVitals::default());
     let (log, filter) = LogLevel::detached("info").unwrap();
-    let telemetry = Telemetry { status: receiver, vitals: vitals.clone(), pulse: Arc::default(), log };
+    let refused = Arc::<EventLog>::default();
+    let failure = Failure {
+        reason: DropReason::SrcSlotMismatch,
+        origin: Origin::Others,
+        vnet: VnetId::new(7).ok(),
+        claim: None,
+        count: 12,
+    };
+    refused.note(&failure, Some("fd00:0:0:b::/64".to_owned()), None);
+    let (vitals_of, pulse) = (vitals.clone(), Arc::default());
+    let (tracer, _) = Tracer::new(std::sync::Weak::new());
+    let telemetry = Telemetry { status: receiver, vitals: vitals_of, refused, pulse, tracer, log };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, telemetry.router()).await });
@@ -256,4 +268,27 @@ async fn the_log_level_changes_at_run_time_and_only_to_a_level() {
     assert_eq!((code, text.starts_with("must be error, warn, info, debug or trace")), (400, true), "{text}");
     assert_eq!(served.ask("PUT", "/log", &"x".repeat(5000)).await.0, 413);
     assert_eq!(served.get("/log").await.1, "overlane_engine=debug\n");
+}
+
+#[tokio::test]
+async fn who_claims_to_be_another_is_in_the_status_with_its_prefix_and_in_metrics_by_reason() {
+    let served = serve(Status::default()).await;
+    let (_, text) = served.ask("GET", "/status", "").await;
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let refused = &status["refused"][0];
+    assert_eq!((&refused["prefix"], &refused["count"]), (&"fd00:0:0:b::/64".into(), &12.into()));
+    let (_, text) = served.ask("GET", "/metrics", "").await;
+    let line = "overlane_claims_refused_total{kind=\"verification_failed\",reason=\"src_slot_mismatch\"} 12";
+    assert!(text.contains(line), "{text}");
+}
+
+#[tokio::test]
+async fn a_request_for_a_trace_that_makes_no_sense_is_refused_and_without_workers_there_is_none() {
+    let served = serve(Status::default()).await;
+    let (status, body) = served.ask("POST", "/trace", "{\"interfaces\": 1}").await;
+    assert_eq!(status, 400);
+    assert!(body.contains("unknown field `interfaces`"), "{body}");
+    let (status, body) = served.ask("POST", "/trace", "{\"frame\": \"00\"}").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("its workers have ended"), "{body}");
 }

@@ -21,6 +21,7 @@ pub(crate) fn runtime_config(cores: Vec<usize>, idle: Idle) -> RuntimeConfig {
         expected_mappings: 1024,
         fragments: FragmentLimits::default(),
         flows: FlowLimits::default(),
+        resolve: overlane_dataplane::resolve::ResolveLimits::default(),
         seed: [1, 2],
         devargs: Vec::new(),
     }

@@ -7,7 +7,7 @@ use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
-use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter};
+use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, State};
 use overlane_engine::runtime::OpenPort;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -51,7 +51,7 @@ fn elsewhere(n: u16) -> (Locator, Ipv4Addr) {
 pub(crate) fn fill(writer: &mut MappingWriter) {
     for n in 0..PACKETS {
         let (locator, address) = elsewhere(n);
-        let mapping = Mapping { locator, also_accept: None, local: None, live: true };
+        let mapping = Mapping { locator, also_accept: None, local: None, state: State::Live };
         writer.insert(MappingKey::new(vnet(), address), mapping).unwrap();
     }
 }

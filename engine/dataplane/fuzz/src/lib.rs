@@ -19,7 +19,7 @@ use overlane_dataplane::packet::{Clock, Packet};
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable, Timeouts};
-use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, mapping_table};
+use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, State, mapping_table};
 use overlane_dataplane::table::qsbr::{Domain, Reader};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -190,7 +190,7 @@ impl Host {
                 locator: locator(node),
                 also_accept: None,
                 local: here.then_some(place),
-                live: true,
+                state: State::Live,
             };
             mappings.insert(MappingKey::new(vnet(), node), mapping).unwrap();
         }

@@ -4,6 +4,7 @@ use super::flow::{Ahead, Flows, Foresight, Nothing};
 use super::next_hop::{self, NextHop};
 use super::{Burst, FromNode, Line, Outbound, source_check};
 use crate::drop::DropReason;
+use crate::failure::Claim;
 use crate::header::{contiguous, read_ipv4, trim};
 use crate::mac::MacAddr;
 use crate::packet::Packet;
@@ -130,6 +131,7 @@ fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a
     contiguous(packet, ethernet::LENGTH)?;
     let frame = ethernet::Header::new_checked(packet.head()).map_err(|_| DropReason::FrameTruncated)?;
     if frame.source() != node.interface.mac {
+        node.note(DropReason::SrcMacSpoofed, Claim::Mac(frame.source()));
         return Err(DropReason::SrcMacSpoofed);
     }
     let frame_destination = frame.destination();

@@ -6,7 +6,7 @@ use crate::address::{Delivery, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::packet::Packet;
 use crate::snapshot::{Interface, PortRole};
-use crate::table::mapping::FoundMapping;
+use crate::table::mapping::{FoundMapping, MappingKey};
 
 /// Finds the interface in the slot that the packet is for.
 pub(crate) fn in_slot<'a>(
@@ -64,6 +64,12 @@ fn refusal(uplink: &FromUplink<'_>, arrival: &Arrival, delivery: Delivery) -> Dr
     }
     let mut interfaces = uplink.snapshot.slots.iter().flatten();
     if interfaces.any(|interface| owns(interface, arrival)) {
+        let key = MappingKey::new(arrival.destination_vnet, arrival.header.destination);
+        let mapping = uplink.table.lookup(uplink.reader, key);
+        // While it moves this is no news.
+        if mapping.is_none_or(|mapping| mapping.also_accept.is_none()) {
+            uplink.note(DropReason::SlotMismatch, arrival.source);
+        }
         return DropReason::SlotMismatch;
     }
     DropReason::DstUnknownNode

@@ -42,6 +42,14 @@ impl Flows {
         Self { worker: table.worker(worker), table, steps: Steps::default() }
     }
 
+    /// Makes a flow of another table known in this one, as it is there.
+    pub(crate) fn copy(&mut self, reader: &Reader, flow: &Flow<'_>, now: Duration) {
+        let entered = self.worker.insert(&self.table, reader, flow.key(), &flow.twin(), Tick::at(now));
+        if let Ok((twin, true)) = entered {
+            twin.catch_up(flow);
+        }
+    }
+
     /// Whether [`Self::turn`] has something to do even if nothing is tracked.
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
@@ -223,8 +231,10 @@ fn run<'a, P: Packet, I: Known<'a>, S: Side<'a, I> + Place<'a, I>>(
         }
         let denied = match read(side, packet, item) {
             Ok(Belongs::ToFlow(key, direction, (sign, begins))) => {
-                *item.ticket() = steps.push(Step { query: view.ask(key), direction, sign, begins });
-                return Ok(());
+                let ticket = steps.push(Step { query: view.ask(key), direction, sign, begins });
+                *item.ticket() = ticket;
+                // There is room for all of a burst; what had none must not pass as if it belonged to no flow.
+                return ticket.map(|_| ()).ok_or(DropReason::FlowTableFull);
             }
             Ok(Belongs::ToFirst) => return Ok(()),
             Ok(Belongs::ToQuoted(key)) if judge.is_open(key) => return Ok(()),
@@ -244,6 +254,9 @@ fn run<'a, P: Packet, I: Known<'a>, S: Side<'a, I> + Place<'a, I>>(
             .pass(worker, step, view.answer(&step.query), || passage::of(side, packet, item))
             .or_else(|denial| refuse(side, fragments, packet, item, denial))
     });
+    // The next burst may be of a sender that nobody looks ahead for, and its packets belong to these steps as little as to the
+    // room that they take.
+    steps.clear();
 }
 
 /// What must not pass is dropped here, or, if its sender is to be told, by the last stage. The rest of a datagram goes the
@@ -436,6 +449,18 @@ fn is_settling(passage: &Passage<'_>) -> bool {
 const fn tcp_sign(flags: u8) -> (Sign, bool) {
     let sign = Sign::tcp(flags);
     (sign, sign.opens())
+}
+
+/// The flow that the verdict on a packet depends on, if there is one: its own, or the one of what it quotes.
+pub(crate) fn key_of<'a, P: Packet, I: Known<'a>, S: Side<'a, I>>(
+    side: &S,
+    packet: &mut P,
+    item: &mut I,
+) -> Option<FlowKey> {
+    match read(side, packet, item) {
+        Ok(Belongs::ToFlow(key, ..) | Belongs::ToQuoted(key)) => Some(key),
+        Ok(Belongs::ToFirst | Belongs::Alone) | Err(_) => None,
+    }
 }
 
 /// What a packet goes by.

@@ -21,6 +21,7 @@ pub(crate) mod next_hop;
 pub(crate) mod passage;
 pub(crate) mod quote;
 pub(crate) mod related;
+pub(crate) mod resolution;
 pub(crate) mod router;
 pub(crate) mod source_check;
 pub(crate) mod verify_source;
@@ -28,6 +29,7 @@ pub(crate) mod verify_source;
 use crate::address::HostPrefix;
 use crate::counters::{Drops, Traffic};
 use crate::drop::DropReason;
+use crate::failure::Failures;
 use crate::fragment;
 use crate::header::NetworkHeader;
 use crate::id::{PortId, VnetId};
@@ -177,6 +179,7 @@ pub(crate) struct FromNode<'a> {
     pub(crate) interface: &'a Interface,
     pub(crate) worker: usize,
     pub(crate) traffic: &'a Traffic,
+    pub(crate) failures: &'a Failures,
 }
 
 /// What stays the same over a burst from an uplink.
@@ -190,6 +193,7 @@ pub(crate) struct FromUplink<'a> {
     pub(crate) prefix: Option<HostPrefix>,
     pub(crate) worker: usize,
     pub(crate) traffic: &'a Traffic,
+    pub(crate) failures: &'a Failures,
 }
 
 /// Says where a packet that is dropped is counted.
@@ -386,6 +390,11 @@ impl<P, I> Burst<P, I> {
     #[inline]
     pub(crate) fn items(&self) -> &[I] {
         &self.items
+    }
+
+    /// The first packet that is still under way, and what is known of it.
+    pub(crate) fn first_mut(&mut self) -> Option<(&mut P, &mut I)> {
+        self.packets.first_mut().zip(self.items.first_mut())
     }
 
     /// Runs a stage: what it refuses is counted and leaves the burst.

@@ -4,7 +4,7 @@ use super::FromNode;
 use crate::drop::DropReason;
 use crate::id::VnetId;
 use crate::mac::MacAddr;
-use crate::table::mapping::FoundMapping;
+use crate::table::mapping::{FoundMapping, State};
 use core::net::Ipv4Addr;
 
 /// What a frame's destination MAC says of the way.
@@ -40,10 +40,15 @@ pub(crate) fn reachable(
     mapping: Option<FoundMapping<'_>>,
 ) -> Result<(), DropReason> {
     match mapping {
-        Some(mapping) if mapping.value().live => Ok(()),
-        Some(_) => Err(DropReason::DstNotLive),
+        Some(mapping) if mapping.value().state.is_live() => Ok(()),
+        Some(mapping) => Err(not_live(mapping.value().state)),
         None => Err(missing(node, destination)),
     }
+}
+
+#[cold]
+fn not_live(state: State) -> DropReason {
+    if state == State::Gone { DropReason::DstTerminated } else { DropReason::DstNotLive }
 }
 
 #[cold]

@@ -29,7 +29,7 @@ impl Correspondence for Outbound<'_> {
             return Some(self.own.address(ipv4));
         }
         let mapping = self.node.table.lookup(self.node.reader, MappingKey::new(interface.vnet.id, ipv4))?;
-        mapping.live.then(|| mapping.locator.address(ipv4))
+        mapping.state.is_live().then(|| mapping.locator.address(ipv4))
     }
 
     fn four(&self, _: Ipv6Addr) -> Option<Ipv4Addr> {
@@ -76,7 +76,7 @@ pub(crate) fn check<P: Packet>(
     let to = to.ok_or(DropReason::IcmpQuoteForeign)?;
     let mapping = uplink.table.lookup(uplink.reader, MappingKey::new(to.vnet, to.ipv4));
     match mapping {
-        Some(mapping) if mapping.live && super::verify_source::lives_at(&mapping, destination) => {
+        Some(mapping) if mapping.state.is_live() && super::verify_source::lives_at(&mapping, destination) => {
             Ok(Quoted { host: to.prefix, destination: to.ipv4 })
         }
         _ => Err(DropReason::IcmpQuoteForeign),

@@ -39,7 +39,8 @@ pub(crate) fn accept<P: Packet>(
 ) -> Result<(), DropReason> {
     let from_router = arrival.not_a_node.is_some();
     let limit = uplink.uplink.icmp_limit.get(uplink.worker);
-    if from_router && !limit.is_some_and(|limit| limit.take(uplink.clock.now())) {
+    // A trace is no worker and has no limit.
+    if from_router && limit.is_some_and(|limit| !limit.take(uplink.clock.now())) {
         return Err(DropReason::IcmpRateLimited);
     }
     let quoted = quote::check(uplink, packet, arrival)?;

@@ -23,7 +23,7 @@ pub(crate) fn ask(
 ) -> Result<(), DropReason> {
     let arrival = item.arrival(packet);
     if let Err(reason) = legal(uplink, arrival) {
-        maybe_router(packet, arrival, reason)?;
+        maybe_router(uplink, packet, arrival, reason, false)?;
     }
     item.asked = uplink.view.ask(MappingKey::new(arrival.source_vnet, arrival.header.source));
     Ok(())
@@ -40,7 +40,7 @@ pub(crate) fn check<P: Packet>(
     let key = item.asked.key();
     let lives = |mapping: FoundMapping<'_>| mapping.words(key) == Six::of_plain(packet).source_locator();
     match (item.plain, item.mapping) {
-        (Some(_), Some(mapping)) if mapping.value().live && lives(mapping) => Ok(()),
+        (Some(_), Some(mapping)) if mapping.value().state.is_live() && lives(mapping) => Ok(()),
         _ => check_in_full(uplink, packet, item, out),
     }
 }
@@ -60,7 +60,8 @@ fn check_in_full<P: Packet>(
     if arrival.not_a_node.is_none()
         && let Err(reason) = legal(uplink, arrival).and_then(|()| lives(uplink, mapping, arrival.source))
     {
-        maybe_router(packet, arrival, reason)?;
+        let moves = mapping.is_some_and(|mapping| mapping.also_accept.is_some());
+        maybe_router(uplink, packet, arrival, reason, moves)?;
     }
     if !router::is_error(packet, arrival) {
         return Ok(());
@@ -75,17 +76,23 @@ fn lives(uplink: &FromUplink<'_>, mapping: Option<Mapping>, source: Ipv6Addr) ->
     if !lives_at(&mapping, source) {
         return Err(mismatch(uplink, &mapping, source));
     }
-    if mapping.live { Ok(()) } else { Err(DropReason::SrcNotLive) }
+    if mapping.state.is_live() { Ok(()) } else { Err(DropReason::SrcNotLive) }
 }
 
-/// A source that is no node's is refused, unless the packet may be a router's, which is seen to later.
+/// A source that is no node's is refused, unless the packet may be a router's, which is seen to later. While the node
+/// `moves` a mismatch is no news.
 #[cold]
 fn maybe_router(
+    uplink: &FromUplink<'_>,
     packet: &mut impl Packet,
     arrival: &mut Arrival,
     reason: DropReason,
+    moves: bool,
 ) -> Result<(), DropReason> {
     if reason == DropReason::SrcOwnPrefix || !router::is_error(packet, arrival) {
+        if !moves {
+            uplink.note(reason, arrival.source);
+        }
         return Err(reason);
     }
     arrival.not_a_node = Some(reason);

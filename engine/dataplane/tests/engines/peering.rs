@@ -8,7 +8,7 @@ use overlane_dataplane::address::Layout;
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::policy::{Action, Policy, Rule, RuleSet};
 use overlane_dataplane::snapshot::{Peering, Subnet};
-use overlane_dataplane::table::mapping::{Mapping, MappingKey};
+use overlane_dataplane::table::mapping::{Mapping, MappingKey, State};
 use overlane_dataplane::wire::tcp::flag::SYN;
 use std::sync::Arc;
 
@@ -25,19 +25,20 @@ fn peers(layout: Layout, default_action: Action) -> [Engine; 2] {
         let apart: Subnet =
             Subnet { net: "10.9.0.0/24".parse().unwrap(), gateway: Some(Ipv4Addr::new(10, 9, 0, 1)) };
         engine.change_vnet(7, |own| {
-            own.peerings = vec![Peering { vnet: vnet(9), subnets: vec![apart.net], default_action }];
+            own.peerings =
+                vec![Peering { vnet: vnet(9), subnets: vec![apart.net], default_action, on_demand: false }];
         });
         engine.change_vnet(9, |own| {
             let subnets = ["10.0.0.0/24", "10.0.1.0/24"].map(|net| net.parse().unwrap()).into();
             own.subnets = vec![apart];
-            own.peerings = vec![Peering { vnet: vnet(7), subnets, default_action }];
+            own.peerings = vec![Peering { vnet: vnet(7), subnets, default_action, on_demand: false }];
         });
         for node in [STRANGER_APART, BOB_APART] {
             let mapping = Mapping {
                 locator: locator(layout, node.host, node.slot, node.vnet),
                 also_accept: None,
                 local: (node.host == host).then(|| port(node.port)),
-                live: true,
+                state: State::Live,
             };
             engine.mappings.insert(MappingKey::new(vnet(9), node.ipv4), mapping).unwrap();
             engine.change_interface(&node, |interface| {

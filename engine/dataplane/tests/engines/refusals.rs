@@ -6,6 +6,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::table::mapping::State;
 
 /// A frame from Alice to Bob, changed, that her host must refuse at her port.
 #[track_caller]
@@ -263,10 +264,10 @@ fn verified_source_of_another_vnet_is_a_mismatch() {
 #[test]
 fn source_that_is_down_or_has_moved_away_is_refused() {
     let mut there = Engine::new(Layout::Slot64, 1);
-    there.map(&ALICE, |mapping| mapping.live = false);
+    there.map(&ALICE, |mapping| mapping.state = State::Down);
     there.refuses(UPLINK, &from_alice(|_| ()), "vnet 7", DropReason::SrcNotLive);
     let new = locator(Layout::Slot64, 2, 33, 7);
-    there.map(&ALICE, |mapping| (mapping.locator, mapping.live) = (new, true));
+    there.map(&ALICE, |mapping| (mapping.locator, mapping.state) = (new, State::Live));
     there.refuses(UPLINK, &from_alice(|_| ()), "vnet 7", DropReason::SrcPrefixMismatch);
     there.map(&ALICE, |mapping| mapping.also_accept = Some(locator(Layout::Slot64, 0, 2, 7)));
     there.refuses(UPLINK, &from_alice(|_| ()), "vnet 7", DropReason::SrcSlotMismatch);

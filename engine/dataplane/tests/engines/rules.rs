@@ -94,6 +94,24 @@ fn what_a_rule_of_the_sender_forbids_never_leaves_its_host() {
 }
 
 #[test]
+fn the_rules_of_a_neighbour_judge_every_packet_of_a_sender_that_has_none() {
+    let mut engines = world(LAYOUT);
+    judge(&mut engines, &ANNA, &[], &[udp_to(53..=53, Action::Deny)]);
+    let frame = frames::to_node(&ALICE, &ANNA, udp(b"query"));
+    // More than a burst has, one after the other and at once.
+    for _ in 0..100 {
+        is_stopped_here(&mut engines, &ALICE, &frame, DropReason::IngressDenied);
+    }
+    for _ in 0..3 {
+        let engine = &mut engines[0];
+        let burst: Vec<_> = (0..64).map(|_| engine.pool.packet(&frame).unwrap()).collect();
+        let outcome = engine.receive_packets(ALICE.port, burst);
+        assert_eq!((outcome.sent.len(), outcome.dropped()), (0, 64));
+    }
+    passes(&mut engines, &ALICE, &ANNA, tcp(b"query"));
+}
+
+#[test]
 fn what_a_rule_of_the_receiver_forbids_is_dropped_where_the_receiver_is() {
     let mut engines = world(LAYOUT);
     judge(&mut engines, &BOB, &[], &[udp_to(53..=53, Action::Deny)]);

@@ -15,10 +15,11 @@ use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::packet::{Clock, Offload, Packet};
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
+use overlane_dataplane::resolve::{self, Answer, Question, ResolveLimits};
 use overlane_dataplane::segment::{self, Capabilities};
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable, Timeouts};
-use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, mapping_table};
+use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, State, mapping_table};
 use overlane_dataplane::table::qsbr::{Domain, Reader};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -121,6 +122,8 @@ pub(crate) struct Outcome {
     pub(crate) punted: Vec<Vec<u8>>,
     /// Path MTUs that the control thread is told.
     pub(crate) path_mtus: Vec<(HostPrefix, u16)>,
+    /// Mappings that it is asked for.
+    pub(crate) asked: Vec<Question>,
     /// Every counter that changed, and by how much.
     pub(crate) counted: BTreeMap<String, u64>,
 }
@@ -157,6 +160,9 @@ struct Collected {
     sent: Vec<(PortId, HeapPacket)>,
     punted: Vec<(PortId, HeapPacket)>,
     path_mtus: Vec<(HostPrefix, u16)>,
+    asked: Vec<Question>,
+    /// Whether nobody takes questions.
+    deaf: bool,
 }
 
 impl Outbox<HeapPacket> for Collected {
@@ -170,6 +176,13 @@ impl Outbox<HeapPacket> for Collected {
 
     fn path_mtu(&mut self, host: HostPrefix, mtu: u16) {
         self.path_mtus.push((host, mtu));
+    }
+
+    fn ask(&mut self, question: Question) -> bool {
+        if !self.deaf {
+            self.asked.push(question);
+        }
+        !self.deaf
     }
 }
 
@@ -202,6 +215,8 @@ pub(crate) struct Engine {
     pub(crate) clock: TestClock,
     pub(crate) flows: FlowTable,
     pub(crate) reader: Reader,
+    /// Whether nobody takes questions.
+    pub(crate) deaf: bool,
     before: BTreeMap<String, u64>,
 }
 
@@ -294,7 +309,7 @@ impl Engine {
                 locator: locator(layout, node.host, node.slot, node.vnet),
                 also_accept: None,
                 local: (node.host == host && node.attached).then(|| port(node.port)),
-                live: node.live,
+                state: if node.live { State::Live } else { State::Down },
             };
             mappings.insert(MappingKey::new(vnet(node.vnet), node.ipv4), mapping).unwrap();
         }
@@ -305,7 +320,17 @@ impl Engine {
         let flows = FlowTable::new(&domain, &limits, 2, [5, 6]);
         let (memory, time) = (pool.clone(), clock.clone());
         let pipeline = Pipeline::new(WORKER, table, flows.clone(), memory, time, fragments, seed);
-        Self { pool, snapshot, mappings, pipeline, clock, flows, reader, before: BTreeMap::new() }
+        Self {
+            pool,
+            snapshot,
+            mappings,
+            pipeline,
+            clock,
+            flows,
+            reader,
+            deaf: false,
+            before: BTreeMap::new(),
+        }
     }
 
     /// Begins anew with room for `capacity` flows, of which one node may have so many.
@@ -317,6 +342,14 @@ impl Engine {
         let (pool, clock) = (self.pool.clone(), self.clock.clone());
         let (table, flows) = (self.mappings.table(), self.flows.clone());
         self.pipeline = Pipeline::new(WORKER, table, flows, pool, clock, FragmentLimits::default(), [3, 4]);
+    }
+
+    /// Begins anew with other limits of what is resolved on demand.
+    pub(crate) fn limit_resolution(&mut self, limits: ResolveLimits) {
+        let (pool, clock, flows) = (self.pool.clone(), self.clock.clone(), self.flows.clone());
+        let (table, fragments) = (self.mappings.table(), FragmentLimits::default());
+        let pipeline = Pipeline::new(WORKER, table, flows, pool, clock, fragments, [3, 4]);
+        self.pipeline = pipeline.with_resolve_limits(limits);
     }
 
     /// Makes a vnet stateful.
@@ -403,18 +436,34 @@ impl Engine {
         // Among them are the burst's.
         let held = self.pool.outstanding() - burst.len();
         let (count, octets) = (burst.len() as u64, burst.iter().map(Packet::len).sum::<usize>() as u64);
-        let mut out = Collected::default();
+        let mut out = Collected { deaf: self.deaf, ..Collected::default() };
         self.pipeline.receive(&self.reader, &self.snapshot, port(from), &mut burst, &mut out);
-        self.reader.quiesce();
         assert!(burst.is_empty());
+        assert!(out.punted.iter().all(|(port, _)| port.index() == usize::from(from)));
+        self.account(out, held, (count, octets))
+    }
 
-        let mut outcome = Outcome { path_mtus: out.path_mtus, ..Outcome::default() };
+    /// An answer to what was asked for. What waited for it must be accounted for.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, question: Question, outcome: resolve::Outcome) -> Outcome {
+        let held = self.pool.outstanding();
+        let mut out = Collected { deaf: self.deaf, ..Collected::default() };
+        let answer = Answer { question, outcome, epoch: self.snapshot.resolve_epoch };
+        self.pipeline.answer(&self.reader, &self.snapshot, answer, &mut out);
+        self.account(out, held, (0, 0))
+    }
+
+    /// What came of packets: `held` of before and as many as were `received` now, with their bytes.
+    #[track_caller]
+    fn account(&mut self, out: Collected, held: usize, received: (u64, u64)) -> Outcome {
+        self.reader.quiesce();
+        let (count, octets) = received;
+        let mut outcome = Outcome { path_mtus: out.path_mtus, asked: out.asked, ..Outcome::default() };
         for (port, packet) in out.sent {
             let offload = packet.offload();
             outcome.sent.push(Sent { port: port.index() as u16, bytes: bytes(&packet), offload });
         }
-        for (port, packet) in out.punted {
-            assert_eq!(port.index(), usize::from(from));
+        for (_, packet) in out.punted {
             outcome.punted.push(bytes(&packet));
         }
         assert!(self.pool.outstanding() == 0 || self.pipeline.is_holding(), "a packet leaked");
@@ -429,11 +478,11 @@ impl Engine {
         // A packet that is cut leaves as several, and what was held may have come with the first of its datagram.
         let out = (outcome.sent.len() + outcome.punted.len() - outcome.answers() + self.pool.outstanding())
             as u64
-            + outcome.dropped()
-            - held as u64;
-        let fragments = outcome.sent.iter().any(|sent| is_fragment(&sent.bytes));
+            + outcome.dropped();
+        let (fragments, all) =
+            (outcome.sent.iter().any(|sent| is_fragment(&sent.bytes)), count + held as u64);
         assert!(
-            if fragments { out >= count } else { out == count },
+            if fragments { out >= all } else { out == all },
             "each packet is sent, punted, held, or counted once: {outcome:?}"
         );
         // What was received is counted on the port that it came from, and nowhere else.
@@ -449,6 +498,7 @@ impl Engine {
         self.pipeline.expire(&self.snapshot);
         self.pipeline.age_flows(&self.reader, &self.snapshot);
         self.reader.quiesce();
+        self.before = self.counters();
     }
 
     /// Packets dropped at a place so far.

@@ -140,6 +140,24 @@ impl Flow<'_> {
         self.entry.key()
     }
 
+    /// A new flow that is as this one is now, apart from how far it has come.
+    pub(crate) fn twin(&self) -> NewFlow {
+        let judgement = Judgement(self.entry.judgement.load(Relaxed));
+        NewFlow {
+            direction: self.opened(),
+            sign: Sign::DATAGRAM,
+            account: self.account(),
+            joined: self.is_joined(),
+            epoch: judgement.epoch(),
+            verdict: judgement.verdict(),
+        }
+    }
+
+    /// Comes as far as another flow has.
+    pub(crate) fn catch_up(&self, other: &Flow<'_>) {
+        self.entry.state.store(other.entry.state().0, Relaxed);
+    }
+
     /// Notes a packet. For most packets of a busy flow this only reads.
     #[inline(always)]
     pub fn observe(&self, direction: Direction, sign: Sign, now: Tick, timeouts: &Timeouts) -> Observed {

@@ -10,6 +10,29 @@ use crate::table::qsbr::{Domain, Reader};
 use crate::wire::checksum::Sum;
 use std::sync::Arc;
 
+/// How the interface that has an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// It may send and receive.
+    Live,
+    /// The same; and whoever uses the mapping is to say so, or it will be forgotten.
+    Ageing,
+    /// It is provisioned, and neither sends nor receives.
+    Down,
+    /// It was terminated a short while ago.
+    Gone,
+}
+
+impl State {
+    /// Whether it may send and receive.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Live | Self::Ageing)
+    }
+}
+
 /// Where a virtual address is. Immutable: a change publishes another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mapping {
@@ -19,8 +42,8 @@ pub struct Mapping {
     pub also_accept: Option<Locator>,
     /// Its port, if it is on this host.
     pub local: Option<PortId>,
-    /// Whether it may send and receive.
-    pub live: bool,
+    /// How the interface that has it is.
+    pub state: State,
 }
 
 /// A mapping without what its key says and without its slot: the same for all nodes of a host of which there is nothing
@@ -31,7 +54,7 @@ pub struct Home {
     pub(crate) stem: LocatorStem,
     also_accept: Option<Locator>,
     pub(crate) local: Option<PortId>,
-    pub(crate) live: bool,
+    pub(crate) state: State,
 }
 
 // It never lies across two cache lines, and a chunk of them fills huge pages.
@@ -39,14 +62,14 @@ const _: () = assert!(size_of::<Home>() == 32);
 
 impl Mapping {
     fn split(self) -> (Home, Tag) {
-        let Self { locator, also_accept, local, live } = self;
+        let Self { locator, also_accept, local, state } = self;
         let (stem, slot) = locator.split();
-        (Home { stem, also_accept, local, live }, Tag::new(slot))
+        (Home { stem, also_accept, local, state }, Tag::new(slot))
     }
 
     fn join(key: MappingKey, home: &Home, tag: Tag) -> Self {
-        let Home { stem, also_accept, local, live } = *home;
-        Self { locator: stem.join(tag.get(), key.vnet()), also_accept, local, live }
+        let Home { stem, also_accept, local, state } = *home;
+        Self { locator: stem.join(tag.get(), key.vnet()), also_accept, local, state }
     }
 }
 

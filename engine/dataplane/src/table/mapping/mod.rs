@@ -26,7 +26,7 @@ mod values;
 mod writer;
 
 pub use compare::Compare;
-pub use home::{FoundMapping, Mapping, MappingTable, MappingView, MappingWriter};
+pub use home::{FoundMapping, Mapping, MappingTable, MappingView, MappingWriter, State};
 pub(crate) use table::bits;
 pub use table::{Found, Query, Table, View};
 pub use writer::{Memory, TableFull, Writer};

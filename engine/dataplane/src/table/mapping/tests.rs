@@ -343,7 +343,7 @@ fn mapping_comes_back_as_it_was_put_in_with_its_slot_and_vnet() {
             locator: locator(slot),
             also_accept: (state == 1).then(|| locator(1)),
             local: (state == 2).then(|| PortId::new(7).unwrap()),
-            live: state != 3,
+            state: if state == 3 { State::Down } else { State::Live },
         };
         let key = MappingKey::new(vnet, Ipv4Addr::new(10, 0, 0, slot));
         assert_eq!(writer.insert(key, mapping), Ok(None));

@@ -24,6 +24,7 @@ pub(crate) fn answer_ipv4(answer: Answer, packet: &[u8]) -> Option<Message> {
         }
         Answer::SourceRouteFailed => (v4::DESTINATION_UNREACHABLE, unreachable::SOURCE_ROUTE_FAILED, 0),
         Answer::Prohibited => (v4::DESTINATION_UNREACHABLE, unreachable::PROHIBITED, 0),
+        Answer::HostUnreachable => (v4::DESTINATION_UNREACHABLE, unreachable::HOST, 0),
         Answer::ParameterProblem { .. } => return None,
     };
     let mut message = start(kind, code, second);
@@ -45,6 +46,7 @@ pub(crate) fn answer_ipv6(answer: Answer, packet: &[u8], ends: (Ipv6Addr, Ipv6Ad
             (v6::PARAMETER_PROBLEM, parameter_problem::HEADER_FIELD, pointer)
         }
         Answer::Prohibited => (v6::DESTINATION_UNREACHABLE, v6::unreachable::PROHIBITED, 0),
+        Answer::HostUnreachable => (v6::DESTINATION_UNREACHABLE, v6::unreachable::ADDRESS, 0),
         Answer::SourceRouteFailed => return None,
     };
     let mut message = start(kind, code, second.into());
@@ -145,6 +147,7 @@ mod tests {
             (Answer::TooBig { mtu: 1480 }, [3, 4, 0, 0, 0x05, 0xc8]),
             (Answer::SourceRouteFailed, [3, 5, 0, 0, 0, 0]),
             (Answer::Prohibited, [3, 13, 0, 0, 0, 0]),
+            (Answer::HostUnreachable, [3, 1, 0, 0, 0, 0]),
         ] {
             let message = answer_ipv4(answer, &packet).unwrap();
             assert_eq!([message[0], message[1], message[4], message[5], message[6], message[7]], head);
@@ -165,6 +168,7 @@ mod tests {
             (Answer::TimeExceeded, [3, 0, 0, 0, 0, 0]),
             (Answer::TooBig { mtu: 1480 }, [2, 0, 0, 0, 0x05, 0xc8]),
             (Answer::Prohibited, [1, 1, 0, 0, 0, 0]),
+            (Answer::HostUnreachable, [1, 3, 0, 0, 0, 0]),
             (Answer::ParameterProblem { pointer: 0x102 }, [4, 0, 0, 0, 1, 2]),
         ] {
             let message = answer_ipv6(answer, &packet, ENDS).unwrap();
