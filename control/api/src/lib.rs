@@ -1,6 +1,7 @@
 //! What engine, service and CLI share: the sync protocol's generated types, the JSON resources of the HTTP API, the one
 //! way all of them set up mutual TLS, and the one way configuration files are read.
 
+pub mod access;
 pub mod config;
 pub mod event;
 pub mod pki;

@@ -4,6 +4,7 @@
 //! that the service can say precisely what is wrong with them. What is read back carries the id, what the service
 //! chose, and `revision`: the number of the change that last touched it.
 
+use crate::access::{Placement, Quota, QuotaSpec};
 use crate::policy::DefaultAction;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -46,6 +47,12 @@ pub struct EntitySpec {
     /// For people; up to 256 bytes.
     #[serde(default)]
     pub description: String,
+    /// How much it may have.
+    #[serde(default, skip_serializing_if = "QuotaSpec::is_default")]
+    pub quota: QuotaSpec,
+    /// Where it may place nodes with a token of its own; nowhere if absent: operators do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
 }
 
 /// A customer; owns networks and nodes.
@@ -55,6 +62,18 @@ pub struct Entity {
     pub id: String,
     /// For people.
     pub description: String,
+    /// How much it may have, where that is not the service's default.
+    #[serde(default, skip_serializing_if = "QuotaSpec::is_default")]
+    pub quota: QuotaSpec,
+    /// The most that it may have, the service's defaults included.
+    #[serde(default)]
+    pub limits: Quota,
+    /// What it has.
+    #[serde(default)]
+    pub used: Quota,
+    /// Where it may place nodes with a token of its own; nowhere if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// The change that last touched it.
     pub revision: u64,
 }
@@ -558,7 +577,9 @@ pub struct NodeMove {
 pub enum ErrorCode {
     /// A value that is never legal (400).
     Invalid,
-    /// The certificate's name may not use this API (403).
+    /// Neither a certificate nor a token that is known (401).
+    Unauthenticated,
+    /// Whoever asks may not do this (403).
     Forbidden,
     /// No such path or resource (404).
     NotFound,
@@ -566,12 +587,14 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// Legal in itself; clashes with what there is (409).
     Conflict,
-    /// Nothing is left: slots, capacity, ids (409).
+    /// Nothing is left: slots, capacity, ids, quota (409).
     Exhausted,
     /// The body is larger than allowed (413).
     TooLarge,
     /// The body is not `application/json` (415).
     UnsupportedMediaType,
+    /// Too many failed authentications from one address (429).
+    TooManyRequests,
     /// It took too long (504). A write may have been done.
     Timeout,
     /// Shutting down or overloaded; try again (503).

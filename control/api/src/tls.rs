@@ -8,9 +8,10 @@ mod crl;
 pub use channel::GRPC_ALPN;
 
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{ServerCertVerifierBuilder, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
+use rustls::server::{ClientCertVerifierBuilder, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
@@ -62,6 +63,8 @@ pub enum TlsError {
 #[derive(Clone)]
 pub struct Credentials {
     server: ServerConfig,
+    /// The same for clients that may have no certificate.
+    open_server: ServerConfig,
     client: ClientConfig,
     clients: Arc<dyn ClientCertVerifier>,
     names: Vec<String>,
@@ -108,27 +111,20 @@ impl Credentials {
         // tonic takes the process's default; the first to set it wins, and all of Overlane sets the same.
         let _ = CryptoProvider::install_default(ring::default_provider());
 
-        let mut roots = RootCertStore::empty();
-        for authority in authorities {
-            roots.add(authority).map_err(|error| {
-                contents(&files.ca, format!("not usable as certificate authority: {error}"))
-            })?;
-        }
-        let roots = Arc::new(roots);
+        let roots = trusted(&files.ca, authorities)?;
         let leaf =
             chain.first().ok_or_else(|| contents(&files.certificate, "no certificate in it".to_owned()))?;
         let (names, validity) = check_own(&files.certificate, leaf)?;
 
-        let clients: Arc<dyn ClientCertVerifier> = client_verifier(&roots, &provider, &lists)
+        let verifier = |built: Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError>| {
+            built.map_err(|error| contents(&files.ca, error.to_string()))
+        };
+        let clients = || client_verifier(&roots, &provider, &lists);
+        let anybody = verifier(clients().allow_unauthenticated().build())?;
+        let clients = verifier(clients().build())?;
+        let servers: Arc<dyn ServerCertVerifier> = server_verifier(&roots, &provider, lists)
             .build()
             .map_err(|error| contents(&files.ca, error.to_string()))?;
-        let servers: Arc<dyn ServerCertVerifier> =
-            rustls::client::WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
-                .with_crls(lists)
-                .allow_unknown_revocation_status()
-                .enforce_revocation_expiration()
-                .build()
-                .map_err(|error| contents(&files.ca, error.to_string()))?;
         let mismatch = |error: rustls::Error| {
             contents(
                 &files.key,
@@ -136,12 +132,15 @@ impl Credentials {
             )
         };
         let versions = |error: rustls::Error| contents(&files.certificate, error.to_string());
-        let server = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(versions)?
-            .with_client_cert_verifier(clients.clone())
-            .with_single_cert(chain.clone(), key.clone_key())
-            .map_err(mismatch)?;
+        let serve = |clients| {
+            ServerConfig::builder_with_provider(provider.clone())
+                .with_safe_default_protocol_versions()
+                .map_err(versions)?
+                .with_client_cert_verifier(clients)
+                .with_single_cert(chain.clone(), key.clone_key())
+                .map_err(mismatch)
+        };
+        let (server, open_server) = (serve(clients.clone())?, serve(anybody)?);
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(versions)?
@@ -149,7 +148,7 @@ impl Credentials {
             .with_custom_certificate_verifier(servers)
             .with_client_auth_cert(chain, key)
             .map_err(mismatch)?;
-        Ok(Self { server, client, clients, names, validity })
+        Ok(Self { server, open_server, client, clients, names, validity })
     }
 
     /// The DNS names in this party's own certificate: who its peers will take it for.
@@ -185,6 +184,14 @@ impl Credentials {
         Arc::new(config)
     }
 
+    /// The same for clients that may come without a certificate; one that is shown must still be good.
+    #[must_use]
+    pub fn rustls_open_server(&self, alpn: &[&[u8]]) -> Arc<ServerConfig> {
+        let mut config = self.open_server.clone();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    }
+
     /// For a TLS client. `alpn` is what it speaks, best first.
     #[must_use]
     pub fn rustls_client(&self, alpn: &[&[u8]]) -> Arc<ClientConfig> {
@@ -199,6 +206,26 @@ impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credentials").field("names", &self.names).finish_non_exhaustive()
     }
+}
+
+/// For a TLS client without a certificate of its own, of servers that the authorities in the file `ca` vouch for.
+///
+/// # Errors
+/// [`TlsError`] naming the file and what is wrong with it.
+pub fn anonymous_client(ca: &Path, crl: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    let authorities = certificates(ca, &read(ca)?)?;
+    let lists = crl.map_or(Ok(Vec::new()), |file| crl::read(file, &authorities))?;
+    let provider = Arc::new(ring::default_provider());
+    let servers: Arc<dyn ServerCertVerifier> = server_verifier(&trusted(ca, authorities)?, &provider, lists)
+        .build()
+        .map_err(|error| contents(ca, error.to_string()))?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| contents(ca, error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(servers)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// The DNS names in the subject alternative names of a certificate that has been verified already.
@@ -248,6 +275,28 @@ fn client_verifier(
         .with_crls(lists.iter().cloned())
         .allow_unknown_revocation_status()
         .enforce_revocation_expiration()
+}
+
+/// What every verifier of servers' certificates has in common.
+fn server_verifier(
+    roots: &Arc<RootCertStore>,
+    provider: &Arc<CryptoProvider>,
+    lists: Vec<CertificateRevocationListDer<'static>>,
+) -> ServerCertVerifierBuilder {
+    WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
+        .with_crls(lists)
+        .allow_unknown_revocation_status()
+        .enforce_revocation_expiration()
+}
+
+fn trusted(ca: &Path, authorities: Vec<CertificateDer<'static>>) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots
+            .add(authority)
+            .map_err(|error| contents(ca, format!("not usable as certificate authority: {error}")))?;
+    }
+    Ok(Arc::new(roots))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, TlsError> {

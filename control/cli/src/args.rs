@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::documents;
 use crate::lab::args::LabArgs;
 use crate::pki::PkiArgs;
-use crate::resources::{entity, event, host, network, node, peering, rule};
+use crate::resources::{audit, entity, event, host, network, node, peering, rule, token};
 use crate::settings::Connection;
 use crate::trace::TraceArgs;
 
@@ -85,6 +85,11 @@ pub enum Command {
     /// Pairs of networks that exchange packets
     #[command(subcommand)]
     Peering(peering::Command),
+    /// Secrets by which operators, and entities, are known to the service
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Who changed what, from where
+    Audit(audit::Args),
     /// What went wrong: who claims to be whom it is not, and what contradicts what
     #[command(subcommand)]
     Event(event::Command),

@@ -1,21 +1,22 @@
-//! The HTTP API's client: JSON over mutual TLS, one connection kept.
+//! The HTTP API's client: JSON over TLS, one connection kept. Who we are is said by our certificate, by a token, or both.
 
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use overlane_api::resource::{ErrorBody, ErrorDetail};
-use overlane_api::tls::{Credentials, TlsFiles};
+use overlane_api::tls::{Credentials, TlsFiles, anonymous_client};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::output::printable;
 use crate::settings::{Settings, SettingsError};
+use crate::token;
 
 /// How long one request may take, connecting and answer included.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -92,6 +93,8 @@ fn render(error: &ErrorDetail, status: StatusCode) -> String {
 pub struct Client {
     http: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     api: String,
+    /// `Bearer …`, if we have a token.
+    authorization: Option<HeaderValue>,
 }
 
 impl Client {
@@ -100,17 +103,19 @@ impl Client {
     /// # Errors
     /// A TLS file that cannot be used, or an illegal server name.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
-        let files = TlsFiles {
-            ca: settings.ca.clone(),
-            certificate: settings.cert.clone(),
-            key: settings.key.clone(),
-            crl: settings.crl.clone(),
+        let tls = match &settings.certificate {
+            Some((certificate, key)) => {
+                let (certificate, key) = (certificate.clone(), key.clone());
+                let (ca, crl) = (settings.ca.clone(), settings.crl.clone());
+                Credentials::load(&TlsFiles { ca, certificate, key, crl })?.rustls_client(&[])
+            }
+            None => anonymous_client(&settings.ca, settings.crl.as_deref())?,
         };
-        let credentials = Credentials::load(&files)?;
+        let authorization = settings.token_file.as_deref().map(token::authorization).transpose()?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let tls = credentials.rustls_client(&[]).as_ref().clone();
+        let tls = tls.as_ref().clone();
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
         let builder = match &settings.server_name {
             None => builder,
@@ -125,7 +130,7 @@ impl Client {
         };
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .build(builder.enable_http1().wrap_connector(tcp));
-        Ok(Self { http, api: settings.api.to_string().trim_end_matches('/').to_owned() })
+        Ok(Self { http, api: settings.api.to_string().trim_end_matches('/').to_owned(), authorization })
     }
 
     /// Reads what is at `path` (like `/v1/nodes/web`).
@@ -190,8 +195,11 @@ impl Client {
             .uri(uri)
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|error| not_the_api(StatusCode::BAD_REQUEST, error.to_string()))?;
+            .body(Full::new(body));
+        let mut request = request.map_err(|error| not_the_api(StatusCode::BAD_REQUEST, error.to_string()))?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
         let unreachable = |source| Failure::Unreachable { api: self.api.clone(), source };
         let response = self.http.request(request).await.map_err(unreachable)?;
         let status = response.status();

@@ -18,6 +18,7 @@ pub mod resources;
 pub mod settings;
 mod status;
 pub mod telemetry;
+mod token;
 mod trace;
 
 use args::{Cli, Command};
@@ -79,6 +80,8 @@ async fn call(command: Command, client: &Client, printer: &mut Printer<'_>) -> a
         Command::Node(command) => resources::node::run(command, client, printer).await,
         Command::Rule(command) => resources::rule::run(command, client, printer).await,
         Command::Peering(command) => resources::peering::run(command, client, printer).await,
+        Command::Token(command) => resources::token::run(command, client, printer).await,
+        Command::Audit(args) => resources::audit::run(args, client, printer).await,
         Command::Event(command) => resources::event::run(command, client, printer).await,
         Command::Status => status::run(client, printer).await,
         Command::Lab(_) | Command::Pki(_) | Command::Completions(_) | Command::Man(_) | Command::Trace(_) => {

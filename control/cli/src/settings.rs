@@ -30,6 +30,9 @@ pub struct Connection {
     #[arg(long, global = true, value_name = "FILE", env = "OVERLANE_KEY", hide_env_values = true)]
     pub key: Option<PathBuf>,
 
+    /// A file with the token that we are known by, instead of a certificate or beside it; nobody else may read it
+    #[arg(long, global = true, value_name = "FILE", env = "OVERLANE_TOKEN_FILE", hide_env_values = true)]
+    pub token_file: Option<PathBuf>,
     /// Revocation lists of that authority; a service whose certificate is on one is refused (PEM)
     #[arg(long, global = true, value_name = "FILE", env = "OVERLANE_CRL", hide_env_values = true)]
     pub crl: Option<PathBuf>,
@@ -50,10 +53,10 @@ pub struct Settings {
     pub api: Uri,
     /// PEM file of the authority that vouches for the service.
     pub ca: PathBuf,
-    /// PEM file of our own certificate.
-    pub cert: PathBuf,
-    /// PEM file of its key.
-    pub key: PathBuf,
+    /// PEM files of our own certificate and its key; there is a token file if not.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// File with our token.
+    pub token_file: Option<PathBuf>,
     /// PEM file of the authority's revocation lists.
     pub crl: Option<PathBuf>,
     /// Name expected in the service's certificate; the URL's host if none.
@@ -106,6 +109,14 @@ pub enum SettingsError {
         /// Where in it, and what is wrong.
         source: Box<toml::de::Error>,
     },
+    /// A token file that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Token {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
     /// A TLS file that cannot be used.
     #[error(transparent)]
     Tls(#[from] overlane_api::tls::TlsError),
@@ -119,6 +130,7 @@ struct File {
     ca: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
+    token_file: Option<PathBuf>,
     crl: Option<PathBuf>,
     server_name: Option<String>,
 }
@@ -130,7 +142,8 @@ impl File {
         let mut file: Self = toml::from_str(&text)
             .map_err(|source| SettingsError::File { path: path.to_owned(), source: Box::new(source) })?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        for path in [&mut file.ca, &mut file.cert, &mut file.key, &mut file.crl].into_iter().flatten() {
+        let paths = [&mut file.ca, &mut file.cert, &mut file.key, &mut file.token_file, &mut file.crl];
+        for path in paths.into_iter().flatten() {
             *path = directory.join(&path);
         }
         Ok(file)
@@ -157,6 +170,7 @@ impl File {
             ca: self.ca.or(other.ca),
             cert: self.cert.or(other.cert),
             key: self.key.or(other.key),
+            token_file: self.token_file.or(other.token_file),
             crl: self.crl.or(other.crl),
             server_name: self.server_name.or(other.server_name),
         }
@@ -181,6 +195,7 @@ impl Connection {
             ca: self.ca.clone(),
             cert: self.cert.clone(),
             key: self.key.clone(),
+            token_file: self.token_file.clone(),
             crl: self.crl.clone(),
             server_name: self.server_name.clone(),
         };
@@ -191,14 +206,24 @@ impl Connection {
             missing("the address of the service", "api", "OVERLANE_API", "https://control.example.net:9443")
         })?;
         let ca = || missing("the authority's certificate", "ca", "OVERLANE_CA", "/etc/overlane/pki/ca.crt");
-        let cert = || missing("our certificate", "cert", "OVERLANE_CERT", "/etc/overlane/pki/operator.crt");
+        let cert = || {
+            missing(
+                "our certificate (or a token: --token-file)",
+                "cert",
+                "OVERLANE_CERT",
+                "/etc/overlane/pki/operator.crt",
+            )
+        };
         let key =
             || missing("our certificate's key", "key", "OVERLANE_KEY", "/etc/overlane/pki/operator.key");
         Ok(Settings {
             api: parse_api(&api)?,
             ca: all.ca.ok_or_else(ca)?,
-            cert: all.cert.ok_or_else(cert)?,
-            key: all.key.ok_or_else(key)?,
+            certificate: match (all.cert, all.key) {
+                (None, None) if all.token_file.is_some() => None,
+                (certificate, is_key) => Some((certificate.ok_or_else(cert)?, is_key.ok_or_else(key)?)),
+            },
+            token_file: all.token_file,
             crl: all.crl,
             server_name: all.server_name,
         })
@@ -249,8 +274,8 @@ mod tests {
         let settings = connection.complete(file).unwrap();
         assert_eq!(settings.api, "https://control:9443/");
         assert_eq!(settings.ca, directory.path().join("ca.pem"), "relative to the file that says so");
-        assert_eq!(settings.cert, directory.path().join("mine.pem"));
-        assert_eq!(settings.key, Path::new("given.key"));
+        assert_eq!(settings.certificate, Some((directory.path().join("mine.pem"), "given.key".into())));
+        assert_eq!(settings.token_file, None);
         assert_eq!(settings.server_name, None);
     }
 
@@ -259,6 +284,23 @@ mod tests {
         let error = Connection::default().complete(File::default()).unwrap_err().to_string();
         for part in ["--api", "OVERLANE_API", "`api = ", "~/.config/overlane/cli.toml", SYSTEM_FILE] {
             assert!(error.contains(part), "{part} in {error}");
+        }
+    }
+
+    #[test]
+    fn a_token_does_instead_of_a_certificate_but_half_a_certificate_does_not() {
+        let given = |cert: Option<&str>, token: Option<&str>| Connection {
+            api: Some("https://control".to_owned()),
+            ca: Some("ca.pem".into()),
+            cert: cert.map(PathBuf::from),
+            token_file: token.map(PathBuf::from),
+            ..Connection::default()
+        };
+        let settings = given(None, Some("token")).complete(File::default()).unwrap();
+        assert_eq!((settings.certificate, settings.token_file), (None, Some("token".into())));
+        for (cert, token, said) in [(None, None, "--token-file"), (Some("me.pem"), Some("token"), "--key")] {
+            let error = given(cert, token).complete(File::default()).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
         }
     }
 

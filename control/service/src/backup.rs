@@ -2,18 +2,20 @@
 //!
 //! A backup does not depend on the store's own file format. The first line says what it is, the last how many lines
 //! are between, so that a cut one is refused. The change log stays behind: engines get a snapshot after a restore
-//! anyway, since the restored store is a new incarnation. So do events: they tell of what happened to another store.
+//! anyway, since the restored store is a new incarnation. So do events: they tell of what happened to another store. How much
+//! an entity has is counted again. Tokens are kept, as their hashes: what was revoked since the backup is good again after a
+//! restore.
 
 use crate::error::{Error, Result};
 use crate::ledger::record::{meta_number, revision};
-use crate::ledger::{OLDEST_SCHEMA, SCHEMA, read_incarnation, verify};
+use crate::ledger::{OLDEST_SCHEMA, SCHEMA, quota, read_incarnation, verify};
 use crate::store::{RedbStore, Step, Store, StoreError, Table, View};
 use serde::{Deserialize, Serialize};
 use std::io::BufRead;
 use std::path::Path;
 
 /// Every table that is kept in a backup.
-const TABLES: [(Table, &str); 18] = [
+const TABLES: [(Table, &str); 20] = [
     (Table::Entities, "entities"),
     (Table::Networks, "networks"),
     (Table::Hosts, "hosts"),
@@ -32,6 +34,8 @@ const TABLES: [(Table, &str); 18] = [
     (Table::Scopes, "scopes"),
     (Table::Peerings, "peerings"),
     (Table::Tags, "tags"),
+    (Table::Tokens, "tokens"),
+    (Table::Audit, "audit"),
 ];
 
 /// The longest line that is read back, in bytes.
@@ -49,7 +53,7 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
@@ -197,6 +201,7 @@ fn fill(mut reader: impl BufRead, staged: &Path, refuse: &impl Fn(String) -> Err
     update.put(Table::Meta, b"incarnation", &incarnation)?;
     update.put(Table::Meta, b"revision", &revision.to_be_bytes())?;
     update.put(Table::Meta, b"compacted", &revision.to_be_bytes())?;
+    quota::recount(&mut *update)?;
     verify(&*update).map_err(|error| refuse(format!("contradicts itself: {error}")))?;
     update.commit()?;
     Ok(revision)

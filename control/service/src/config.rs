@@ -2,8 +2,9 @@
 
 use crate::events::Limits;
 use crate::housekeeping;
-use crate::ledger::Settings;
+use crate::ledger::{AuditLimits, Settings};
 use crate::mover::Pace;
+use overlane_api::access::{Quota, QuotaSpec};
 use overlane_api::config::{FileError, LOG_LEVEL_LEGAL, Source, Text, Value};
 use overlane_api::tls::TlsFiles;
 use serde::Deserialize;
@@ -57,6 +58,10 @@ struct Raw {
     tls: RawTls,
     #[serde(default, rename = "move")]
     moves: RawMove,
+    #[serde(default)]
+    quota: QuotaSpec,
+    #[serde(default)]
+    audit: RawAudit,
     #[serde(default)]
     events: RawEvents,
     #[serde(default)]
@@ -118,6 +123,13 @@ struct RawMove {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
+struct RawAudit {
+    keep: Value<u64>,
+    days: Value<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
 struct RawEvents {
     keep: Value<usize>,
     days: Value<u64>,
@@ -152,6 +164,13 @@ const CONNECTIONS: usize = 256;
 const ACK_WAIT: Duration = Duration::from_secs(2);
 /// Default of `[move] stuck_after`.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// Defaults of `[quota]`.
+pub const QUOTA: Quota =
+    Quota { networks: 1000, nodes: 10_000, interfaces: 20_000, rules: 10_000, tokens: 100 };
+/// Default of `[audit] keep`.
+const AUDIT_KEEP: u64 = 100_000;
+/// Default of `[audit] days`.
+const AUDIT_DAYS: u64 = 365;
 /// Default of `[events] keep`.
 const EVENTS: usize = 10_000;
 /// Default of `[events] days`.
@@ -193,6 +212,11 @@ impl Config {
                 log_revisions: source
                     .number(&raw.store.log_revisions, "", &(1..=10_000_000))?
                     .unwrap_or(LOG_REVISIONS),
+                quota: quota(&raw.quota),
+                audit: AuditLimits {
+                    keep: source.number(&raw.audit.keep, "", &(1..=10_000_000))?.unwrap_or(AUDIT_KEEP),
+                    age: 24 * 3600 * source.number(&raw.audit.days, "", &(1..=3650))?.unwrap_or(AUDIT_DAYS),
+                },
                 on_demand_above: source
                     .number(&raw.sync.on_demand_above, " addresses", &(0..=u64::from(u32::MAX)))?
                     .unwrap_or(ON_DEMAND_ABOVE),
@@ -251,6 +275,22 @@ fn operators(source: &Source, names: &Spanned<Vec<String>>) -> Result<Vec<String
         return Err(source.error(&names.span(), message));
     }
     Ok(names.as_ref().clone())
+}
+
+const fn quota(raw: &QuotaSpec) -> Quota {
+    const fn or(given: Option<u32>, default: u32) -> u32 {
+        match given {
+            Some(given) => given,
+            None => default,
+        }
+    }
+    Quota {
+        networks: or(raw.networks, QUOTA.networks),
+        nodes: or(raw.nodes, QUOTA.nodes),
+        interfaces: or(raw.interfaces, QUOTA.interfaces),
+        rules: or(raw.rules, QUOTA.rules),
+        tokens: or(raw.tokens, QUOTA.tokens),
+    }
 }
 
 /// Plain HTTP to whoever asks belongs on loopback.

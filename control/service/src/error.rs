@@ -48,6 +48,16 @@ impl Error {
         refused(ErrorCode::Exhausted, Some(field.into()), message.into(), Some(legal.into()))
     }
 
+    /// Whoever asks may not do this.
+    pub fn forbidden(field: Option<&str>, message: impl Into<String>, legal: impl Into<String>) -> Self {
+        refused(ErrorCode::Forbidden, field.map(str::to_owned), message.into(), Some(legal.into()))
+    }
+
+    /// Whoever asks is not known, or not any more.
+    pub fn unauthenticated(message: impl Into<String>, legal: impl Into<String>) -> Self {
+        refused(ErrorCode::Unauthenticated, None, message.into(), Some(legal.into()))
+    }
+
     /// No such resource at the path.
     #[must_use]
     pub fn absent(kind: &str, id: &str) -> Self {

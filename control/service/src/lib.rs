@@ -2,6 +2,7 @@
 //!
 //! [`service::Service`] is the whole of it; the parts below it can be used one by one in tests.
 
+pub mod access;
 pub mod api;
 pub mod backup;
 pub mod config;

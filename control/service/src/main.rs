@@ -21,8 +21,8 @@ const BAD_CONFIG: u8 = 2;
     version,
     about = "Overlane's provisioning service: knows who is where, and tells the engines",
     after_help = "\
-The service keeps its state in one file ([store] path) and serves two listeners with mutual TLS: the HTTP API for
-operators ([api]) and the sync protocol for engines ([sync]). SIGTERM ends it in order.
+The service keeps its state in one file ([store] path) and serves two listeners: the HTTP API ([api], TLS; operators show
+a certificate or a token, entities a token) and the sync protocol for engines ([sync], mutual TLS). SIGTERM ends it in order.
 
 First steps:
   overlane-control --config conf/control.toml check-config    is the file right, do the certificates load?

@@ -1,5 +1,6 @@
 //! The service as a whole: started, running, shut down.
 
+use crate::access::Authenticator;
 use crate::api::{self, Api, Limits};
 use crate::config::Config;
 use crate::events::Events;
@@ -24,6 +25,8 @@ use tonic::transport::Server;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Calls of one engine at once: its stream and its resolutions.
 const CALLS_PER_ENGINE: u32 = 64;
+/// How often tokens that expired long ago are forgotten.
+const TOKENS_EVERY: Duration = Duration::from_secs(3600);
 /// Connections to the telemetry listener at once.
 const TELEMETRY_CONNECTIONS: usize = 16;
 
@@ -79,16 +82,23 @@ impl Service {
 
         let listener = listen(config.api, "[api] listen").await?;
         let api = listener.local_addr()?;
+        let operators = config.operators.clone();
+        let authenticator = Authenticator::new(ledger.clone(), operators, credentials.names().to_vec());
         let router = api::router(Api {
             ledger: ledger.clone(),
             hub: hub.clone(),
             mover: mover.clone(),
             events: events.clone(),
             metrics: metrics.clone(),
-            operators: config.operators.clone().into(),
-            own_names: credentials.names().to_vec().into(),
+            authenticator: authenticator.clone(),
+            warnings: Arc::default(),
         });
-        let acceptor = TlsAcceptor::from(credentials.rustls_server(&[b"http/1.1"]));
+        let (kept, token) = (ledger.clone(), shutdown.clone());
+        parts.spawn(async move {
+            forget_tokens(kept, authenticator, token).await;
+            Ok("keeper of tokens")
+        });
+        let acceptor = TlsAcceptor::from(credentials.rustls_open_server(&[b"http/1.1"]));
         let limits = Limits { connections: config.api_connections, drain: config.shutdown_deadline };
         let token = shutdown.clone();
         parts.spawn(async move {
@@ -202,6 +212,30 @@ impl Service {
             released.wait().await;
         });
         ended.await.context("not everything ended before the shutdown's deadline")
+    }
+}
+
+/// Forgets tokens that expired long ago, now and then, until `shutdown`.
+async fn forget_tokens(ledger: Arc<Ledger>, authenticator: Arc<Authenticator>, shutdown: CancellationToken) {
+    let mut turns = tokio::time::interval(TOKENS_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = turns.tick() => {}
+        }
+        let ledger = ledger.clone();
+        let forgotten =
+            tokio::task::spawn_blocking(move || ledger.forget_expired_tokens(crate::ledger::seconds())).await;
+        match forgotten {
+            Ok(Ok(ids)) => {
+                ids.iter().for_each(|id| authenticator.forget(id));
+                if !ids.is_empty() {
+                    tracing::info!(tokens = ids.len(), "expired tokens were forgotten");
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "expired tokens cannot be forgotten"),
+            Err(error) => tracing::error!(%error, "expired tokens cannot be forgotten"),
+        }
     }
 }
 

@@ -27,6 +27,13 @@ pub struct RequestLabels {
     pub status: u16,
 }
 
+/// One kind of refusal at the API's door.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// `unauthenticated`, `forbidden` or `rate_limited`.
+    pub reason: &'static str,
+}
+
 /// One answered request for a mapping.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResolutionLabels {
@@ -77,6 +84,8 @@ pub struct Metrics {
     pub resolutions: Family<ResolutionLabels, Counter>,
     /// Answered requests of the HTTP API.
     pub requests: Family<RequestLabels, Counter>,
+    /// Requests refused at the API's door.
+    pub refusals: Family<RefusalLabels, Counter>,
     /// Events raised.
     pub events: Family<EventLabels, Counter>,
     /// How often what they tell of happened.
@@ -115,6 +124,10 @@ impl Metrics {
         let moves = gauge("moves", "Moves under way");
         let requests = Family::default();
         registry.register("api_requests", "Answered requests of the HTTP API", requests.clone());
+        let refusals = Family::default();
+        let help =
+            "Requests of the HTTP API refused for who asked: unauthenticated, forbidden or rate_limited";
+        registry.register("api_refusals", help, refusals.clone());
         let events = Family::default();
         registry.register("events", "Events raised: each told once", events.clone());
         let event_occurrences = Family::default();
@@ -128,6 +141,7 @@ impl Metrics {
             reports,
             resolutions,
             requests,
+            refusals,
             events,
             event_occurrences,
             revision,

@@ -3,11 +3,13 @@
 mod common;
 
 use common::{Client, Engine, Site, hello, node, until};
+use overlane_api::access::Quota;
 use overlane_api::event::{Event, EventQuery};
 use overlane_api::sync::InterfaceState;
+use overlane_control::access::{Actor, Caller, Role};
 use overlane_control::events::{Events, Limits};
 use overlane_control::housekeeping::{Housekeeper, Pace};
-use overlane_control::ledger::{Ledger, Settings};
+use overlane_control::ledger::{AuditLimits, Ledger, Settings};
 use overlane_control::mover::Mover;
 use overlane_control::service::Service;
 use overlane_control::store::{RedbStore, Store, Table};
@@ -171,14 +173,19 @@ fn parts(page: usize) -> Parts {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.redb");
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(&path).unwrap());
-    let settings = Settings { layout: Layout::Slot64, log_revisions: 100, on_demand_above: 1000 };
+    let quota = Quota { networks: 9, nodes: 9, interfaces: 9, rules: 10_000, tokens: 9 };
+    let audit = AuditLimits { keep: 10, age: 3600 };
+    let settings =
+        Settings { layout: Layout::Slot64, log_revisions: 100, on_demand_above: 1000, quota, audit };
+    let caller =
+        Caller { actor: Actor::Certificate("operator".to_owned()), role: Role::Operator, source: None };
     let ledger = Arc::new(Ledger::open(store.clone(), &path, settings).unwrap());
     for entity in ["acme", "umbrella"] {
-        ledger.put_entity(entity, &serde_json::from_value(json!({})).unwrap()).unwrap();
+        ledger.by(&caller).put_entity(entity, &serde_json::from_value(json!({})).unwrap()).unwrap();
     }
     for rule in 0..20 {
         let spec = json!({"entity": "acme", "priority": 1, "on": {"tag": "t"}, "direction": "ingress", "action": "deny"});
-        ledger.put_rule(&format!("r{rule}"), &serde_json::from_value(spec).unwrap()).unwrap();
+        ledger.by(&caller).put_rule(&format!("r{rule}"), &serde_json::from_value(spec).unwrap()).unwrap();
     }
     let limits = Limits { keep: 1000, age: Duration::from_secs(3600) };
     let events = Events::open(ledger.clone(), Metrics::new(), limits).unwrap();

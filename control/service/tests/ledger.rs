@@ -1,21 +1,37 @@
 //! The ledger under random operations: every index agrees with the records after each, a refused operation changes
 //! nothing, and an engine that follows by deltas knows what a fresh snapshot says.
 
+use overlane_api::access::{Quota, TokenRole, TokenSpec};
 use overlane_api::policy::{Action, DefaultAction, Direction, PeeringSpec, RuleSpec, Selector};
 use overlane_api::resource::{
     Attachment, AttachmentKind, EntitySpec, HostSpec, InterfaceSpec, InterfaceState, MappingMode,
     MoveRequest, NetworkSpec, NodeSpec, Subnet,
 };
 use overlane_api::sync::{Change, change::What};
+use overlane_control::access::{Actor, Caller, Role};
 use overlane_control::error::{Error, Result};
-use overlane_control::ledger::{Audience, Catchup, Ledger, MoveStep, Settings, catch_up, snapshot, verify};
+use overlane_control::ledger::{
+    Audience, AuditLimits, Catchup, Ledger, MoveStep, Settings, catch_up, snapshot, verify,
+};
 use overlane_control::store::{RedbStore, Step, Store, Table};
 use overlane_dataplane::address::Layout;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const SETTINGS: Settings = Settings { layout: Layout::Slot64, log_revisions: 20, on_demand_above: 3 };
+const SETTINGS: Settings = Settings {
+    layout: Layout::Slot64,
+    log_revisions: 20,
+    on_demand_above: 3,
+    quota: Quota { networks: 3, nodes: 4, interfaces: 5, rules: 3, tokens: 2 },
+    audit: AuditLimits { keep: 10, age: 3600 },
+};
+
+/// Whoever does everything here.
+fn operator() -> Caller {
+    let actor = Actor::Certificate("operator".to_owned());
+    Caller { actor, role: Role::Operator, source: None }
+}
 
 #[derive(Debug, Clone)]
 enum Operation {
@@ -37,6 +53,9 @@ enum Operation {
         tags: Vec<u8>,
     },
     DeleteNode(u8),
+    /// Of an operator, or of an entity.
+    Token(u8, Option<u8>),
+    DeleteToken(u8),
     Move(u8, u8),
     Step(u8, bool),
     Report(u8, u8, u8),
@@ -74,6 +93,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             node, host, network, slot, addresses, device, tags,
         }),
         1 => (0u8..5).prop_map(Operation::DeleteNode),
+        3 => (0u8..4, prop::option::weighted(0.8, 0u8..2)).prop_map(|(id, entity)| Operation::Token(id, entity)),
+        2 => (0u8..4).prop_map(Operation::DeleteToken),
         3 => (0u8..5, 0u8..3).prop_map(|(node, host)| Operation::Move(node, host)),
         4 => (0u8..5, prop::bool::weighted(0.8)).prop_map(|(node, on)| Operation::Step(node, on)),
         3 => (0u8..5, 0u8..3, 0u8..4).prop_map(|(node, host, state)| Operation::Report(node, host, state)),
@@ -87,6 +108,8 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
+    let operator = operator();
+    let ledger = &ledger.by(&operator);
     match operation.clone() {
         Operation::Entity(id, true) => {
             ledger.put_entity(&format!("e{id}"), &EntitySpec::default()).map(|_| ())
@@ -188,6 +211,13 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
             };
             ledger.put_node(&format!("w{node}"), &spec).map(|_| ())
         }
+        Operation::Token(id, entity) => {
+            let role = if entity.is_some() { TokenRole::Entity } else { TokenRole::Operator };
+            let entity = entity.map(|id| format!("e{id}"));
+            let spec = TokenSpec { name: String::new(), role, entity, expires_in: None };
+            ledger.put_token(&format!("t{id}"), &spec).map(|_| ())
+        }
+        Operation::DeleteToken(id) => ledger.delete_token(&format!("t{id}")),
         Operation::DeleteNode(node) => ledger.delete_node(&format!("w{node}")),
         Operation::Move(node, host) => {
             let request = MoveRequest { host: format!("h{host}"), interfaces: Vec::new() };
@@ -365,7 +395,7 @@ proptest! {
     ) {
         let (_directory, ledger) = scratch();
         for id in 0..2 {
-            ledger.put_entity(&format!("e{id}"), &EntitySpec::default()).unwrap();
+            ledger.by(&operator()).put_entity(&format!("e{id}"), &EntitySpec::default()).unwrap();
         }
         for id in 0..3 {
             apply(&ledger, &Operation::Network(id, id % 2, id + 1, true)).unwrap();
@@ -383,6 +413,7 @@ proptest! {
             if let Err(error) = verify(&*view) {
                 return Err(TestCaseError::fail(format!("after {operation:?}: {error}")));
             }
+            prop_assert!(view.count(Table::Audit).unwrap() <= SETTINGS.audit.keep);
             // Not every engine listens each time: some catch up with several changes at once.
             let place = usize::from(*listens);
             let Some(engine) = engines.get_mut(place) else { continue };
@@ -436,12 +467,12 @@ fn a_store_of_a_newer_schema_or_another_layout_is_left_alone() {
 
     let store = RedbStore::open(&path).unwrap();
     let mut update = store.update().unwrap();
-    update.put(Table::Meta, b"schema", &3u64.to_be_bytes()).unwrap();
+    update.put(Table::Meta, b"schema", &4u64.to_be_bytes()).unwrap();
     update.commit().unwrap();
     drop(store);
     let newer = refusal(open(SETTINGS));
     assert!(
-        newer.contains("has schema version 3; this build of overlane-control knows versions 1 to 2"),
+        newer.contains("has schema version 4; this build of overlane-control knows versions 1 to 3"),
         "{newer}"
     );
 }
@@ -462,7 +493,7 @@ fn a_store_of_the_schema_before_is_taken_over() {
     update.commit().unwrap();
     drop(store);
     drop(Ledger::open(Arc::new(RedbStore::open(&path).unwrap()), &path, SETTINGS).unwrap());
-    assert_eq!(schema(), Some(2));
+    assert_eq!(schema(), Some(3));
 }
 
 #[test]
@@ -472,7 +503,8 @@ fn damaged_store_files_are_refused_and_left_as_they_are() {
     {
         let ledger = Ledger::open(Arc::new(RedbStore::open(&path).unwrap()), &path, SETTINGS).unwrap();
         for id in 0..50 {
-            ledger.put_entity(&format!("e{id}"), &EntitySpec { description: "x".repeat(200) }).unwrap();
+            let spec = EntitySpec { description: "x".repeat(200), ..EntitySpec::default() };
+            ledger.by(&operator()).put_entity(&format!("e{id}"), &spec).unwrap();
         }
     }
     let whole = std::fs::read(&path).unwrap();

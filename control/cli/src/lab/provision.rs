@@ -124,7 +124,8 @@ pub fn provision(lab: &Lab) -> Result<()> {
     }
     with_client(lab, async |client: Client| {
         for network in &plan.networks {
-            let spec = EntitySpec { description: format!("the lab's {}", network.entity) };
+            let spec =
+                EntitySpec { description: format!("the lab's {}", network.entity), ..EntitySpec::default() };
             client.put::<Entity>(&format!("/v1/entities/{}", network.entity), &spec).await?;
             let spec = NetworkSpec {
                 entity: network.entity.clone(),

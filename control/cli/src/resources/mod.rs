@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::client::Client;
 use crate::output::Printer;
 
+pub mod audit;
 pub mod entity;
 pub mod event;
 pub mod host;
@@ -18,6 +19,8 @@ pub mod network;
 pub mod node;
 pub mod peering;
 pub mod rule;
+pub mod token;
+mod when;
 pub(crate) mod workers;
 
 /// What the commands of every kind of resource need to know about it.

@@ -1,5 +1,6 @@
 //! The command and the real service: its store in a file, its API over mutual TLS.
 
+use overlane_api::access::Token;
 use overlane_api::config::Source;
 use overlane_api::event::Event;
 use overlane_api::resource::{Entity, Host, Network, Node, Status};
@@ -188,6 +189,71 @@ fn a_certificate_that_is_no_operators_is_refused() {
         real.flags[at + 1] = path(value);
     }
     assert!(real.refuses("status").contains("(403)"));
+}
+
+#[test]
+fn a_token_file_is_enough_to_work_with_what_is_an_entitys_own() {
+    let real = Real::populated();
+    let file = real.pki.file("acme.token");
+    let path = file.to_str().unwrap();
+    let said = real.says(&format!("token create ci --entity acme --expires-in 90d --secret-file {path}"));
+    assert!(said.starts_with("token ci created\n") && !said.contains("ovl_"), "{said}");
+    let api =
+        |name: &str| real.flags.iter().position(|flag| flag == name).map(|at| real.flags[at + 1].clone());
+    let acme: Vec<String> = ["--api", "--ca", "--server-name"]
+        .into_iter()
+        .flat_map(|flag| [flag.to_owned(), api(flag).unwrap()])
+        .chain(["--token-file".to_owned(), path.to_owned()])
+        .collect();
+    assert!(overlane(&acme, "network list").unwrap().contains("blue"));
+    assert!(overlane(&acme, "entity show acme").unwrap().contains("1 of 1000"));
+    overlane(&acme, "network create green --entity acme --subnet 10.7.0.0/24").unwrap();
+    let error = overlane(&acme, "host list").unwrap_err().to_string();
+    assert!(error.contains("(403)") && error.contains("for operators only"), "{error}");
+
+    let log = real.says("audit --actor token/ci");
+    assert!(log.lines().count() == 2 && log.contains("create network green"), "{log}");
+    assert!(overlane(&acme, "audit --limit 1").unwrap().contains("token/ci"));
+
+    // A secret is told once, and a file is not written over.
+    for (line, said) in [
+        (format!("token create ci --entity acme --expires-in 90d --secret-file {path}"), "cannot be made"),
+        (
+            format!("token create ci --entity acme --expires-in 90d --secret-file {path}2"),
+            "was there already",
+        ),
+    ] {
+        let error = format!("{:#}", overlane(&real.flags, &line).unwrap_err());
+        assert!(error.contains(said), "{error}");
+    }
+    assert!(!std::path::Path::new(&format!("{path}2")).exists());
+
+    real.says("token delete ci");
+    let error = overlane(&acme, "network list").unwrap_err().to_string();
+    assert!(error.contains("(401)"), "{error}");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let error = overlane(&acme, "network list").unwrap_err();
+    assert_eq!(exit_code(&error), overlane_cli::EXIT_USAGE);
+    assert!(error.to_string().contains("chmod 600"), "{error}");
+}
+
+#[test]
+fn an_operators_token_is_shown_once_and_quotas_are_changed_one_by_one() {
+    let real = Real::populated();
+    let token: Token = real.gives("token create --operator --name orchestrator");
+    assert!(token.secret.as_ref().unwrap().starts_with(&format!("ovl_{}_", token.id)));
+    assert!(real.says(&format!("token show {}", token.id)).contains("not since the service was started"));
+    assert!(!real.says("token list").contains("ovl_"));
+
+    let line = "entity change acme --quota-nodes 5 --quota-rules 0 --place-on a --device-prefix acme-";
+    real.says(line);
+    let entity: Entity = real.gives("entity change acme --quota-rules default");
+    assert_eq!((entity.description.as_str(), entity.limits.nodes, entity.quota.rules), ("Anvils", 5, None));
+    assert_eq!(entity.placement.unwrap().hosts, ["a"]);
+    let entity: Entity = real.gives("entity change acme --no-placement");
+    assert_eq!((entity.quota.nodes, entity.placement), (Some(5), None));
+    let said = real.refuses("entity change acme --place-on nowhere --device-prefix acme-");
+    assert!(said.contains("field: placement.hosts[0]"), "{said}");
 }
 
 #[test]

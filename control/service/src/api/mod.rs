@@ -1,6 +1,8 @@
 //! The HTTP API `/v1`.
 
+mod access;
 mod body;
+mod door;
 mod events;
 mod fail;
 mod policy;
@@ -10,6 +12,7 @@ mod status;
 
 pub use server::{Limits, Peer, serve};
 
+use crate::access::{Authenticator, Warnings};
 use crate::events::Events;
 use crate::ledger::Ledger;
 use crate::mover::Mover;
@@ -19,7 +22,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::Method;
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::{Extension, Json, Router};
+use axum::{Json, Router};
 use fail::Failure;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// How long a request may take, reading its body included.
-const REQUEST_TIME: Duration = Duration::from_secs(15);
+pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(15);
 /// The path for which the service's own certificate will do: `overlane-control backup` has no other.
 pub const BACKUP_PATH: &str = "/v1/backup";
 
@@ -45,17 +48,18 @@ pub struct Api {
     pub events: Arc<Events>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// The certificate names that may use it.
-    pub operators: Arc<[String]>,
-    /// The names in the service's own certificate.
-    pub own_names: Arc<[String]>,
+    /// Who may use it.
+    pub authenticator: Arc<Authenticator>,
+    /// How often refusals are logged.
+    pub warnings: Arc<Warnings>,
 }
 
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Overlane provisioning service",
-    description = "Entities, virtual networks, hosts, nodes, moves, rules, peerings and events. Writes are idempotent; errors name the field and its \
-                   legal values. Clients show a certificate that names an operator."
+    description = "Entities, virtual networks, hosts, nodes, moves, rules, peerings, events, tokens and the audit log. Writes are idempotent; \
+                   errors name the field and its legal values. Clients show a certificate that names an operator, or a token: \
+                   Authorization: Bearer. With an entity's token only what is that entity's exists."
 ))]
 struct Document;
 
@@ -76,6 +80,9 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(policy::test_rules))
         .routes(routes!(policy::list_peerings))
         .routes(routes!(policy::put_peering, policy::get_peering, policy::delete_peering))
+        .routes(routes!(access::list_tokens, access::make_token))
+        .routes(routes!(access::put_token, access::get_token, access::delete_token))
+        .routes(routes!(access::read_audit))
         .routes(routes!(events::list_events))
         .routes(routes!(status::status))
         .routes(routes!(status::backup))
@@ -87,28 +94,9 @@ pub fn router(api: Api) -> Router {
         .fallback(|| async { Failure::no_such_path() })
         .method_not_allowed_fallback(|method: Method| async move { Failure::no_such_method(&method) })
         .layer(DefaultBodyLimit::max(body::MAX_BODY))
-        .layer(middleware::from_fn_with_state(api.clone(), authorise))
+        .layer(middleware::from_fn_with_state(api.clone(), door::admit))
         .layer(middleware::from_fn_with_state(api.clone(), count))
         .with_state(api)
-}
-
-/// Lets operators pass, each for a bounded time.
-async fn authorise(
-    State(api): State<Api>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Failure> {
-    let is = |names: &[String]| peer.names.iter().any(|name| names.contains(name));
-    let allowed = is(&api.operators) || (request.uri().path() == BACKUP_PATH && is(&api.own_names));
-    if !allowed {
-        tracing::warn!(peer = ?peer.names, path = request.uri().path(), "refused: not an operator");
-        return Err(Failure::not_an_operator(&peer.names));
-    }
-    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
-        Ok(response) => Ok(response),
-        Err(_) => Err(Failure::too_slow(REQUEST_TIME)),
-    }
 }
 
 async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {

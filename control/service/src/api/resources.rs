@@ -3,12 +3,13 @@
 use super::Api;
 use super::body::{Body, List};
 use super::fail::Failure;
+use crate::access::{Caller, Kind};
 use crate::error::Result as Done;
-use crate::ledger::{self, Outcome, entity, host, list, network, node};
-use axum::Json;
+use crate::ledger::{self, Outcome, entity, host, list, listed, network, node, shown};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use overlane_api::resource::{
     Entity, EntitySpec, ErrorBody, Host, HostSpec, ListQuery, MoveRequest, Network, NetworkSpec, Node,
     NodeSpec, Page,
@@ -54,8 +55,14 @@ pub(super) type Answer<T> = Result<Json<T>, Failure>;
 /// Lists entities
 #[utoipa::path(get, path = "/v1/entities", tag = "entities", params(ListQuery),
     responses((status = 200, body = Page<Entity>), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn list_entities(State(api): State<Api>, List(query): List) -> Answer<Page<Entity>> {
-    api.blocking(move |ledger| list::entities(&*ledger.view()?, &query)).await.map(Json)
+pub(super) async fn list_entities(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    List(query): List,
+) -> Answer<Page<Entity>> {
+    api.blocking(move |ledger| list::entities(&*ledger.view()?, &caller, ledger.default_quota(), &query))
+        .await
+        .map(Json)
 }
 
 /// Makes an entity, or brings it to what is asked
@@ -64,18 +71,28 @@ pub(super) async fn list_entities(State(api): State<Api>, List(query): List) -> 
               (status = "4XX", body = ErrorBody)))]
 pub(super) async fn put_entity(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Body(spec): Body<EntitySpec>,
 ) -> Result<Response, Failure> {
-    let (outcome, resource) = api.blocking(move |ledger| ledger.put_entity(&id, &spec)).await?;
+    let (outcome, resource) = api.blocking(move |ledger| ledger.by(&caller).put_entity(&id, &spec)).await?;
     Ok(put(outcome, resource))
 }
 
 /// Shows an entity
 #[utoipa::path(get, path = "/v1/entities/{id}", tag = "entities", params(("id" = String, Path)),
     responses((status = 200, body = Entity), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn get_entity(State(api): State<Api>, Path(id): Path<String>) -> Answer<Entity> {
-    let found = api.blocking(move |ledger| entity::read(&*ledger.view()?, &id)).await?;
+pub(super) async fn get_entity(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<Entity> {
+    let found = api
+        .blocking(move |ledger| {
+            let view = ledger.view()?;
+            shown(&*view, &caller, entity::read(&*view, ledger.default_quota(), &id)?)
+        })
+        .await?;
     Ok(Json(found))
 }
 
@@ -84,17 +101,22 @@ pub(super) async fn get_entity(State(api): State<Api>, Path(id): Path<String>) -
     responses((status = 204, description = "Deleted"), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn delete_entity(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    api.blocking(move |ledger| ledger.delete_entity(&id)).await?;
+    api.blocking(move |ledger| ledger.by(&caller).delete_entity(&id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lists networks
 #[utoipa::path(get, path = "/v1/networks", tag = "networks", params(ListQuery),
     responses((status = 200, body = Page<Network>), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn list_networks(State(api): State<Api>, List(query): List) -> Answer<Page<Network>> {
-    api.blocking(move |ledger| list::networks(&*ledger.view()?, &query)).await.map(Json)
+pub(super) async fn list_networks(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    List(query): List,
+) -> Answer<Page<Network>> {
+    api.blocking(move |ledger| list::networks(&*ledger.view()?, &caller, &query)).await.map(Json)
 }
 
 /// Makes a network, or brings it to what is asked
@@ -103,18 +125,28 @@ pub(super) async fn list_networks(State(api): State<Api>, List(query): List) -> 
               (status = "4XX", body = ErrorBody)))]
 pub(super) async fn put_network(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Body(spec): Body<NetworkSpec>,
 ) -> Result<Response, Failure> {
-    let (outcome, resource) = api.blocking(move |ledger| ledger.put_network(&id, &spec)).await?;
+    let (outcome, resource) = api.blocking(move |ledger| ledger.by(&caller).put_network(&id, &spec)).await?;
     Ok(put(outcome, resource))
 }
 
 /// Shows a network
 #[utoipa::path(get, path = "/v1/networks/{id}", tag = "networks", params(("id" = String, Path)),
     responses((status = 200, body = Network), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn get_network(State(api): State<Api>, Path(id): Path<String>) -> Answer<Network> {
-    let found = api.blocking(move |ledger| network::read(&*ledger.view()?, &id)).await?;
+pub(super) async fn get_network(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<Network> {
+    let found = api
+        .blocking(move |ledger| {
+            let view = ledger.view()?;
+            shown(&*view, &caller, network::read(&*view, &id)?)
+        })
+        .await?;
     Ok(Json(found))
 }
 
@@ -123,17 +155,23 @@ pub(super) async fn get_network(State(api): State<Api>, Path(id): Path<String>) 
     responses((status = 204, description = "Deleted"), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn delete_network(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    api.blocking(move |ledger| ledger.delete_network(&id)).await?;
+    api.blocking(move |ledger| ledger.by(&caller).delete_network(&id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lists hosts
 #[utoipa::path(get, path = "/v1/hosts", tag = "hosts", params(ListQuery),
     responses((status = 200, body = Page<Host>), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn list_hosts(State(api): State<Api>, List(query): List) -> Answer<Page<Host>> {
-    let mut page = api.blocking(move |ledger| list::hosts(&*ledger.view()?, ledger.layout(), &query)).await?;
+pub(super) async fn list_hosts(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    List(query): List,
+) -> Answer<Page<Host>> {
+    let mut page =
+        api.blocking(move |ledger| list::hosts(&*ledger.view()?, &caller, ledger.layout(), &query)).await?;
     page.items = page.items.into_iter().map(|item| api.complete_host(item)).collect();
     Ok(Json(page))
 }
@@ -144,18 +182,29 @@ pub(super) async fn list_hosts(State(api): State<Api>, List(query): List) -> Ans
               (status = "4XX", body = ErrorBody)))]
 pub(super) async fn put_host(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Body(spec): Body<HostSpec>,
 ) -> Result<Response, Failure> {
-    let (outcome, resource) = api.blocking(move |ledger| ledger.put_host(&id, &spec)).await?;
+    let (outcome, resource) = api.blocking(move |ledger| ledger.by(&caller).put_host(&id, &spec)).await?;
     Ok(put(outcome, api.complete_host(resource)))
 }
 
 /// Shows a host
 #[utoipa::path(get, path = "/v1/hosts/{id}", tag = "hosts", params(("id" = String, Path)),
     responses((status = 200, body = Host), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn get_host(State(api): State<Api>, Path(id): Path<String>) -> Answer<Host> {
-    let found = api.blocking(move |ledger| host::read(&*ledger.view()?, ledger.layout(), &id)).await?;
+pub(super) async fn get_host(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<Host> {
+    let found = api
+        .blocking(move |ledger| {
+            let view = ledger.view()?;
+            listed(&caller, Kind::Host)?;
+            host::read(&*view, ledger.layout(), &id)
+        })
+        .await?;
     Ok(Json(api.complete_host(found)))
 }
 
@@ -164,17 +213,22 @@ pub(super) async fn get_host(State(api): State<Api>, Path(id): Path<String>) -> 
     responses((status = 204, description = "Deleted"), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn delete_host(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    api.blocking(move |ledger| ledger.delete_host(&id)).await?;
+    api.blocking(move |ledger| ledger.by(&caller).delete_host(&id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lists nodes
 #[utoipa::path(get, path = "/v1/nodes", tag = "nodes", params(ListQuery),
     responses((status = 200, body = Page<Node>), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn list_nodes(State(api): State<Api>, List(query): List) -> Answer<Page<Node>> {
-    let mut page = api.blocking(move |ledger| list::nodes(&*ledger.view()?, &query)).await?;
+pub(super) async fn list_nodes(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    List(query): List,
+) -> Answer<Page<Node>> {
+    let mut page = api.blocking(move |ledger| list::nodes(&*ledger.view()?, &caller, &query)).await?;
     page.items = page.items.into_iter().map(|item| api.complete_node(item)).collect();
     Ok(Json(page))
 }
@@ -185,18 +239,28 @@ pub(super) async fn list_nodes(State(api): State<Api>, List(query): List) -> Ans
               (status = "4XX", body = ErrorBody)))]
 pub(super) async fn put_node(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Body(spec): Body<NodeSpec>,
 ) -> Result<Response, Failure> {
-    let (outcome, resource) = api.blocking(move |ledger| ledger.put_node(&id, &spec)).await?;
+    let (outcome, resource) = api.blocking(move |ledger| ledger.by(&caller).put_node(&id, &spec)).await?;
     Ok(put(outcome, api.complete_node(resource)))
 }
 
 /// Shows a node
 #[utoipa::path(get, path = "/v1/nodes/{id}", tag = "nodes", params(("id" = String, Path)),
     responses((status = 200, body = Node), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn get_node(State(api): State<Api>, Path(id): Path<String>) -> Answer<Node> {
-    let found = api.blocking(move |ledger| node::read(&*ledger.view()?, &id)).await?;
+pub(super) async fn get_node(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<Node> {
+    let found = api
+        .blocking(move |ledger| {
+            let view = ledger.view()?;
+            shown(&*view, &caller, node::read(&*view, &id)?)
+        })
+        .await?;
     Ok(Json(api.complete_node(found)))
 }
 
@@ -205,9 +269,10 @@ pub(super) async fn get_node(State(api): State<Api>, Path(id): Path<String>) -> 
     responses((status = 204, description = "Deleted"), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn delete_node(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    api.blocking(move |ledger| ledger.delete_node(&id)).await?;
+    api.blocking(move |ledger| ledger.by(&caller).delete_node(&id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -220,9 +285,10 @@ pub(super) async fn delete_node(
     responses((status = 202, description = "Begun, or under way", body = Node), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn move_node(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Body(request): Body<MoveRequest>,
 ) -> Result<Response, Failure> {
-    let node = api.blocking(move |ledger| ledger.move_node(&id, &request)).await?;
+    let node = api.blocking(move |ledger| ledger.by(&caller).move_node(&id, &request)).await?;
     Ok((StatusCode::ACCEPTED, Json(api.complete_node(node))).into_response())
 }

@@ -7,6 +7,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,6 +31,10 @@ const BREATH: Duration = Duration::from_millis(100);
 pub struct Peer {
     /// The names.
     pub names: Arc<[String]>,
+    /// Whether there is a certificate at all.
+    pub certified: bool,
+    /// Where it is.
+    pub source: Option<IpAddr>,
 }
 
 /// What bounds a listener.
@@ -100,12 +105,14 @@ async fn handshake(
     let stream = timeout(HANDSHAKE, tls.accept(stream))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake within 10 s"))??;
+    let source = stream.get_ref().0.peer_addr().ok().map(|address| address.ip().to_canonical());
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let names = match leaf {
         Some(leaf) => overlane_api::tls::dns_names(leaf).map_err(io::Error::other)?,
         None => Vec::new(),
     };
-    Ok((stream, Peer { names: names.into() }))
+    let certified = leaf.is_some();
+    Ok((stream, Peer { names: names.into(), certified, source }))
 }
 
 async fn connection(

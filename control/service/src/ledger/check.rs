@@ -3,6 +3,7 @@
 use super::record::SubnetRecord;
 use crate::error::{Error, Result};
 use ipnet::Ipv4Net;
+use overlane_api::access::Placement;
 use overlane_api::resource::{Attachment, DEVICE_NAME_LEGAL, ID_LEGAL, Subnet, is_device_name, is_id};
 use overlane_dataplane::address::{HostPrefix, Layout};
 use overlane_dataplane::id::{Slot, VnetId};
@@ -52,11 +53,16 @@ pub(super) fn tags(tags: &[String]) -> Result<Vec<String>> {
 }
 
 pub(super) fn description(text: &str) -> Result<()> {
+    self::text("description", text)
+}
+
+/// Text for people.
+pub(super) fn text(field: &str, text: &str) -> Result<()> {
     if text.len() <= MAX_DESCRIPTION && !text.chars().any(char::is_control) {
         return Ok(());
     }
     Err(Error::invalid(
-        "description",
+        field,
         format!("{} bytes, or a control character", text.len()),
         "up to 256 bytes of text without control characters",
     ))
@@ -114,6 +120,27 @@ pub(super) fn attachment(attachment: &Attachment) -> Result<()> {
         "attachment.device",
         format!("{} is not a device's name", shown(device)),
         DEVICE_NAME_LEGAL,
+    ))
+}
+
+/// Most hosts that an entity may place nodes on.
+const MAX_HOSTS: usize = 1024;
+
+/// What operators let an entity place by itself.
+pub(super) fn placement(placement: &Placement) -> Result<()> {
+    list("placement.hosts", placement.hosts.len(), MAX_HOSTS)?;
+    for (place, host) in placement.hosts.iter().enumerate() {
+        id(&format!("placement.hosts[{place}]"), host)?;
+    }
+    let prefix = placement.device_prefix.as_str();
+    // With at least one character behind it, it has to be a device's name.
+    if !prefix.is_empty() && is_device_name(&format!("{prefix}0")) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "placement.device_prefix",
+        format!("{} is no beginning of a device's name", shown(prefix)),
+        "1 to 14 letters, digits, '_', '.' and '-', not beginning with '-'",
     ))
 }
 

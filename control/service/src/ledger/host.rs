@@ -1,9 +1,11 @@
 //! Hosts.
 
+use super::acting::Acting;
 use super::network::missing;
 use super::record::{HostRecord, Touch, load, load_id, pair};
 use super::transaction::Transaction;
-use super::{Ledger, Outcome, check};
+use super::{Outcome, check};
+use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::resource::{EngineStatus, Host, HostSpec};
@@ -37,7 +39,7 @@ pub(super) fn referred(txn: &Transaction<'_>, field: &str, id: &str) -> Result<H
     txn.load(Table::Hosts, id)?.ok_or_else(|| missing(field, "host", id))
 }
 
-impl Ledger {
+impl Acting<'_> {
     /// Makes a host, or brings it to what is asked. Its prefix cannot change.
     ///
     /// # Errors
@@ -48,6 +50,11 @@ impl Ledger {
         let prefix = check::prefix(self.layout(), &spec.prefix)?;
         self.write(|txn| {
             let found: Option<HostRecord> = txn.load(Table::Hosts, id)?;
+            txn.authorise_plain(Kind::Host, id, found.is_some())?;
+            let before = match &found {
+                Some(found) => Some(resource(txn.view(), txn.layout(), id, found.clone())?),
+                None => None,
+            };
             let outcome = if found.is_some() { Outcome::Confirmed } else { Outcome::Created };
             if let Some(found) = found {
                 if found.prefix != prefix {
@@ -83,7 +90,9 @@ impl Ledger {
             }
             let record = HostRecord { prefix, capacity: spec.capacity, revision: txn.revision() };
             txn.save(Table::Hosts, id, &record)?;
-            Ok((outcome, resource(txn.view(), txn.layout(), id, record)?))
+            let after = resource(txn.view(), txn.layout(), id, record)?;
+            txn.summarise(before.as_ref(), Some(&after));
+            Ok((outcome, after))
         })
     }
 
@@ -94,6 +103,7 @@ impl Ledger {
     pub fn delete_host(&self, id: &str) -> Result<()> {
         self.write(|txn| {
             let found: HostRecord = txn.load(Table::Hosts, id)?.ok_or_else(|| Error::absent("host", id))?;
+            txn.authorise_delete(Kind::Host, id, None)?;
             let users = txn.users(&format!("host/{id}"))?;
             if !users.is_empty() {
                 return Err(Error::in_use("host", id, &users));

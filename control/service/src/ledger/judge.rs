@@ -1,9 +1,11 @@
 //! What would happen to a packet between two interfaces: judged by the very code that engines judge by, with the rules of
 //! both.
 
+use super::acting::listed;
 use super::record::{InterfaceRecord, NetworkRecord, NodeRecord, RuleRecord, interface_id, load, revision};
 use super::resolved::{self, Resolved};
 use super::{check, peering, rule};
+use crate::access::{Caller, Kind};
 use crate::error::{Error, Result};
 use crate::store::{Table, View};
 use overlane_api::policy::{
@@ -140,11 +142,12 @@ pub(super) fn may_talk(
 }
 
 /// The interface that is called so: a node's only one, or `node/interface`.
-fn named(view: &dyn View, field: &str, name: &str) -> Result<InterfaceRecord> {
+fn named(view: &dyn View, own: Option<&str>, field: &str, name: &str) -> Result<InterfaceRecord> {
     let (node, interface) = name.split_once('/').map_or((name, None), |(node, rest)| (node, Some(rest)));
     check::id(field, node)?;
     let absent = || Error::invalid(field, format!("there is no {name:?}"), "a node, or node/interface");
-    let found: NodeRecord = load(view, Table::Nodes, node)?.ok_or_else(absent)?;
+    let found: Option<NodeRecord> = load(view, Table::Nodes, node)?;
+    let found = found.filter(|found| own.is_none_or(|own| own == found.entity)).ok_or_else(absent)?;
     let interface = match (interface, &found.interfaces[..]) {
         (Some(interface), _) => interface.to_owned(),
         (None, [only]) => only.clone(),
@@ -169,9 +172,15 @@ fn octet(field: &str, value: u32) -> Result<u8> {
 ///
 /// # Errors
 /// [`Error::Refused`] naming the field that makes no sense.
-pub(crate) fn test(view: &dyn View, layout: Layout, asked: &RuleTest) -> Result<RuleVerdict> {
+pub(crate) fn test(
+    view: &dyn View,
+    caller: &Caller,
+    layout: Layout,
+    asked: &RuleTest,
+) -> Result<RuleVerdict> {
+    let own = listed(caller, Kind::RuleTest)?;
     let moment = SystemTime::now();
-    let (from, to) = (named(view, "from", &asked.from)?, named(view, "to", &asked.to)?);
+    let (from, to) = (named(view, own, "from", &asked.from)?, named(view, own, "to", &asked.to)?);
     let number = parse_protocol(&asked.protocol)?;
     let ports = if has_ports(number) {
         let legal = "0 to 65535, for a protocol with ports";

@@ -3,6 +3,8 @@
 //! Every write is one transaction that checks all its conditions, changes records and indexes together, and appends
 //! to the log what it touched. A write that changes nothing makes no revision.
 
+mod acting;
+pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod delta;
 pub(crate) mod entity;
@@ -13,6 +15,7 @@ pub(crate) mod moving;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod peering;
+pub(crate) mod quota;
 pub(crate) mod record;
 mod report;
 mod resolve;
@@ -20,19 +23,26 @@ mod resolved;
 pub(crate) mod rule;
 mod size;
 mod tag;
+pub(crate) mod token;
 mod transaction;
 mod verify;
 
+pub use acting::Acting;
+pub(crate) use acting::{listed, shown};
 pub use delta::{Audience, Catchup, catch_up, snapshot};
 pub use moving::{ActiveMove, MoveStep};
 pub(crate) use record::HostRecord;
 pub use report::Reported;
 pub(crate) use report::clipped;
 pub use resolve::{Resolution, resolve};
+pub(crate) use token::seconds;
 pub use verify::verify;
 
+use crate::access::Caller;
 use crate::error::{Error, Result};
 use crate::store::{Store, StoreError, Table, Update, View};
+pub use audit::AuditLimits;
+use overlane_api::access::Quota;
 use overlane_dataplane::address::Layout;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -41,9 +51,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 pub(crate) use transaction::Transaction;
 
-/// The version of the records' meaning that this build reads and writes. Version 2 has rules and peerings: whoever does not
-/// know them must not serve it.
-pub const SCHEMA: u64 = 2;
+/// The version of the records' meaning that this build reads and writes. Version 2 has rules and peerings, version 3 tokens,
+/// quotas and the audit log: whoever does not know them must not serve it.
+pub const SCHEMA: u64 = 3;
 /// The oldest version that is one of this build's without them.
 pub(crate) const OLDEST_SCHEMA: u64 = 1;
 
@@ -54,6 +64,10 @@ pub struct Settings {
     pub layout: Layout,
     /// How many changes are remembered for engines that catch up.
     pub log_revisions: u64,
+    /// How much an entity may have, where its record says nothing else.
+    pub quota: Quota,
+    /// How much of the audit log is kept.
+    pub audit: AuditLimits,
     /// A network with more addresses is on demand, unless it says otherwise; below half of that it is not any more.
     pub on_demand_above: u64,
 }
@@ -128,6 +142,7 @@ impl Ledger {
                 }
                 if version != SCHEMA {
                     let mut update = store.update()?;
+                    quota::recount(&mut *update)?;
                     update.put(Table::Meta, b"schema", &SCHEMA.to_be_bytes())?;
                     update.commit()?;
                     tracing::info!(from = version, to = SCHEMA, "the store goes by a newer schema now");
@@ -203,9 +218,29 @@ impl Ledger {
         Ok(update.commit()?)
     }
 
-    /// Makes a change: all of it, or nothing.
+    /// How much an entity may have, where its record says nothing else.
+    #[must_use]
+    pub const fn default_quota(&self) -> Quota {
+        self.settings.quota
+    }
+
+    /// The ledger in somebody's name: what is changed is what the caller may change, and it is written down who did it.
+    #[must_use]
+    pub const fn by<'a>(&'a self, caller: &'a Caller) -> Acting<'a> {
+        Acting::new(self, caller)
+    }
+
+    /// Makes a change of the service's own accord: all of it, or nothing.
     pub(crate) fn write<T>(&self, change: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
-        let mut transaction = Transaction::begin(self)?;
+        self.write_for(None, change)
+    }
+
+    fn write_for<T>(
+        &self,
+        caller: Option<&Caller>,
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut transaction = Transaction::begin(self, caller)?;
         let result = change(&mut transaction)?;
         if let Some(revision) = transaction.finish()? {
             self.revision.send_if_modified(|last| {

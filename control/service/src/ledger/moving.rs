@@ -9,6 +9,7 @@
 //! A move whose device never appears at the new host stays in *prepare*: the node goes on where it was, and the move
 //! can be taken back by moving it to the host that it is on.
 
+use super::acting::Acting;
 use super::record::{InterfaceRecord, MoveRecord, Next, NodeRecord, Placement, load};
 use super::transaction::Transaction;
 use super::{Ledger, check, host, node};
@@ -181,7 +182,7 @@ fn places(
     Ok(after)
 }
 
-impl Ledger {
+impl Acting<'_> {
     /// Begins a move; repeats are confirmed; a move to where the node is takes back one that is in prepare.
     ///
     /// # Errors
@@ -190,6 +191,8 @@ impl Ledger {
         check::id("host", &request.host)?;
         self.write(|txn| {
             let record: NodeRecord = txn.load(Table::Nodes, id)?.ok_or_else(|| Error::absent("node", id))?;
+            txn.authorise_move(id, &record.entity)?;
+            txn.summarise(None, Some(&serde_json::json!({ "from": record.host, "to": request.host })));
             let named = named(request, &record)?;
             let before = node::interfaces(txn.view(), id, &record)?;
             match &record.moving {
@@ -230,7 +233,9 @@ impl Ledger {
             Ok(node::resource(id, &changed, &after))
         })
     }
+}
 
+impl Ledger {
     /// Takes a move a step on, if it is still in the phase that began with `phase_revision`.
     ///
     /// # Errors

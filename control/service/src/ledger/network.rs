@@ -1,11 +1,13 @@
 //! Virtual networks.
 
+use super::acting::Acting;
+use super::quota::{self, Of};
 use super::record::{
-    EntityRecord, InterfaceRecord, NetworkRecord, SubnetRecord, Touch, decode, load, load_id, try_scan,
-    vnet_key,
+    InterfaceRecord, NetworkRecord, SubnetRecord, Touch, decode, load, load_id, try_scan, vnet_key,
 };
 use super::transaction::Transaction;
-use super::{Ledger, Outcome, check, peering, rule, size};
+use super::{Outcome, check, peering, rule, size};
+use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::resource::{Network, NetworkSpec, Subnet};
@@ -71,7 +73,7 @@ fn check_addresses_stay(txn: &Transaction<'_>, vnet: u32, subnets: &[SubnetRecor
     })
 }
 
-impl Ledger {
+impl Acting<'_> {
     /// Makes a network, or brings it to what is asked. Its entity and its id on the substrate cannot change.
     ///
     /// # Errors
@@ -82,12 +84,17 @@ impl Ledger {
         let vnet = spec.vnet.map(check::vnet).transpose()?;
         let subnets = check::subnets(&spec.subnets)?;
         self.write(|txn| {
-            if let Some(found) = txn.load::<NetworkRecord>(Table::Networks, id)? {
-                let record = change(txn, id, found, spec, vnet, subnets)?;
-                return Ok((Outcome::Confirmed, resource(id, record)));
+            let found: Option<NetworkRecord> = txn.load(Table::Networks, id)?;
+            let owner = found.as_ref().map(|found| found.entity.as_str());
+            txn.authorise_put(Kind::Network, id, owner, &spec.entity)?;
+            if let Some(found) = found {
+                let before = resource(id, found.clone());
+                let after = resource(id, change(txn, id, found, spec, vnet, subnets)?);
+                txn.summarise(Some(&before), Some(&after));
+                return Ok((Outcome::Confirmed, after));
             }
-            txn.load::<EntityRecord>(Table::Entities, &spec.entity)?
-                .ok_or_else(|| missing("entity", "entity", &spec.entity))?;
+            txn.entity(&spec.entity)?;
+            quota::count(txn, &spec.entity, Of::Networks, 1)?;
             let vnet = match vnet {
                 Some(vnet) => vnet,
                 None => free_vnet(txn)?,
@@ -95,7 +102,10 @@ impl Ledger {
             if let Some(other) = txn.network_of(vnet)? {
                 return Err(Error::conflict(
                     "vnet",
-                    format!("{vnet} belongs to network {other}"),
+                    format!(
+                        "{vnet} belongs to {}",
+                        txn.named(&format!("network/{other}"), &format!("network {other}"))?
+                    ),
                     "a free id from 1 to 16777215, or none to be given one",
                 ));
             }
@@ -113,7 +123,9 @@ impl Ledger {
             txn.add_use(&format!("entity/{}", spec.entity), &format!("network/{id}"))?;
             rule::touch_entity(txn, &spec.entity)?;
             txn.touch(Touch::Vnet { vnet, deleted: None });
-            Ok((Outcome::Created, resource(id, record)))
+            let made = resource(id, record);
+            txn.summarise(None, Some(&made));
+            Ok((Outcome::Created, made))
         })
     }
 
@@ -125,10 +137,12 @@ impl Ledger {
         self.write(|txn| {
             let found: NetworkRecord =
                 txn.load(Table::Networks, id)?.ok_or_else(|| Error::absent("network", id))?;
+            txn.authorise_delete(Kind::Network, id, Some(&found.entity))?;
             let users = txn.users(&format!("network/{id}"))?;
             if !users.is_empty() {
                 return Err(Error::in_use("network", id, &users));
             }
+            quota::count(txn, &found.entity, Of::Networks, -1)?;
             txn.delete(Table::Networks, id.as_bytes())?;
             txn.delete(Table::Vnets, &vnet_key(found.vnet))?;
             txn.forget_size(found.vnet)?;

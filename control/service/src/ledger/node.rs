@@ -1,11 +1,12 @@
 //! Nodes and their interfaces.
 
+use super::acting::Acting;
 use super::network::missing;
-use super::record::{
-    EntityRecord, InterfaceRecord, NetworkRecord, NodeRecord, Placement, in_vnet, interface_id, load,
-};
+use super::quota::{self, Of};
+use super::record::{InterfaceRecord, NetworkRecord, NodeRecord, Placement, in_vnet, interface_id, load};
 use super::transaction::Transaction;
-use super::{Ledger, Outcome, check, host, moving, rule, tag};
+use super::{Outcome, check, host, moving, rule, tag};
+use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Table, View};
 use overlane_api::resource::{Interface, InterfaceSpec, InterfaceState, Node, NodeSpec};
@@ -244,6 +245,9 @@ fn asked(
             let network: NetworkRecord = txn
                 .load(Table::Networks, &is.network)?
                 .ok_or_else(|| missing("network", "network", &is.network))?;
+            if network.entity != spec.entity && txn.confined_to().is_some() {
+                return Err(missing("network", "network", &is.network));
+            }
             if network.entity != spec.entity {
                 return Err(Error::invalid(
                     "network",
@@ -304,7 +308,7 @@ fn asked(
     Ok(records)
 }
 
-impl Ledger {
+impl Acting<'_> {
     /// Makes a node, or brings it to what is asked. Its entity cannot change, its host by a move only.
     ///
     /// # Errors
@@ -315,15 +319,18 @@ impl Ledger {
         let tags = check::tags(&spec.tags)?;
         self.write(|txn| {
             let found: Option<NodeRecord> = txn.load(Table::Nodes, id)?;
+            let owner = found.as_ref().map(|found| found.entity.as_str());
+            txn.authorise_put(Kind::Node, id, owner, &spec.entity)?;
             let before = match &found {
                 Some(found) => interfaces(txn.view(), id, found)?,
                 None => Vec::new(),
             };
+            check_placement(txn, spec, &before)?;
             if let Some(found) = &found {
                 check_fixed(id, found, &before, spec)?;
             } else {
-                txn.load::<EntityRecord>(Table::Entities, &spec.entity)?
-                    .ok_or_else(|| missing("entity", "entity", &spec.entity))?;
+                txn.entity(&spec.entity)?;
+                quota::count(txn, &spec.entity, Of::Nodes, 1)?;
                 host::referred(txn, "host", &spec.host)?;
             }
             let of = |tags: &[String]| -> BTreeSet<(String, String)> {
@@ -349,6 +356,8 @@ impl Ledger {
                     "what they are, until the move is done",
                 ));
             }
+            let more = after.len() as i64 - before.len() as i64;
+            quota::count(txn, &spec.entity, Of::Interfaces, more)?;
             replace(txn, &before, &mut after)?;
             if addresses(&before) != addresses(&after) {
                 rule::touch_users(txn, &format!("node/{id}"), |_| true)?;
@@ -364,7 +373,9 @@ impl Ledger {
             txn.save(Table::Nodes, id, &record)?;
             settle_uses(txn, id, (found.as_ref(), &before), (Some(&record), &after))?;
             let outcome = if found.is_some() { Outcome::Confirmed } else { Outcome::Created };
-            Ok((outcome, resource(id, &record, &after)))
+            let made = resource(id, &record, &after);
+            txn.summarise(found.map(|found| resource(id, &found, &before)).as_ref(), Some(&made));
+            Ok((outcome, made))
         })
     }
 
@@ -375,11 +386,14 @@ impl Ledger {
     pub fn delete_node(&self, id: &str) -> Result<()> {
         self.write(|txn| {
             let found: NodeRecord = txn.load(Table::Nodes, id)?.ok_or_else(|| Error::absent("node", id))?;
+            txn.authorise_delete(Kind::Node, id, Some(&found.entity))?;
             let users = txn.users(&format!("node/{id}"))?;
             if !users.is_empty() {
                 return Err(Error::in_use("node", id, &users));
             }
             let before = interfaces(txn.view(), id, &found)?;
+            quota::count(txn, &found.entity, Of::Interfaces, -(before.len() as i64))?;
+            quota::count(txn, &found.entity, Of::Nodes, -1)?;
             let tagged = found.tags.iter().map(|tag| (found.entity.clone(), tag.clone())).collect();
             tag::settle(txn, &format!("node/{id}"), &tagged, &BTreeSet::new())?;
             replace(txn, &before, &mut [])?;
@@ -388,6 +402,34 @@ impl Ledger {
             txn.delete(Table::Nodes, id.as_bytes())
         })
     }
+}
+
+/// Whether the caller may place the interfaces that are new where they are to be: a device's name alone does not say whose it
+/// is, so an entity gets those that operators have set aside for it.
+fn check_placement(txn: &Transaction<'_>, spec: &NodeSpec, before: &[InterfaceRecord]) -> Result<()> {
+    let Some(entity) = txn.confined_to() else { return Ok(()) };
+    let is_new = |is: &InterfaceSpec| !before.iter().any(|was| was.name == is.name);
+    let Some((place, first)) = spec.interfaces.iter().enumerate().find(|(_, is)| is_new(is)) else {
+        return Ok(());
+    };
+    let Some(granted) = txn.entity(entity)?.placement else {
+        let message = format!("entity {entity} may not place {} by itself", first.name);
+        let legal = "interfaces that are there; operators place others, or grant the entity a placement";
+        return Err(Error::forbidden(Some(&format!("interfaces[{place}]")), message, legal));
+    };
+    if !granted.hosts.contains(&spec.host) {
+        let message = format!("entity {entity} may not place nodes on {}", spec.host);
+        return Err(Error::forbidden(Some("host"), message, granted.hosts.join(", ")));
+    }
+    for (place, is) in spec.interfaces.iter().enumerate().filter(|(_, is)| is_new(is)) {
+        if !is.attachment.device.starts_with(&granted.device_prefix) {
+            let field = format!("interfaces[{place}].attachment.device");
+            let message = format!("entity {entity} may not have device {}", is.attachment.device);
+            let legal = format!("a device whose name begins with {}", granted.device_prefix);
+            return Err(Error::forbidden(Some(&field), message, legal));
+        }
+    }
+    Ok(())
 }
 
 /// Where a node is to be found.

@@ -1,8 +1,10 @@
 //! Peerings: pairs of networks that may exchange packets.
 
+use super::acting::{Acting, has_part, taken};
 use super::record::{NetworkRecord, PeeringRecord, SubnetRecord, Touch, load, load_all_users};
 use super::transaction::Transaction;
-use super::{Ledger, Outcome, check, network::missing};
+use super::{Outcome, check, network::missing};
+use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Table, View};
 use overlane_api::policy::{Peering, PeeringSpec};
@@ -102,7 +104,29 @@ fn pair_of(networks: &[String]) -> Result<[String; 2]> {
     }
 }
 
-impl Ledger {
+/// Lets the caller make a peering, or change it. An entity makes those between its own networks; one with another entity's, which
+/// opens both to each other, operators make for both.
+fn authorise(
+    txn: &mut Transaction<'_>,
+    id: &str,
+    found: Option<&PeeringRecord>,
+    records: &[NetworkRecord],
+) -> Result<()> {
+    let Some(own) = txn.confined_to().map(str::to_owned) else {
+        let owner = records.first().map(|record| record.entity.as_str()).unwrap_or_default();
+        return txn.authorise_put(Kind::Peering, id, found.map(|_| owner), owner);
+    };
+    if records.iter().any(|record| record.entity != own) {
+        return Err(Error::forbidden(
+            None,
+            format!("peering {id} is with another entity: operators change it"),
+            "peerings between networks of your own; any that you have a part in can be deleted",
+        ));
+    }
+    txn.authorise_put(Kind::Peering, id, found.map(|_| own.as_str()), &own)
+}
+
+impl Acting<'_> {
     /// Makes a peering, in the name of the owners of both networks, or brings it to what is asked. Its networks cannot
     /// change.
     ///
@@ -115,16 +139,27 @@ impl Ledger {
         }
         let networks = pair_of(&spec.networks)?;
         self.write(|txn| {
+            let found: Option<PeeringRecord> = txn.load(Table::Peerings, id)?;
+            let own = txn.confined_to().map(str::to_owned);
+            if let (Some(own), Some(found)) = (&own, &found)
+                && !has_part(txn.view(), &found.networks, own)?
+            {
+                return Err(taken(Kind::Peering, id));
+            }
+            let is_part = |id: &String| found.as_ref().is_some_and(|found| found.networks.contains(id));
             let mut owners = BTreeSet::new();
             let mut records = Vec::new();
             for (place, network) in networks.iter().enumerate() {
                 let field = format!("networks[{place}]");
-                let record: NetworkRecord =
-                    txn.load(Table::Networks, network)?.ok_or_else(|| missing(&field, "network", network))?;
+                let record: Option<NetworkRecord> = txn.load(Table::Networks, network)?;
+                let known = |record: &NetworkRecord| {
+                    own.as_ref().is_none_or(|own| *own == record.entity) || is_part(network)
+                };
+                let record = record.filter(known).ok_or_else(|| missing(&field, "network", network))?;
                 owners.insert(record.entity.clone());
                 records.push(record);
             }
-            let found: Option<PeeringRecord> = txn.load(Table::Peerings, id)?;
+            authorise(txn, id, found.as_ref(), &records)?;
             if let Some(found) = &found {
                 if found.networks != networks {
                     let is = found.networks.join(" and ");
@@ -149,7 +184,10 @@ impl Ledger {
             txn.save(Table::Peerings, id, &record)?;
             touch(txn, &networks, records)?;
             let outcome = if found.is_some() { Outcome::Confirmed } else { Outcome::Created };
-            Ok((outcome, resource(txn.view(), id, &record)?))
+            let before = found.map(|found| resource(txn.view(), id, &found)).transpose()?;
+            let after = resource(txn.view(), id, &record)?;
+            txn.summarise(before.as_ref(), Some(&after));
+            Ok((outcome, after))
         })
     }
 
@@ -163,8 +201,14 @@ impl Ledger {
                 txn.load(Table::Peerings, id)?.ok_or_else(|| Error::absent("peering", id))?;
             let mut records = Vec::new();
             for network in &found.networks {
-                txn.drop_use(&format!("network/{network}"), &format!("peering/{id}"))?;
                 records.extend(txn.load::<NetworkRecord>(Table::Networks, network)?);
+            }
+            // Whoever has a part in it can end it.
+            let owners: Vec<&str> = records.iter().map(|record| record.entity.as_str()).collect();
+            let own = txn.confined_to().and_then(|own| owners.iter().find(|owner| **owner == own).copied());
+            txn.authorise_delete(Kind::Peering, id, own.or(owners.first().copied()))?;
+            for network in &found.networks {
+                txn.drop_use(&format!("network/{network}"), &format!("peering/{id}"))?;
             }
             txn.delete(Table::Peerings, id.as_bytes())?;
             touch(txn, &found.networks, records)

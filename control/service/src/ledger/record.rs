@@ -7,6 +7,7 @@ use super::Result;
 use crate::error::Error;
 use crate::store::{Step, Table, View};
 use ipnet::Ipv4Net;
+use overlane_api::access::{AuditEntry, Placement as Grant, QuotaSpec, TokenRole};
 use overlane_api::policy::{DefaultAction, RuleSpec};
 use overlane_api::resource::{Attachment, InterfaceState, MappingMode, MovePhase};
 use serde::de::DeserializeOwned;
@@ -18,6 +19,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EntityRecord {
     pub(crate) description: String,
+    #[serde(default, skip_serializing_if = "QuotaSpec::is_default")]
+    pub(crate) quota: QuotaSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) placement: Option<Grant>,
     pub(crate) revision: u64,
 }
 
@@ -135,6 +140,30 @@ pub(crate) struct PeeringRecord {
     /// The entities that want it.
     pub(crate) accepted: BTreeSet<String>,
     pub(crate) revision: u64,
+}
+
+/// An API token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TokenRecord {
+    pub(crate) name: String,
+    pub(crate) role: TokenRole,
+    pub(crate) entity: Option<String>,
+    pub(crate) expires_in: Option<u64>,
+    /// Seconds since 1970.
+    pub(crate) created: u64,
+    /// SHA-256 of the secret, in hexadecimal.
+    pub(crate) hash: String,
+    pub(crate) revision: u64,
+}
+
+/// An entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AuditRecord {
+    #[serde(flatten)]
+    pub(crate) entry: AuditEntry,
+    /// The entity whose token it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<String>,
 }
 
 /// Whose traffic a rule judges.

@@ -1,11 +1,14 @@
 //! Rules: what may pass.
 
+use super::acting::{Acting, has_part};
+use super::quota::{self, Of};
 use super::record::{
-    EntityRecord, NetworkRecord, NodeRecord, RuleRecord, Scope, Touch, load, load_all_users, pair, text,
-    try_scan,
+    EntityRecord, NetworkRecord, NodeRecord, PeeringRecord, RuleRecord, Scope, Touch, load, load_all_users,
+    pair, text, try_scan,
 };
 use super::transaction::Transaction;
-use super::{Ledger, Outcome, check, network::missing, tag};
+use super::{Outcome, check, network::missing, tag};
+use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use ipnet::Ipv4Net;
@@ -78,6 +81,46 @@ fn check_selector(field: &str, selector: &Selector) -> Result<()> {
     ))
 }
 
+/// Whether the caller may know of both ends: of its own, and, at the other end, of whoever has a peering with it. What it may
+/// not know of, is not there.
+fn check_known(txn: &Transaction<'_>, spec: &RuleSpec) -> Result<()> {
+    let Some(own) = txn.confined_to() else { return Ok(()) };
+    let ids = |field, of: &'_ Selector| {
+        let ids = [("node", &of.node), ("network", &of.network), ("entity", &of.entity)];
+        ids.map(|(kind, id)| (field, kind, id.clone()))
+    };
+    for (field, kind, id) in ids(ON, &spec.on).into_iter().chain(ids(PEER, &spec.peer)) {
+        let Some(id) = id else { continue };
+        let known = txn.may_name(&format!("{kind}/{id}"))?
+            || match kind {
+                _ if field == ON => false,
+                "network" => is_peer(txn, own, &format!("network/{id}"))?,
+                "entity" => {
+                    let networks = load_all_users(txn.view(), &format!("entity/{id}"), "network/")?;
+                    let peers = networks.iter().map(|of| is_peer(txn, own, &format!("network/{of}")));
+                    peers.collect::<Result<Vec<_>>>()?.contains(&true)
+                }
+                _ => false,
+            };
+        if !known {
+            return Err(missing(&format!("{field}.{kind}"), kind, &id));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a network (as it stands in [`Table::Uses`]) has a peering with one of the entity's.
+fn is_peer(txn: &Transaction<'_>, entity: &str, network: &str) -> Result<bool> {
+    for peering in load_all_users(txn.view(), network, "peering/")? {
+        if let Some(found) = txn.load::<PeeringRecord>(Table::Peerings, &peering)?
+            && has_part(txn.view(), &found.networks, entity)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether what a rule names is there, and the traffic that it judges is its entity's.
 fn check_references(txn: &Transaction<'_>, spec: &RuleSpec) -> Result<()> {
     let entity = |field: &str, id: &str| -> Result<()> {
@@ -85,6 +128,7 @@ fn check_references(txn: &Transaction<'_>, spec: &RuleSpec) -> Result<()> {
         found.map(|_| ()).ok_or_else(|| missing(field, "entity", id))
     };
     entity("entity", &spec.entity)?;
+    check_known(txn, spec)?;
     for (field, selector) in [(ON, &spec.on), (PEER, &spec.peer)] {
         let own = |what: &str, of: &str| {
             if field == PEER || of == spec.entity {
@@ -215,7 +259,7 @@ pub(super) fn touch_users(
     Ok(())
 }
 
-impl Ledger {
+impl Acting<'_> {
     /// Makes a rule, or brings it to what is asked, at once and as a whole. Its entity cannot change.
     ///
     /// # Errors
@@ -225,6 +269,8 @@ impl Ledger {
         check_spec(spec)?;
         self.write(|txn| {
             let found: Option<RuleRecord> = txn.load(Table::Rules, id)?;
+            let owner = found.as_ref().map(|found| found.spec.entity.as_str());
+            txn.authorise_put(Kind::Rule, id, owner, &spec.entity)?;
             if let Some(found) = &found {
                 if found.spec.entity != spec.entity {
                     return Err(Error::conflict(
@@ -238,10 +284,14 @@ impl Ledger {
                 }
             }
             check_references(txn, spec)?;
+            if found.is_none() {
+                quota::count(txn, &spec.entity, Of::Rules, 1)?;
+            }
             settle(txn, id, found.as_ref().map(|found| &found.spec), Some(spec))?;
             let record = RuleRecord { spec: spec.clone(), revision: txn.revision() };
             txn.save(Table::Rules, id, &record)?;
             txn.touch(Touch::Rule { id: id.to_owned(), deleted: None });
+            txn.summarise(found.as_ref().map(|found| &found.spec), Some(spec));
             let outcome = if found.is_some() { Outcome::Confirmed } else { Outcome::Created };
             Ok((outcome, resource(id, record)))
         })
@@ -254,6 +304,8 @@ impl Ledger {
     pub fn delete_rule(&self, id: &str) -> Result<()> {
         self.write(|txn| {
             let found: RuleRecord = txn.load(Table::Rules, id)?.ok_or_else(|| Error::absent("rule", id))?;
+            txn.authorise_delete(Kind::Rule, id, Some(&found.spec.entity))?;
+            quota::count(txn, &found.spec.entity, Of::Rules, -1)?;
             settle(txn, id, Some(&found.spec), None)?;
             txn.delete(Table::Rules, id.as_bytes())?;
             txn.touch(Touch::Rule { id: id.to_owned(), deleted: Some(found.revision) });

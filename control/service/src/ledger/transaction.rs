@@ -1,12 +1,15 @@
 //! One change to the ledger: records, indexes, presence and log together.
 
+use super::audit::Draft;
 use super::record::{
-    InterfaceRecord, Scope, Touch, decode, encode, in_vnet, load_id, meta_number, pair, revision, try_scan,
-    vnet_key,
+    AuditRecord, InterfaceRecord, Scope, Touch, decode, encode, in_vnet, load_id, meta_number, pair,
+    revision, try_scan, vnet_key,
 };
-use super::{Ledger, Result, Settings, resolved};
+use super::{Ledger, Result, Settings, audit, resolved, token};
+use crate::access::{Caller, Kind};
 use crate::error::Error;
 use crate::store::{Step, Table, Update, View};
+use overlane_api::access::AuditEntry;
 use overlane_dataplane::address::Layout;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,19 +24,53 @@ pub(crate) struct Transaction<'a> {
     touches: Vec<Touch>,
     /// How many placements of a vnet a host gains or loses: what comes and goes within one change is no news.
     presence: BTreeMap<(u32, String), i64>,
+    /// Who makes it; `None`: the service itself.
+    caller: Option<&'a Caller>,
+    /// What the audit log will say.
+    draft: Option<Draft>,
     /// How many addresses a vnet gains or loses.
     sizes: BTreeMap<u32, i64>,
 }
 
 /// How many old log entries one change clears away: more than one, so that a lowered limit is reached in the end.
 const COMPACT_AT_ONCE: u64 = 64;
+/// The same for the audit log.
+const PRUNE_AT_ONCE: u64 = 64;
 
 impl<'a> Transaction<'a> {
-    pub(super) fn begin(ledger: &'a Ledger) -> Result<Self> {
+    pub(super) fn begin(ledger: &'a Ledger, caller: Option<&'a Caller>) -> Result<Self> {
         let update = ledger.store.update()?;
         let revision = revision(&*update)? + 1;
         let (presence, sizes) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { ledger, update, revision, changed: false, touches: Vec::new(), presence, sizes })
+        let (changed, touches, draft) = (false, Vec::new(), None);
+        Ok(Self { ledger, update, revision, changed, touches, presence, sizes, caller, draft })
+    }
+
+    /// Who makes this change; `None`: the service itself.
+    pub(super) const fn caller(&self) -> Option<&'a Caller> {
+        self.caller
+    }
+
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.ledger.settings
+    }
+
+    /// Notes what the audit log will say. The first note counts: what else a change brings about is not somebody's doing.
+    pub(super) fn note(&mut self, verb: &str, kind: Kind, id: &str, entity: Option<&str>) {
+        self.draft.get_or_insert_with(|| Draft {
+            verb: verb.to_owned(),
+            kind: kind.name(),
+            id: id.to_owned(),
+            entity: entity.map(str::to_owned),
+            summary: String::new(),
+        });
+    }
+
+    /// What is different now, for the audit log.
+    pub(super) fn summarise<T: Serialize>(&mut self, before: Option<&T>, after: Option<&T>) {
+        if let Some(draft) = &mut self.draft {
+            draft.summary = audit::difference(before, after);
+        }
     }
 
     /// The revision that this change makes.
@@ -92,10 +129,14 @@ impl<'a> Transaction<'a> {
                 return Step::Break(());
             }
             let user = key.get(prefix.len()..).unwrap_or_default();
-            users.push(String::from_utf8_lossy(user).replacen('/', " ", 1));
+            users.push(String::from_utf8_lossy(user).into_owned());
             Step::Continue(())
         })?;
-        Ok(users)
+        let in_words = |user: &String| match user.as_str() {
+            "others" => Ok(user.clone()),
+            user => self.named(user, &user.replacen('/', " ", 1)),
+        };
+        users.iter().map(in_words).collect()
     }
 
     /// The slots of a host that are taken.
@@ -140,17 +181,21 @@ impl<'a> Transaction<'a> {
             if let Some(other) = load_id(&*self.update, Table::Slots, &slot)? {
                 return Err(Error::conflict(
                     "slot",
-                    format!("slot {} of host {host} belongs to {other}", place.slot),
+                    format!(
+                        "slot {} of host {host} belongs to {}",
+                        place.slot,
+                        self.named_interface(&other)?
+                    ),
                     "a slot that is free on the host, or none to be given one",
                 ));
             }
             let (taken, capacity) = (self.taken_slots(host)?.len(), self.capacity(host)?);
             if taken >= capacity {
-                return Err(Error::exhausted(
-                    "host",
-                    format!("host {host} takes {capacity} interfaces and has {taken}"),
-                    "a host with room",
-                ));
+                let message = match self.confined_to() {
+                    Some(_) => format!("host {host} has no room"),
+                    None => format!("host {host} takes {capacity} interfaces and has {taken}"),
+                };
+                return Err(Error::exhausted("host", message, "a host with room"));
             }
             self.put(Table::Slots, &slot, id.as_bytes())?;
             let device = &place.attachment.device;
@@ -181,9 +226,16 @@ impl<'a> Transaction<'a> {
     ) -> Result<()> {
         if let Some(other) = load_id(&*self.update, table, key)? {
             let (field, what) = what();
-            return Err(Error::conflict(field, format!("{what} belongs to {other}"), "one that is free"));
+            let owner = self.named_interface(&other)?;
+            return Err(Error::conflict(field, format!("{what} belongs to {owner}"), "one that is free"));
         }
         self.put(table, key, id.as_bytes())
+    }
+
+    /// An interface (`node/name`) as the caller may hear of it.
+    fn named_interface(&self, id: &str) -> Result<String> {
+        let node = id.split_once('/').map_or(id, |(node, _)| node);
+        self.named(&format!("node/{node}"), id)
     }
 
     fn count_presence(&mut self, vnet: u32, host: &str, by: i64) {
@@ -303,6 +355,7 @@ impl<'a> Transaction<'a> {
             return Ok(None);
         }
         self.settle_presence()?;
+        self.write_down()?;
         self.settle_sizes()?;
         let key = self.revision.to_be_bytes();
         let log = encode(Table::Log, &key, &self.touches)?;
@@ -311,6 +364,47 @@ impl<'a> Transaction<'a> {
         self.compact()?;
         self.update.commit()?;
         Ok(Some(self.revision))
+    }
+
+    /// Appends to the audit log, if somebody makes this change, and forgets the oldest entries.
+    fn write_down(&mut self) -> Result<()> {
+        let Some(caller) = self.caller else { return Ok(()) };
+        let key = self.revision.to_be_bytes();
+        // Whoever changes something without asking whether that is allowed changes nothing.
+        let draft = self.draft.take().ok_or_else(|| Error::Record {
+            key: format!("Audit/{}", self.revision),
+            problem: "nobody asked whether this change is allowed".to_owned(),
+        })?;
+        let time = token::seconds();
+        let entry = AuditEntry {
+            revision: self.revision,
+            time,
+            actor: caller.actor.to_string(),
+            source: caller.source.map(|source| source.to_string()),
+            verb: draft.verb,
+            kind: draft.kind.to_owned(),
+            id: draft.id,
+            entity: draft.entity,
+            summary: draft.summary,
+        };
+        let record = AuditRecord { entry, by: caller.entity().map(str::to_owned) };
+        let value = encode(Table::Audit, &key, &record)?;
+        self.put(Table::Audit, &key, &value)?;
+        let limits = self.ledger.settings.audit;
+        let surplus = self.update.count(Table::Audit)?.saturating_sub(limits.keep);
+        let too_old = time.saturating_sub(limits.age);
+        let mut old = Vec::new();
+        try_scan(&*self.update, Table::Audit, &[], &[], |key, value| {
+            let number = old.len() as u64;
+            let goes =
+                number < surplus || decode::<AuditRecord>(Table::Audit, key, value)?.entry.time < too_old;
+            if number == PRUNE_AT_ONCE || !goes {
+                return Ok(Step::Break(()));
+            }
+            old.push(key.to_vec());
+            Ok(Step::Continue(()))
+        })?;
+        old.iter().try_for_each(|key| self.delete(Table::Audit, key))
     }
 
     /// Forgets the log's oldest entries.

@@ -2,10 +2,10 @@
 
 use super::check::address_in;
 use super::record::{
-    InterfaceRecord, NetworkRecord, NodeRecord, RuleRecord, decode, in_vnet, interface_id, load,
-    load_all_users, pair, try_scan,
+    AuditRecord, InterfaceRecord, NetworkRecord, NodeRecord, RuleRecord, TokenRecord, decode, in_vnet,
+    interface_id, load, load_all_users, pair, try_scan,
 };
-use super::{rule, tag};
+use super::{quota, rule, tag, token};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 
@@ -91,6 +91,20 @@ pub fn verify(view: &dyn View) -> Result<()> {
         let name = String::from_utf8_lossy(key).replacen('\0', "/", 1);
         if load_all_users(view, &format!("tag/{name}"), "")?.is_empty() {
             return wrong(format!("Tags/{name}"), "nobody has to do with it").map(|()| Step::Break(()));
+        }
+        Ok(Step::Continue(()))
+    })?;
+    quota::verify(view)?;
+    try_scan(view, Table::Tokens, &[], &[], |key, value| {
+        let record: TokenRecord = decode(Table::Tokens, key, value)?;
+        token::known(&String::from_utf8_lossy(key), &record)?;
+        Ok(Step::Continue(()))
+    })?;
+    try_scan(view, Table::Audit, &[], &[], |key, value| {
+        let record: AuditRecord = decode(Table::Audit, key, value)?;
+        if record.entry.revision.to_be_bytes() != key {
+            return wrong(format!("Audit/{}", record.entry.revision), "it stands in another's place")
+                .map(|()| Step::Break(()));
         }
         Ok(Step::Continue(()))
     })?;

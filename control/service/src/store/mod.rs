@@ -51,6 +51,12 @@ pub enum Table {
     Peerings,
     /// (entity, tag) → the tag's number.
     Tags,
+    /// id → API token.
+    Tokens,
+    /// entity → how much it has.
+    Usage,
+    /// revision → who made it, and how.
+    Audit,
     /// revision → what it touched.
     Log,
     /// number → event; `next` → the next one's number. Written beside the ledger's changes, without a revision.

@@ -38,6 +38,9 @@ const fn definition(table: Table) -> Definition {
         Table::Scopes => "scopes",
         Table::Peerings => "peerings",
         Table::Tags => "tags",
+        Table::Tokens => "tokens",
+        Table::Usage => "usage",
+        Table::Audit => "audit",
         Table::Log => "log",
         Table::Events => "events",
     })

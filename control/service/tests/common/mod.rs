@@ -82,6 +82,13 @@ impl Site {
         Client::connect(service.api_address(), &self.certificate("operator")).await.unwrap()
     }
 
+    /// A connection without a certificate, that shows a token.
+    pub async fn bearer(&self, service: &Service, token: &str) -> Client {
+        let mut client = Client::anonymous(service.api_address(), &self.path("ca.crt")).await.unwrap();
+        client.authorization = Some(format!("Bearer {token}"));
+        client
+    }
+
     pub fn engine_channel(&self, service: &Service, name: &str) -> Dialer {
         Dialer { address: service.sync_address(), files: self.certificate(name) }
     }
@@ -126,19 +133,32 @@ pub fn hello(last_applied: Option<Revision>) -> Hello {
 /// A client of the HTTP API, on one connection.
 pub struct Client {
     sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    /// What it says in its `Authorization` header.
+    pub authorization: Option<String>,
+    /// Of the last answer.
+    pub headers: hyper::HeaderMap,
 }
 
 impl Client {
     pub async fn connect(address: SocketAddr, files: &TlsFiles) -> std::io::Result<Self> {
         let credentials = Credentials::load(files).unwrap();
+        Self::with_tls(address, TlsConnector::from(credentials.rustls_client(&[b"http/1.1"]))).await
+    }
+
+    /// Without a certificate.
+    pub async fn anonymous(address: SocketAddr, ca: &std::path::Path) -> std::io::Result<Self> {
+        Self::with_tls(address, TlsConnector::from(overlane_api::tls::anonymous_client(ca, None).unwrap()))
+            .await
+    }
+
+    async fn with_tls(address: SocketAddr, connector: TlsConnector) -> std::io::Result<Self> {
         let stream = tokio::net::TcpStream::connect(address).await?;
-        let connector = TlsConnector::from(credentials.rustls_client(&[b"http/1.1"]));
         let stream = connector.connect(SERVER_NAME.try_into().unwrap(), stream).await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(std::io::Error::other)?;
         tokio::spawn(connection);
-        Ok(Self { sender })
+        Ok(Self { sender, authorization: None, headers: hyper::HeaderMap::new() })
     }
 
     pub async fn raw(&mut self, method: &str, path: &str, kind: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
@@ -147,11 +167,15 @@ impl Client {
             .uri(path)
             .header("host", SERVER_NAME)
             .header("content-type", kind)
-            .body(Full::new(Bytes::from(body)))
-            .unwrap();
+            .body(Full::new(Bytes::from(body)));
+        let mut request = request.unwrap();
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert("authorization", authorization.parse().unwrap());
+        }
         self.sender.ready().await.unwrap();
         let response = timeout(SOON, self.sender.send_request(request)).await.unwrap().unwrap();
         let status = response.status().as_u16();
+        self.headers = response.headers().clone();
         (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
     }
 
@@ -389,6 +413,16 @@ impl Engine {
         })
         .await;
     }
+}
+
+/// What `/metrics` shows.
+pub async fn metrics(service: &Service) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(service.telemetry_address().unwrap()).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 /// Waits until `wanted` holds of what the API answers.
