@@ -63,7 +63,7 @@ pub struct Api {
 ))]
 struct Document;
 
-/// The API as an axum router. Peers are told to it as an [`Extension`] of [`Peer`].
+/// The API as an axum router. Peers are told to it as an extension of [`Peer`].
 pub fn router(api: Api) -> Router {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(resources::list_entities))
