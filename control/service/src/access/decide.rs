@@ -98,9 +98,10 @@ pub fn of_route(method: &str, path: &str) -> Option<(Kind, Verb)> {
         ("/v1/networks" | "/v1/networks/{id}", _) => Kind::Network,
         ("/v1/hosts" | "/v1/hosts/{id}", _) => Kind::Host,
         ("/v1/nodes" | "/v1/nodes/{id}", _) => Kind::Node,
-        ("/v1/nodes/{id}/move", "POST") => Kind::Move,
+        ("/v1/nodes/{id}/move", _) => Kind::Move,
         // It changes nothing.
         ("/v1/rules/test", "POST") => return Some((Kind::RuleTest, Verb::Read)),
+        ("/v1/rules/test", _) => Kind::RuleTest,
         ("/v1/rules" | "/v1/rules/{id}", _) => Kind::Rule,
         ("/v1/peerings" | "/v1/peerings/{id}", _) => Kind::Peering,
         ("/v1/tokens" | "/v1/tokens/{id}", _) => Kind::Token,

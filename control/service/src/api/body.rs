@@ -1,6 +1,7 @@
 //! Bodies and queries, read strictly; what is wrong with them is told with the field's name.
 
 use super::fail::Failure;
+use super::objects::Objects;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::{header, request::Parts};
@@ -35,7 +36,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             }
         })?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let value = serde_path_to_error::deserialize(Objects(&mut json)).map_err(|error| {
             let path = error.path().to_string();
             refusal((path != ".").then_some(path), &error.into_inner().to_string())
         })?;

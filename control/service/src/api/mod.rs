@@ -5,6 +5,7 @@ mod body;
 mod door;
 mod events;
 mod fail;
+mod objects;
 mod policy;
 mod resources;
 mod server;
