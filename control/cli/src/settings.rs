@@ -33,6 +33,7 @@ pub struct Connection {
     /// A file with the token that we are known by, instead of a certificate or beside it; nobody else may read it
     #[arg(long, global = true, value_name = "FILE", env = "OVERLANE_TOKEN_FILE", hide_env_values = true)]
     pub token_file: Option<PathBuf>,
+
     /// Revocation lists of that authority; a service whose certificate is on one is refused (PEM)
     #[arg(long, global = true, value_name = "FILE", env = "OVERLANE_CRL", hide_env_values = true)]
     pub crl: Option<PathBuf>,

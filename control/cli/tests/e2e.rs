@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         mtu::CASES,
         isolation::CASES,
         rules::CASES,
+        attacks::tokens::CASES,
         on_demand::CASES,
         trace::CASES,
         malformed::CASES,

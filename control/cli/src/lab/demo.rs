@@ -16,7 +16,7 @@ use super::shape::Shape;
 use super::state::Mode;
 use super::wait;
 use crate::client::Client;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use overlane_api::event::{Event, EventKind};
 use overlane_api::policy::{Action, DefaultAction, Direction, Peering, PeeringSpec, Rule};
 use overlane_api::resource::Page;
@@ -72,6 +72,7 @@ const CHAPTERS: &[(&str, Show)] = &[
     ("a node tries to reach its host's own kernel", host_kernel),
     ("an attack of every other class, and the counter that tells of it", attacks),
     ("what an operator hears of it: events", events),
+    ("an entity's token reaches for what is another entity's", token),
     ("two entities peer their networks, and end it", peered),
     ("a rule cuts a live connection", ruled),
     ("the service is killed, and traffic goes on", service_killed),
@@ -239,6 +240,45 @@ fn silence(session: &EchoSession) -> u64 {
     let before = session.turns();
     std::thread::sleep(MOMENT);
     session.turns() - before
+}
+
+fn token(lab: &Lab) -> Result<String> {
+    let (own, other) = (lab.node("initech-1")?, lab.node("acme-1")?);
+    let turned_away = || -> Result<f64> {
+        Ok(service::scrape(lab)?.sum("overlane_control_api_refusals_total", &[("reason", "forbidden")]))
+    };
+    let before = turned_away()?;
+    provision::with_token_of(lab, &own, |token| {
+        let as_entity = |path: String| {
+            let answer: Result<serde_json::Value> =
+                provision::with_token(lab, token, async |client: Client| client.get(&path).await);
+            match &answer {
+                Ok(_) => println!("  GET {path}: answered"),
+                Err(error) => println!("  GET {path}: {error:#}"),
+            }
+            answer
+        };
+        as_entity(format!("/v1/nodes/{}", own.id))?;
+        let others =
+            ["nodes", "networks", "entities"].into_iter().zip([&other.id, &other.network, &other.entity]);
+        for (kind, id) in others {
+            ensure!(as_entity(format!("/v1/{kind}/{id}")).is_err(), "{id} is shown");
+        }
+        ensure!(as_entity("/v1/hosts".to_owned()).is_err(), "hosts are shown");
+        let networks = vec![own.network.clone(), other.network.clone()];
+        let spec = PeeringSpec { networks, default_action: DefaultAction::Allow };
+        let peering: Result<(bool, Peering)> = provision::with_token(lab, token, async |client: Client| {
+            client.put("/v1/peerings/demo", &spec).await
+        });
+        let Err(refusal) = peering else { bail!("a peering with {} is made", other.network) };
+        println!("  PUT /v1/peerings/demo: {refusal:#}");
+        Ok(())
+    })?;
+    let counted = turned_away()? - before;
+    ensure!(counted == 1.0, "{counted} requests are counted as turned away at the door");
+    let pinged = ping(&lab.namespace(&own.id), other.ipv4, 2)?;
+    ensure!(pinged.received == 0, "{} reaches {}", own.id, other.id);
+    Ok("its own is all there is for it, hosts are not for it, and no way has opened".to_owned())
 }
 
 fn peered(lab: &Lab) -> Result<String> {

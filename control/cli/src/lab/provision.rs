@@ -4,11 +4,13 @@
 use super::handle::Lab;
 use super::plan::{INTERFACE, LAYOUT, Node, Plan};
 use super::probe::ping;
+use super::service::SERVER_NAME;
 use super::state::State;
 use super::{wait, wiring};
 use crate::client::{Client, Failure};
 use crate::settings::Connection;
 use anyhow::{Context, Result, ensure};
+use overlane_api::access::{Token, TokenRole, TokenSpec};
 use overlane_api::policy::{Action, DefaultAction, Direction, RuleSpec, Selector};
 use overlane_api::resource::{
     Attachment, AttachmentKind, Entity, EntitySpec, Host, HostSpec, InterfaceSpec, InterfaceState,
@@ -17,6 +19,7 @@ use overlane_api::resource::{
 };
 use std::fmt::Write;
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 /// The provisioning file of a lab without service, in its directory.
@@ -31,9 +34,48 @@ where
     T: Send,
     W: Future<Output = Result<T, Failure>>,
 {
-    let connection = Connection { config: Some(lab.state().file("conf/cli.toml")), ..Connection::default() };
+    connected(lab, &lab.state().file("conf/cli.toml"), work)
+}
+
+/// The same as whoever has this token, without a certificate.
+///
+/// # Errors
+/// If the service refuses or does not answer.
+pub fn with_token<T, W>(lab: &Lab, secret: &str, work: impl FnOnce(Client) -> W + Send) -> Result<T>
+where
+    T: Send,
+    W: Future<Output = Result<T, Failure>>,
+{
+    let token_file = lab.state().write_secret("conf/token", secret)?;
+    let settings = format!(
+        "api = \"https://{}\"\nserver_name = \"{SERVER_NAME}\"\nca = {:?}\ntoken_file = {token_file:?}\n",
+        lab.plan().api_endpoint(),
+        lab.state().file("pki/ca.crt"),
+    );
+    connected(lab, &lab.state().write("conf/token.toml", &settings)?, work)
+}
+
+/// Does `work` with a token of the entity whose node `of` is; it is good for nothing afterwards.
+///
+/// # Errors
+/// If the service does not make or take it back, and what `work` says.
+pub fn with_token_of<T>(lab: &Lab, of: &Node, work: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+    let entity = Some(of.entity.clone());
+    let spec = TokenSpec { name: String::new(), role: TokenRole::Entity, entity, expires_in: Some(600) };
+    let made: Token = with_client(lab, async |client: Client| client.post("/v1/tokens", &spec).await)?;
+    let outcome = made.secret.as_deref().context("a new token has no secret").and_then(work);
+    with_client(lab, async |client: Client| client.delete(&format!("/v1/tokens/{}", made.id)).await)?;
+    outcome
+}
+
+fn connected<T, W>(lab: &Lab, settings: &Path, work: impl FnOnce(Client) -> W + Send) -> Result<T>
+where
+    T: Send,
+    W: Future<Output = Result<T, Failure>>,
+{
+    let connection = Connection { config: Some(settings.to_owned()), ..Connection::default() };
     let settings = connection.settings()?;
-    lab.namespace("svc").enter(|| {
+    lab.plan().service().enter(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = Client::new(&settings)?;
         Ok(runtime.block_on(work(client))?)

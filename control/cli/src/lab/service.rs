@@ -1,7 +1,8 @@
 //! The lab's provisioning service: certificates, configuration, start, readiness.
 
 use super::handle::{Lab, find_binary};
-use super::plan::Plan;
+use super::metrics::Metrics;
+use super::plan::{Plan, TELEMETRY};
 use super::process::Process;
 use super::state::State;
 use super::{provision, wait};
@@ -52,7 +53,8 @@ pub fn configuration(state: &State, plan: &Plan) -> String {
         "[store]\npath = {store:?}\n\n\
          [api]\nlisten = \"{api}\"\noperators = [\"{OPERATOR}\"]\n\n\
          [sync]\nlisten = \"{sync}\"\n\n\
-         [tls]\nca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\n",
+         [tls]\nca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\n\n\
+         [telemetry]\nlisten = \"{TELEMETRY}\"\n",
         store = state.file(STORE),
         api = plan.api_endpoint(),
         sync = plan.sync_endpoint(),
@@ -71,6 +73,14 @@ pub fn start(state: &State, plan: &Plan) -> Result<Process> {
     let mut command = plan.service().command(find_binary(PROGRAM)?);
     command.arg("--config").arg(file);
     Process::start(state.path(), NAME, command)
+}
+
+/// Scrapes the service's metrics.
+///
+/// # Errors
+/// If it does not answer.
+pub fn scrape(lab: &Lab) -> Result<Metrics> {
+    Metrics::scrape(&lab.plan().service(), TELEMETRY)
 }
 
 /// Waits until the service's API answers.

@@ -4,7 +4,9 @@ use super::plan::Plan;
 use super::process::start_time;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::io::ErrorKind;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where the directories of labs are.
@@ -87,6 +89,18 @@ impl State {
     pub fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
         let file = self.file(name);
         std::fs::write(&file, text).with_context(|| format!("{file:?}"))?;
+        Ok(file)
+    }
+
+    /// Writes a file that nobody else may read, and tells its path.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_secret(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let file = self.file(name);
+        let mut options = OpenOptions::new();
+        let open = options.write(true).create(true).truncate(true).mode(0o600).open(&file);
+        open.and_then(|mut open| open.write_all(text.as_bytes())).with_context(|| format!("{file:?}"))?;
         Ok(file)
     }
 

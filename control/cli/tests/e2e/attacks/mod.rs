@@ -1,8 +1,8 @@
-//! What an attacker may try on the data plane: each attempt is refused under exactly one reason, counted as often as it was
-//! made, in one place, and nothing of it arrives anywhere.
+//! What an attacker may try: each attempt is refused under exactly one reason, counted as often as it was made, in one place,
+//! and nothing of it arrives anywhere.
 //!
-//! The attackers are a node with a packet socket on its device, and whoever writes frames on the link between the router
-//! and a host. The hosts' kernels are as careless as can be: they route and answer ARP for others.
+//! The attackers are a node with a packet socket on its device, whoever writes frames on the link between the router and a
+//! host, and whoever holds a token. The hosts' kernels are as careless as can be: they route and answer ARP for others.
 
 pub(crate) mod arp;
 pub(crate) mod evasions;
@@ -11,3 +11,4 @@ pub(crate) mod from_nodes;
 pub(crate) mod from_substrate;
 pub(crate) mod host_kernel;
 pub(crate) mod instrument;
+pub(crate) mod tokens;
