@@ -13,13 +13,16 @@ pub enum EventKind {
     VerificationFailed,
     /// A node sent from addresses that are not its own; it was dropped.
     NodeSpoofing,
+    /// An engine asked for a mapping that it may not have.
+    ResolutionRefused,
     /// Two things that the service knows contradict each other, or something does not go on.
     Inconsistency,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::VerificationFailed, Self::NodeSpoofing, Self::Inconsistency];
+    pub const ALL: [Self; 4] =
+        [Self::VerificationFailed, Self::NodeSpoofing, Self::ResolutionRefused, Self::Inconsistency];
 
     /// The name in JSON, metrics and on the command line.
     #[must_use]
@@ -27,6 +30,7 @@ impl EventKind {
         match self {
             Self::VerificationFailed => "verification_failed",
             Self::NodeSpoofing => "node_spoofing",
+            Self::ResolutionRefused => "resolution_refused",
             Self::Inconsistency => "inconsistency",
         }
     }
@@ -62,9 +66,9 @@ pub struct Event {
     pub id: u64,
     /// What kind of trouble.
     pub kind: EventKind,
-    /// What exactly: the name of a drop reason, or of an inconsistency.
+    /// What exactly: the name of a drop reason, of a refusal, or of an inconsistency.
     pub reason: String,
-    /// The host whose engine tells it; absent when the service found it out itself.
+    /// The host whose engine tells it, or asked; absent when the service found it out itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// The substrate prefix that packets came from, like `fd00:0:0:b::/64`.
@@ -85,7 +89,7 @@ pub struct Event {
     /// What else it is about, as `kind/id`, like `rule/web-in`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// How often: packets, or how often an inconsistency was found.
+    /// How often: packets, requests, or how often an inconsistency was found.
     pub count: u64,
     /// When it happened first, in seconds since 1970.
     pub first_seen: u64,
@@ -107,7 +111,7 @@ pub struct EventQuery {
     /// Only those with a higher number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
-    /// Only those of this kind: `verification_failed`, `node_spoofing` or `inconsistency`.
+    /// Only those of this kind: `verification_failed`, `node_spoofing`, `resolution_refused` or `inconsistency`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<EventKind>,
     /// Only those that this host's engine tells, or whose packets came from its prefix.

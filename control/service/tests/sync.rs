@@ -355,6 +355,23 @@ async fn resolution_is_authorised_and_each_refusal_has_its_reason() {
     assert_eq!(reason(request("web/eth0", 7, 2)).await, Some(RefusalReason::Forbidden));
     api.delete("/v1/rules/no-in").await;
     assert_eq!(reason(request("web/eth0", 7, 2)).await, None);
+    // Each refusal is told, with what is the engine's own; what it may not know of is not named.
+    let told = api.get("/v1/events?kind=resolution_refused&host=host-a").await;
+    let told = told["items"].as_array().unwrap().iter().map(|event| {
+        let word = |name: &str| event[name].as_str().unwrap_or("-").to_owned();
+        (word("reason"), word("interface"), word("entity"), event["count"].as_u64().unwrap())
+    });
+    let wanted = [
+        ("interface_not_live", "web/eth0", "acme", 1),
+        ("not_your_interface", "-", "-", 2),
+        ("not_a_member", "web/eth0", "acme", 1),
+        ("unknown_target", "web/eth0", "acme", 1),
+        ("forbidden", "web/eth0", "acme", 1),
+    ];
+    let wanted = wanted.map(|(reason, interface, entity, count)| {
+        (reason.to_owned(), interface.to_owned(), entity.to_owned(), count)
+    });
+    assert_eq!(told.collect::<Vec<_>>(), wanted);
 }
 
 #[tokio::test(flavor = "multi_thread")]

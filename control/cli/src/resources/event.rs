@@ -28,7 +28,7 @@ Examples:
   overlane event list --kind verification_failed
   overlane event list --host rack1-a --follow")]
     List {
-        /// Only those of this kind: verification_failed, node_spoofing or inconsistency
+        /// Only those of this kind: verification_failed, node_spoofing, resolution_refused or inconsistency
         #[arg(long)]
         kind: Option<EventKind>,
         /// Only those that this host's engine tells, or whose packets came from its prefix

@@ -7,7 +7,7 @@ use crate::ledger::record::{InterfaceRecord, NetworkRecord, NodeRecord, load, lo
 use crate::store::{Table, View};
 use overlane_api::event::EventKind;
 use overlane_api::resource::is_id;
-use overlane_api::sync::{self, EventsReport, ReportedEvent};
+use overlane_api::sync::{self, EventsReport, ReportedEvent, ResolveRequest};
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::failure;
@@ -133,6 +133,30 @@ impl Events {
             format!("{host} says that {id} is live, which is not provisioned")
         };
         occurrence.interface = legal.then(|| id.to_owned());
+        self.raise(occurrence);
+        Ok(())
+    }
+}
+
+impl Events {
+    /// The engine of `host` was refused a mapping. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Store`](crate::error::Error::Store).
+    pub(crate) fn refused(
+        &self,
+        host: &str,
+        asked: &ResolveRequest,
+        reason: &'static str,
+        detail: &str,
+    ) -> Result<()> {
+        let mut occurrence = Occurrence {
+            host: Some(host.to_owned()),
+            interface: Some(asked.interface_id.clone()),
+            detail: clipped(detail),
+            ..Occurrence::new(EventKind::ResolutionRefused, reason)
+        };
+        look_up(&*self.ledger.view()?, &mut occurrence)?;
         self.raise(occurrence);
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!  engines' reports ──intake──►┐
 //!                              ├──raise──► book (memory, bounded) ──flush, every few seconds──► Table::Events
+//!  refused resolutions ────────┤              │
 //!  housekeeping ───────────────┘              │
 //!                                             └──► GET /v1/events, metrics
 //! ```

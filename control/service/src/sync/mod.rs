@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::events::Events;
 use crate::ledger::{Ledger, Resolution};
 use crate::telemetry::{Metrics, ResolutionLabels};
+use overlane_api::sync::resolve_response::Outcome;
 use overlane_api::sync::sync_server::{Sync, SyncServer};
 use overlane_api::sync::{EngineMessage, ResolveRequest, ResolveResponse, Revision, ServiceMessage};
 use std::sync::Arc;
@@ -117,12 +118,18 @@ impl Sync for SyncService {
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveResponse>, Status> {
         let host = self.identify(&request).await?;
         let (asked, layout) = (request.into_inner(), self.ledger.layout());
-        let resolution = blocking(&self.ledger, move |ledger| {
-            crate::ledger::resolve(&*ledger.view()?, layout, &host, &asked)
+        let events = self.events.clone();
+        let (resolution, labels) = blocking(&self.ledger, move |ledger| {
+            let resolution = crate::ledger::resolve(&*ledger.view()?, layout, &host, &asked)?;
+            let labels = ResolutionLabels::of(&resolution.outcome);
+            if let Outcome::Refusal(refusal) = &resolution.outcome {
+                events.refused(&host, &asked, labels.outcome, &refusal.detail)?;
+            }
+            Ok((resolution, labels))
         })
         .await?;
         let Resolution { outcome, revision: number, mapping_revision } = resolution;
-        self.metrics.resolutions.get_or_create(&ResolutionLabels::of(&outcome)).inc();
+        self.metrics.resolutions.get_or_create(&labels).inc();
         let revision = Some(Revision { incarnation: self.ledger.incarnation().to_vec(), number });
         Ok(Response::new(ResolveResponse { revision, outcome: Some(outcome), mapping_revision }))
     }
