@@ -65,6 +65,8 @@ impl Script {
 
     fn told(&self) -> Result<Vec<Told>> {
         let text = std::fs::read_to_string(&self.told)?;
+        // What is still being written is not told yet.
+        let Some((text, _)) = text.rsplit_once("\n\n") else { return Ok(Vec::new()) };
         let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         Ok(text.split("\n\n").map(|block| block.lines().filter_map(pair).collect()).collect())
     }
