@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod config;
+pub mod dhcp;
 pub mod event;
 pub mod pki;
 pub mod policy;

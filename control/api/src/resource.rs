@@ -5,6 +5,7 @@
 //! chose, and `revision`: the number of the change that last touched it.
 
 use crate::access::{Placement, Quota, QuotaSpec};
+use crate::dhcp::Dhcp;
 use crate::policy::DefaultAction;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -106,6 +107,9 @@ pub struct NetworkSpec {
     /// How engines get to know where its addresses are; `automatic` if absent.
     #[serde(default)]
     pub mapping: MappingMode,
+    /// What its nodes are told by DHCP; if absent, engines answer none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<Dhcp>,
 }
 
 /// How engines get to know where a network's addresses are.
@@ -169,6 +173,9 @@ pub struct Network {
     /// Whether they ask for them, now.
     #[serde(default)]
     pub on_demand: bool,
+    /// What its nodes are told by DHCP; if absent, engines answer none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<Dhcp>,
     /// The change that last touched it.
     pub revision: u64,
 }

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 mod attacks;
 #[path = "e2e/connectivity.rs"]
 mod connectivity;
+#[path = "e2e/dhcp.rs"]
+mod dhcp;
 #[path = "e2e/events.rs"]
 mod events;
 #[path = "e2e/faults.rs"]
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         isolation::CASES,
         rules::CASES,
         attacks::tokens::CASES,
+        dhcp::CASES,
         on_demand::CASES,
         trace::CASES,
         malformed::CASES,

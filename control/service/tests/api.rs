@@ -401,3 +401,47 @@ async fn telemetry_shows_metrics_and_health() {
     assert!(get("/livez").await.starts_with("HTTP/1.1 200"));
     assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_networks_nodes_are_told_by_dhcp_is_checked_kept_and_told_to_engines() {
+    let (site, service, mut api) = furnished("").await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    let network = |dhcp: serde_json::Value| {
+        json!({"entity": "acme", "vnet": 7, "dhcp": dhcp,
+               "subnets": [{"cidr": "10.0.0.0/24", "gateway": "10.0.0.254"}]})
+    };
+    let route = |cidr: &str, via: &str| json!({"routes": [{"cidr": cidr, "via": via}]});
+    for (dhcp, field) in [
+        (json!({"dns": ["10.0.0.300"]}), "dhcp.dns[0]"),
+        (json!({"dns": ["10.0.0.53", "224.0.0.1"]}), "dhcp.dns[1]"),
+        (json!({"domain": "a b"}), "dhcp.domain"),
+        (json!({"lease_seconds": 59}), "dhcp.lease_seconds"),
+        (route("10.9.0.1/16", "10.0.0.7"), "dhcp.routes[0].cidr"),
+        (route("10.9.0.0/16", "x"), "dhcp.routes[0].via"),
+        (json!({"boot": {"server": "10.0.0.8", "file": ""}}), "dhcp.boot.file"),
+        (json!({"pool": "10.0.0.0/25"}), "dhcp.pool"),
+        (json!([]), "dhcp"),
+    ] {
+        let (status, said) = api.call("PUT", "/v1/networks/blue", network(dhcp)).await;
+        assert_eq!((status, &said["error"]["field"]), (400, &json!(field)), "{said}");
+    }
+    let settings = json!({"dns": ["10.0.0.53"], "domain": "acme.example", "lease_seconds": 600,
+        "routes": [{"cidr": "10.9.0.0/16", "via": "10.0.0.7"}],
+        "boot": {"server": "10.0.0.8", "file": "pxelinux.0"}});
+    let made = api.put("/v1/networks/blue", network(settings.clone())).await;
+    assert_eq!(made["dhcp"], settings);
+    assert_eq!(api.put("/v1/networks/blue", network(settings)).await["revision"], made["revision"]);
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.until_revision(1).await;
+    let told = engine.known.dhcp[&7].clone().unwrap();
+    assert_eq!(
+        (&told.dns[..], &*told.domain, told.lease_seconds),
+        (&["10.0.0.53".to_owned()][..], "acme.example", 600)
+    );
+    assert_eq!((&*told.routes[0].via, &*told.boot.unwrap().file), ("10.0.0.7", "pxelinux.0"));
+    // None is none again.
+    let without =
+        json!({"entity": "acme", "vnet": 7, "subnets": [{"cidr": "10.0.0.0/24", "gateway": "10.0.0.254"}]});
+    assert_eq!(api.put("/v1/networks/blue", without).await.get("dhcp"), None);
+    engine.until("no more DHCP", |known| known.dhcp[&7].is_none()).await;
+}

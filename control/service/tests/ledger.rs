@@ -2,6 +2,7 @@
 //! nothing, and an engine that follows by deltas knows what a fresh snapshot says.
 
 use overlane_api::access::{Quota, TokenRole, TokenSpec};
+use overlane_api::dhcp::Dhcp;
 use overlane_api::policy::{Action, DefaultAction, Direction, PeeringSpec, RuleSpec, Selector};
 use overlane_api::resource::{
     Attachment, AttachmentKind, EntitySpec, HostSpec, InterfaceSpec, InterfaceState, MappingMode,
@@ -125,6 +126,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 subnets,
                 default_action: Default::default(),
                 mapping: MappingMode::default(),
+                dhcp: None,
             };
             ledger.put_network(&format!("n{id}"), &spec).map(|_| ())
         }
@@ -141,6 +143,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 subnets: found["subnets"].as_array().unwrap().iter().map(subnet).collect(),
                 default_action: Default::default(),
                 mapping,
+                dhcp: None,
             };
             ledger.put_network(&id, &spec).map(|_| ())
         }
@@ -161,6 +164,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 subnets,
                 default_action: Default::default(),
                 mapping: serde_json::from_value(found["mapping"].clone()).unwrap(),
+                dhcp: second.then(Dhcp::default),
             };
             ledger.put_network(&id, &spec).map(|_| ())
         }

@@ -52,6 +52,13 @@ reasons! {
     ArpProbeOwn = "arp_probe_own",
     /// An ARP request for an address that the asker may not reach or that does not exist.
     ArpTargetUnknown = "arp_target_unknown",
+    // --- DHCP from a node ---
+    /// A DHCP message that cannot be read, or was relayed.
+    DhcpMalformed = "dhcp_malformed",
+    /// A DHCP message that gets no answer: a release, a decline, or the choice of another server.
+    DhcpIgnored = "dhcp_ignored",
+    /// A node plays the DHCP server where the engine is the only one.
+    DhcpServerForeign = "dhcp_server_foreign",
     // --- IPv4 from a node ---
     /// A malformed IPv4 header: version, header length or total length.
     Ipv4Malformed = "ipv4_malformed",

@@ -24,8 +24,12 @@ pub const VERIFICATION: &[DropReason] = &[
 ];
 
 /// Packets from a node of this host that claims addresses which are not its own.
-pub const SPOOFING: &[DropReason] =
-    &[DropReason::SrcMacSpoofed, DropReason::SrcIpv4Spoofed, DropReason::ArpSpoofed];
+pub const SPOOFING: &[DropReason] = &[
+    DropReason::SrcMacSpoofed,
+    DropReason::SrcIpv4Spoofed,
+    DropReason::ArpSpoofed,
+    DropReason::DhcpServerForeign,
+];
 
 /// Where refused packets came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod buffer;
 pub mod counters;
+pub mod dhcp;
 pub mod drop;
 mod extension;
 pub mod failure;

@@ -12,8 +12,8 @@ use crate::snapshot::{HostSnapshot, Interface, PortRole, Uplink};
 use crate::stage::flow::Flows;
 use crate::stage::fragments::{Fragments, Lost};
 use crate::stage::{
-    Burst, FromNode, FromUplink, Inbound, Outbound, arp, authorise, classify_node, classify_uplink, deliver,
-    flow, fragments, next_hop, resolution, verify_source,
+    Aside, Burst, FromNode, FromUplink, Inbound, Outbound, arp, authorise, classify_node, classify_uplink,
+    deliver, dhcp, flow, fragments, next_hop, resolution, verify_source,
 };
 use crate::table::flow::FlowTable;
 use crate::table::mapping::MappingTable;
@@ -335,22 +335,27 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         let view = &table.view(reader);
         let failures = &self.failures;
         let node = FromNode { snapshot, view, table, reader, clock, interface, worker, traffic, failures };
-        let (mut arps, mut burst) = (ArrayVec::new_const(), Burst::new());
+        let (mut aside, mut burst) = (Aside::new(), Burst::new());
 
-        classify_node::run(&node, &mut self.flows, received, &mut arps, &mut burst);
-        if !arps.is_empty() {
-            arp::run(&node, &mut self.waiting, &mut arps, out);
+        classify_node::run(&node, &mut self.flows, received, &mut aside, &mut burst);
+        if !aside.arps.is_empty() {
+            arp::run(&node, &mut self.waiting, &mut aside.arps, out);
+        }
+        if !aside.dhcps.is_empty() {
+            dhcp::run(&node, &mut aside.dhcps, out);
         }
         burst.find(view);
         resolution::outbound(&node, &mut self.waiting, &mut burst, out);
         watch.outbound(Moment::Found, &node, &mut self.flows, &mut burst);
         watch.lap(clock, |spent| &mut spent.classify);
-        let mut gone = false;
+        let (mut gone, mut to_gateway) = (false, false);
         burst.each(&node, |_, item: &mut Outbound<'_>| {
             let to = item.asked.key();
             match next_hop::reachable(&node, to.ipv4(), item.mapping) {
                 // Its sender is told, if it may send there at all.
                 Err(DropReason::DstTerminated) => gone = true,
+                // Where the gateway answers DHCP it may be asked.
+                Err(DropReason::GatewayItself) if interface.vnet.dhcp.is_some() => to_gateway = true,
                 reachable => reachable?,
             }
             // Only by a gateway packets leave their vnet.
@@ -358,6 +363,9 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         });
         if gone {
             resolution::terminated(&node, &mut burst, out);
+        }
+        if to_gateway {
+            dhcp::to_gateway(&node, &mut burst, out);
         }
         fragments::run(&node, &mut self.fragments, &mut burst);
         watch.outbound(Moment::Checked, &node, &mut self.flows, &mut burst);

@@ -5,6 +5,7 @@
 
 use crate::address::{HostPrefix, Layout};
 use crate::counters::{Drops, PerWorker, Traffic};
+use crate::dhcp;
 use crate::id::{PortId, Slot, VnetId};
 use crate::limit::TokenBucket;
 use crate::mac::MacAddr;
@@ -108,6 +109,8 @@ pub struct Vnet {
     pub peerings: Vec<Peering>,
     /// Whether its mappings are resolved on demand, and not all told.
     pub on_demand: bool,
+    /// What its nodes are told by DHCP; `None`: the engine answers none.
+    pub dhcp: Option<Arc<dhcp::Settings>>,
     /// Packets of this vnet that came in by an uplink and were dropped.
     pub uplink_drops: Arc<PerWorker<Drops>>,
 }
@@ -269,7 +272,7 @@ impl Vnet {
     #[must_use]
     pub fn new(id: VnetId, subnets: Vec<Subnet>, uplink_drops: Arc<PerWorker<Drops>>) -> Self {
         let (stateful, default_action, peerings) = (false, Action::Allow, Vec::new());
-        Self { id, subnets, stateful, default_action, peerings, on_demand: false, uplink_drops }
+        Self { id, subnets, stateful, default_action, peerings, on_demand: false, dhcp: None, uplink_drops }
     }
 
     /// The subnet that `address` lies in.

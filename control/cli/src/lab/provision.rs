@@ -170,6 +170,7 @@ pub fn provision(lab: &Lab) -> Result<()> {
                 EntitySpec { description: format!("the lab's {}", network.entity), ..EntitySpec::default() };
             client.put::<Entity>(&format!("/v1/entities/{}", network.entity), &spec).await?;
             let spec = NetworkSpec {
+                dhcp: None,
                 entity: network.entity.clone(),
                 vnet: Some(network.vnet),
                 subnets: vec![Subnet {

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use overlane_api::dhcp::{Dhcp, DhcpBoot, DhcpRoute};
 use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{ListQuery, MappingMode, Network, NetworkSpec, Subnet};
 
@@ -16,8 +17,9 @@ use crate::output::Printer;
 pub enum Command {
     /// Creates a network, or confirms that it is there; its subnets can be changed so, too
     #[command(after_help = "\
-Example:
+Examples:
   overlane network create blue --entity acme --subnet 10.0.0.0/24,gateway=10.0.0.254
+  overlane network create blue --entity acme --subnet 10.0.0.0/24,gateway=10.0.0.254 --dhcp --dhcp-dns 10.0.0.53
 
 The gateway is answered for by the engines; no node may have its address. Two networks may use the same addresses.")]
     Create {
@@ -40,6 +42,9 @@ The gateway is answered for by the engines; no node may have its address. Two ne
         /// those that they need), or automatic, by how many there are
         #[arg(long, value_name = "MODE", default_value_t)]
         mapping: MappingMode,
+        /// What its nodes are told by DHCP.
+        #[command(flatten)]
+        dhcp: DhcpArgs,
     },
     /// Lists networks
     List {
@@ -62,6 +67,60 @@ The gateway is answered for by the engines; no node may have its address. Two ne
         #[arg(value_parser = parse_id)]
         id: String,
     },
+}
+
+/// What nodes are told by DHCP.
+#[derive(Debug, Args)]
+pub struct DhcpArgs {
+    /// Engines answer its nodes' DHCP: each is told its address, mask, gateway, MTU and name
+    #[arg(long)]
+    dhcp: bool,
+    /// A name server to be told by DHCP; repeat it for more
+    #[arg(long = "dhcp-dns", value_name = "ADDRESS", requires = "dhcp")]
+    dns: Vec<String>,
+    /// The domain of names without one
+    #[arg(long = "dhcp-domain", value_name = "NAME", requires = "dhcp")]
+    domain: Option<String>,
+    /// For how long a node may keep what it was told, in seconds [default: 3600]
+    #[arg(long = "dhcp-lease", value_name = "SECONDS", requires = "dhcp")]
+    lease: Option<u32>,
+    /// A route besides the one by the gateway; repeat it for more
+    #[arg(long = "dhcp-route", value_name = "CIDR,via=ADDRESS", requires = "dhcp", value_parser = parse_route)]
+    routes: Vec<DhcpRoute>,
+    /// Where nodes load what they start from (PXE): a TFTP server and a file
+    #[arg(long = "dhcp-boot", value_name = "ADDRESS,file=NAME", requires = "dhcp", value_parser = parse_boot)]
+    boot: Option<DhcpBoot>,
+}
+
+impl DhcpArgs {
+    fn settings(self) -> Option<Dhcp> {
+        let Self { dhcp, dns, domain, lease, routes, boot } = self;
+        let lease_seconds = lease.unwrap_or(Dhcp::default().lease_seconds);
+        dhcp.then_some(Dhcp { dns, domain, lease_seconds, routes, boot })
+    }
+}
+
+fn parse_route(text: &str) -> anyhow::Result<DhcpRoute> {
+    let pairs = parse_pairs(text, Some("cidr"), &["via"])?;
+    Ok(DhcpRoute { cidr: required(&pairs, "cidr")?.to_owned(), via: required(&pairs, "via")?.to_owned() })
+}
+
+fn parse_boot(text: &str) -> anyhow::Result<DhcpBoot> {
+    let pairs = parse_pairs(text, Some("server"), &["file"])?;
+    Ok(DhcpBoot {
+        server: required(&pairs, "server")?.to_owned(),
+        file: required(&pairs, "file")?.to_owned(),
+    })
+}
+
+/// As it is shown, a line each.
+fn dhcp_facts(dhcp: &Dhcp) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("dhcp", format!("leases of {} s", dhcp.lease_seconds))];
+    facts.extend(dhcp.dns.iter().map(|server| ("dhcp dns", server.clone())));
+    facts.extend(dhcp.domain.iter().map(|domain| ("dhcp domain", domain.clone())));
+    facts.extend(dhcp.routes.iter().map(|route| ("dhcp route", format!("{} via {}", route.cidr, route.via))));
+    facts.extend(dhcp.boot.iter().map(|boot| ("dhcp boot", format!("{} from {}", boot.file, boot.server))));
+    facts
 }
 
 /// Whether the values are legal is the service's to say, in one place for all its clients.
@@ -106,6 +165,7 @@ impl Resource for Network {
             (mode, _) => mode.to_string(),
         };
         facts.push(("mapping", mapping));
+        facts.extend(self.dhcp.iter().flat_map(dhcp_facts));
         facts.push(("revision", self.revision.to_string()));
         printer.facts(facts)
     }
@@ -113,8 +173,8 @@ impl Resource for Network {
 
 pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     match command {
-        Command::Create { id, entity, vnet, subnets, default_action, mapping } => {
-            let spec = NetworkSpec { entity, vnet, subnets, default_action, mapping };
+        Command::Create { id, entity, vnet, subnets, default_action, mapping, dhcp } => {
+            let spec = NetworkSpec { entity, vnet, subnets, default_action, mapping, dhcp: dhcp.settings() };
             super::create::<Network>(client, printer, &id, &spec).await
         }
         Command::List { entity, list } => {

@@ -55,6 +55,7 @@ fn on_demand(lab: &Lab) -> Result<()> {
         subnets,
         default_action: Default::default(),
         mapping: MappingMode::OnDemand,
+        dhcp: None,
     };
     let (_, told): (bool, Network) =
         change(lab, async |client: Client| client.put("/v1/networks/acme-net", &spec).await)?;

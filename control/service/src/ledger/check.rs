@@ -4,8 +4,10 @@ use super::record::SubnetRecord;
 use crate::error::{Error, Result};
 use ipnet::Ipv4Net;
 use overlane_api::access::Placement;
+use overlane_api::dhcp::Dhcp;
 use overlane_api::resource::{Attachment, DEVICE_NAME_LEGAL, ID_LEGAL, Subnet, is_device_name, is_id};
 use overlane_dataplane::address::{HostPrefix, Layout};
+use overlane_dataplane::dhcp;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -66,6 +68,37 @@ pub(super) fn text(field: &str, text: &str) -> Result<()> {
         format!("{} bytes, or a control character", text.len()),
         "up to 256 bytes of text without control characters",
     ))
+}
+
+/// What a network's nodes are told by DHCP.
+pub(super) fn dhcp(given: &Dhcp) -> Result<()> {
+    let address = |field: String, text: &String| -> Result<Ipv4Addr> {
+        text.parse()
+            .map_err(|_| Error::invalid(&field, format!("{} is no address", shown(text)), "an IPv4 address"))
+    };
+    let dns = given.dns.iter().enumerate();
+    let dns = dns.map(|(place, server)| address(format!("dhcp.dns[{place}]"), server));
+    let routes = given.routes.iter().enumerate().map(|(place, route)| {
+        let (field, legal) = (format!("dhcp.routes[{place}].cidr"), "IPv4 in CIDR form, like 10.9.0.0/16");
+        let net = route.cidr.parse();
+        let net =
+            net.map_err(|_| Error::invalid(&field, format!("{} is none", shown(&route.cidr)), legal))?;
+        Ok((net, address(format!("dhcp.routes[{place}].via"), &route.via)?))
+    });
+    let boot = given.boot.as_ref().map(|boot| -> Result<dhcp::Boot> {
+        let server = address("dhcp.boot.server".to_owned(), &boot.server)?;
+        Ok(dhcp::Boot { server, file: boot.file.clone() })
+    });
+    let settings = dhcp::Settings {
+        dns: dns.collect::<Result<_>>()?,
+        domain: given.domain.clone().unwrap_or_default(),
+        lease_seconds: given.lease_seconds,
+        routes: routes.collect::<Result<_>>()?,
+        boot: boot.transpose()?,
+    };
+    settings.check().map_err(|dhcp::Illegal { field, legal, given }| {
+        Error::invalid(format!("dhcp.{field}"), format!("{} is none of them", shown(&given)), legal)
+    })
 }
 
 fn list(field: &str, length: usize, most: usize) -> Result<()> {

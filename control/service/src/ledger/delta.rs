@@ -12,6 +12,7 @@ use super::resolved::{self, Resolved};
 use super::{network, peering, rule};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
+use overlane_api::dhcp::{Dhcp, DhcpBoot, DhcpRoute};
 use overlane_api::policy::DefaultAction;
 use overlane_api::resource::AttachmentKind;
 use overlane_api::sync::{self, Change, change::What};
@@ -163,6 +164,7 @@ impl<'a> Teller<'a> {
             default_action: default_action(record.default_action).into(),
             peerings,
             on_demand: self.resolves && record.on_demand,
+            dhcp: record.dhcp.map(dhcp),
         };
         Ok(Some(Change { revision: record.revision, what: Some(What::PutVnet(message)) }))
     }
@@ -507,4 +509,17 @@ pub(super) fn mapping(
     record: &InterfaceRecord,
 ) -> Result<sync::Mapping> {
     Teller::new(view, Audience { layout, host: "", resolves: false }).mapping(ipv4, record)
+}
+
+/// As engines are told it.
+fn dhcp(settings: Dhcp) -> sync::Dhcp {
+    let Dhcp { dns, domain, lease_seconds, routes, boot } = settings;
+    let route = |DhcpRoute { cidr, via }| sync::DhcpRoute { cidr, via };
+    sync::Dhcp {
+        dns,
+        domain: domain.unwrap_or_default(),
+        lease_seconds,
+        routes: routes.into_iter().map(route).collect(),
+        boot: boot.map(|DhcpBoot { server, file }| sync::DhcpBoot { server, file }),
+    }
 }

@@ -26,6 +26,7 @@ pub(super) fn resource(id: &str, record: NetworkRecord) -> Network {
         default_action: record.default_action,
         mapping: record.mapping,
         on_demand: record.on_demand,
+        dhcp: record.dhcp,
         revision: record.revision,
     }
 }
@@ -83,6 +84,7 @@ impl Acting<'_> {
         check::id("entity", &spec.entity)?;
         let vnet = spec.vnet.map(check::vnet).transpose()?;
         let subnets = check::subnets(&spec.subnets)?;
+        spec.dhcp.as_ref().map(check::dhcp).transpose()?;
         self.write(|txn| {
             let found: Option<NetworkRecord> = txn.load(Table::Networks, id)?;
             let owner = found.as_ref().map(|found| found.entity.as_str());
@@ -116,6 +118,7 @@ impl Acting<'_> {
                 default_action: spec.default_action,
                 mapping: spec.mapping,
                 on_demand: txn.on_demand(spec.mapping, false, 0),
+                dhcp: spec.dhcp.clone(),
                 revision: txn.revision(),
             };
             txn.save(Table::Networks, id, &record)?;
@@ -189,6 +192,7 @@ fn change(
     let is_same = found.subnets == subnets
         && found.default_action == spec.default_action
         && found.mapping == spec.mapping
+        && found.dhcp == spec.dhcp
         && was_on_demand == on_demand;
     if is_same {
         return Ok(found);
@@ -201,9 +205,9 @@ fn change(
             txn.touch(Touch::Vnet { vnet: other.vnet, deleted: None });
         }
     }
-    let (default_action, mapping) = (spec.default_action, spec.mapping);
-    let record =
-        NetworkRecord { subnets, default_action, mapping, on_demand, revision: txn.revision(), ..found };
+    let (default_action, mapping, dhcp) = (spec.default_action, spec.mapping, spec.dhcp.clone());
+    let revision = txn.revision();
+    let record = NetworkRecord { subnets, default_action, mapping, on_demand, dhcp, revision, ..found };
     txn.save(Table::Networks, id, &record)?;
     txn.touch(Touch::Vnet { vnet: record.vnet, deleted: None });
     if record.on_demand != was_on_demand {

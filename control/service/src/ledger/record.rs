@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::store::{Step, Table, View};
 use ipnet::Ipv4Net;
 use overlane_api::access::{AuditEntry, Placement as Grant, QuotaSpec, TokenRole};
+use overlane_api::dhcp::Dhcp;
 use overlane_api::policy::{DefaultAction, RuleSpec};
 use overlane_api::resource::{Attachment, InterfaceState, MappingMode, MovePhase};
 use serde::de::DeserializeOwned;
@@ -46,6 +47,8 @@ pub(crate) struct NetworkRecord {
     /// Whether engines ask for its mappings: as it says, or by how many there are.
     #[serde(default)]
     pub(crate) on_demand: bool,
+    #[serde(default)]
+    pub(crate) dhcp: Option<Dhcp>,
     pub(crate) revision: u64,
 }
 

@@ -247,6 +247,8 @@ pub struct Known {
     pub rules: BTreeMap<String, (u64, overlane_api::sync::Rule)>,
     /// Which vnets are on demand.
     pub on_demand: BTreeMap<u32, bool>,
+    /// What nodes are told by DHCP.
+    pub dhcp: BTreeMap<u32, Option<overlane_api::sync::Dhcp>>,
     /// The last octets of addresses that it was told to refresh.
     pub refreshed: Vec<u8>,
 }
@@ -259,6 +261,7 @@ impl Known {
             What::PutVnet(vnet) => {
                 self.vnets.insert(vnet.id, change.revision);
                 self.on_demand.insert(vnet.id, vnet.on_demand);
+                self.dhcp.insert(vnet.id, vnet.dhcp);
             }
             What::DeleteVnet(id) => {
                 if !late(self.vnets.get(&id).copied()) {

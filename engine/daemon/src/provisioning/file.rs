@@ -18,6 +18,7 @@ use overlane_api::config::{FileError, Source};
 use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{DEVICE_NAME_LEGAL, is_id};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::dhcp;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::Subnet;
@@ -63,6 +64,34 @@ struct RawNetwork {
     default_action: DefaultAction,
     #[serde(default)]
     subnets: Vec<RawSubnet>,
+    dhcp: Option<Spanned<RawDhcp>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDhcp {
+    #[serde(default)]
+    dns: Vec<Ipv4Addr>,
+    #[serde(default)]
+    domain: String,
+    lease_seconds: Option<u32>,
+    #[serde(default)]
+    routes: Vec<RawRoute>,
+    boot: Option<RawBoot>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRoute {
+    cidr: Ipv4Net,
+    via: Ipv4Addr,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBoot {
+    server: Ipv4Addr,
+    file: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -253,12 +282,30 @@ impl<'a> Site<'a> {
                 default_action: default_action(raw.default_action),
                 peerings: Vec::new(),
                 on_demand: false,
+                dhcp: raw.dhcp.as_ref().map(|dhcp| self.dhcp(dhcp)).transpose()?.map(Arc::new),
             });
             if self.networks.insert(name.clone(), vnet).is_some() {
                 return self.refuse(&raw.id.span(), format!("network {name} is there already"));
             }
         }
         Ok(())
+    }
+
+    fn dhcp(&self, given: &Spanned<RawDhcp>) -> Result<dhcp::Settings, FileError> {
+        let raw = given.as_ref();
+        let settings = dhcp::Settings {
+            dns: raw.dns.clone(),
+            domain: raw.domain.clone(),
+            lease_seconds: raw.lease_seconds.unwrap_or(dhcp::LEASE),
+            routes: raw.routes.iter().map(|route| (route.cidr, route.via)).collect(),
+            boot: raw.boot.as_ref().map(|boot| dhcp::Boot { server: boot.server, file: boot.file.clone() }),
+        };
+        match settings.check() {
+            Ok(()) => Ok(settings),
+            Err(dhcp::Illegal { field, legal, given: what }) => {
+                self.refuse(&given.span(), format!("dhcp.{field} must be {legal}, not {what}"))
+            }
+        }
     }
 
     fn host_of(&self, name: &Spanned<String>) -> Result<HostPrefix, FileError> {

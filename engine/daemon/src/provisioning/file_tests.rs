@@ -26,6 +26,10 @@ fn a_host_takes_its_interfaces_and_the_mappings_of_their_networks() {
 
     let stateful = |id| state.vnets[&VnetId::new(id).unwrap()].value.stateful;
     assert_eq!((stateful(7), stateful(8)), (false, true));
+    let dhcp = |id| state.vnets[&VnetId::new(id).unwrap()].value.dhcp.clone();
+    let settings = dhcp(7).unwrap();
+    assert_eq!((settings.lease_seconds, &*settings.domain), (3600, "red.example"));
+    assert_eq!((&settings.dns[..], dhcp(8)), (&[Ipv4Addr::new(10, 0, 0, 53)][..], None));
 
     // host-b has no interface in blue, so blue's mappings are not its business.
     let state = site(SAMPLE, "host-b").unwrap();
@@ -54,6 +58,16 @@ fn everything_wrong_in_a_site_is_refused_with_field_and_legal_values() {
         ("id = \"host-a\"", "id = \"host-c\"", "[[host]]: must describe this engine's host, \"host-a\""),
         ("vnet = 8", "vnet = 7", "[[network]] vnet: 7 is network red's already"),
         ("vnet = 8", "vnet = 0", "[[network]] vnet: must be 1 to 16777215, not 0"),
+        (
+            "domain = \"red.example\"",
+            "domain = \"red..example\"",
+            "[[network]] dhcp: dhcp.domain must be a domain's name, like acme.example, or none, not red..example",
+        ),
+        (
+            "domain = \"red.example\"",
+            "lease_seconds = 5",
+            "[[network]] dhcp: dhcp.lease_seconds must be 60 to 1000000000 seconds, not 5",
+        ),
         ("id = \"blue\"", "id = \"red\"", "[[network]] id: network red is there already"),
         (
             "gateway = \"10.0.0.1\"",

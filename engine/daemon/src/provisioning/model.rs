@@ -5,6 +5,7 @@ use core::fmt;
 use core::net::Ipv4Addr;
 use overlane_api::resource::is_device_name;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::dhcp;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::policy::Action;
@@ -70,6 +71,8 @@ pub struct Vnet {
     pub peerings: Vec<Peering>,
     /// Whether its mappings are resolved on demand.
     pub on_demand: bool,
+    /// What its nodes are told by DHCP; `None`: the engine answers none.
+    pub dhcp: Option<Arc<dhcp::Settings>>,
 }
 
 /// An interface of this host.

@@ -13,10 +13,12 @@ use ipnet::Ipv4Net;
 use overlane_api::resource::DEVICE_NAME_LEGAL;
 use overlane_api::sync;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::dhcp;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::policy::Action;
 use overlane_dataplane::snapshot::{Peering, Subnet};
+use std::sync::Arc;
 
 /// A message that is refused: the field, and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -219,7 +221,53 @@ fn vnet(put: sync::Vnet) -> Result<Vnet, WireError> {
     let peerings: Vec<Peering> = put.peerings.iter().map(peering).collect::<Result<_, _>>()?;
     check_peerings(id, &subnets, &peerings)
         .map_err(|(legal, given)| wrong("put_vnet.peerings", legal, given))?;
-    Ok(Vnet { id, name, subnets, stateful: false, default_action, peerings, on_demand: put.on_demand })
+    let dhcp = put.dhcp.map(dhcp_settings).transpose()?.map(Arc::new);
+    let on_demand = put.on_demand;
+    Ok(Vnet { id, name, subnets, stateful: false, default_action, peerings, on_demand, dhcp })
+}
+
+fn dhcp_settings(put: sync::Dhcp) -> Result<dhcp::Settings, WireError> {
+    let address = |field, text: &String| text.parse().map_err(|_| wrong(field, "an IPv4 address", text));
+    let route = |route: &sync::DhcpRoute| {
+        let legal = "IPv4 in CIDR form, like 10.9.0.0/16";
+        let net = route.cidr.parse().map_err(|_| wrong("dhcp.routes.cidr", legal, &route.cidr))?;
+        Ok((net, address("dhcp.routes.via", &route.via)?))
+    };
+    // Counted before any is read.
+    for (field, count, most) in
+        [("dhcp.dns", put.dns.len(), dhcp::MAX_DNS), ("dhcp.routes", put.routes.len(), dhcp::MAX_ROUTES)]
+    {
+        if count > most {
+            return Err(wrong(field, format!("at most {most}"), count));
+        }
+    }
+    let boot = put.boot.map(|boot| {
+        let server = address("dhcp.boot.server", &boot.server)?;
+        Ok(dhcp::Boot { server, file: boot.file })
+    });
+    let settings = dhcp::Settings {
+        dns: put.dns.iter().map(|server| address("dhcp.dns", server)).collect::<Result<_, _>>()?,
+        domain: put.domain,
+        lease_seconds: put.lease_seconds,
+        routes: put.routes.iter().map(route).collect::<Result<_, WireError>>()?,
+        boot: boot.transpose()?,
+    };
+    settings.check().map_err(|illegal| wrong("put_vnet.dhcp", illegal.legal, illegal.given))?;
+    Ok(settings)
+}
+
+fn encode_dhcp(settings: &dhcp::Settings) -> sync::Dhcp {
+    let route =
+        |(net, via): &(Ipv4Net, Ipv4Addr)| sync::DhcpRoute { cidr: net.to_string(), via: via.to_string() };
+    let boot =
+        |boot: &dhcp::Boot| sync::DhcpBoot { server: boot.server.to_string(), file: boot.file.clone() };
+    sync::Dhcp {
+        dns: settings.dns.iter().map(ToString::to_string).collect(),
+        domain: settings.domain.clone(),
+        lease_seconds: settings.lease_seconds,
+        routes: settings.routes.iter().map(route).collect(),
+        boot: settings.boot.as_ref().map(boot),
+    }
 }
 
 fn peering(peering: &sync::Peering) -> Result<Peering, WireError> {
@@ -415,6 +463,7 @@ fn encode_vnet(vnet: &Vnet) -> sync::Vnet {
         default_action: encode_action(vnet.default_action).into(),
         peerings: vnet.peerings.iter().map(peering).collect(),
         on_demand: vnet.on_demand,
+        dhcp: vnet.dhcp.as_deref().map(encode_dhcp),
     }
 }
 

@@ -26,6 +26,16 @@ fn good_mapping() -> sync::Mapping {
     }
 }
 
+fn good_dhcp() -> sync::Dhcp {
+    sync::Dhcp {
+        dns: vec!["10.0.0.53".into()],
+        domain: "acme.example".into(),
+        lease_seconds: 600,
+        routes: vec![sync::DhcpRoute { cidr: "10.9.0.0/16".into(), via: "10.0.0.7".into() }],
+        boot: Some(sync::DhcpBoot { server: "10.0.0.8".into(), file: "pxe".into() }),
+    }
+}
+
 fn check(what: sync::change::What) -> Result<Change, WireError> {
     change(sync::Change { revision: 3, what: Some(what) }, Layout::Slot64)
 }
@@ -45,6 +55,7 @@ fn what_is_legal_survives_the_wire_both_ways() {
             on_demand: true,
         }],
         on_demand: true,
+        dhcp: Some(good_dhcp()),
     };
     let host = sync::Host { id: "host-a".into(), layout: "slot64".into(), prefix: "fd00:0:0:a::/64".into() };
     for what in [
@@ -117,6 +128,7 @@ fn what_is_not_legal_is_refused_by_field() {
             default_action: 0,
             peerings: Vec::new(),
             on_demand: false,
+            dhcp: None,
         };
         check(Wire::PutVnet(vnet)).unwrap_err().field
     };
@@ -185,6 +197,7 @@ fn peerings_that_overlap_are_refused() {
             default_action: 0,
             peerings,
             on_demand: false,
+            dhcp: None,
         }))
     };
     put(vec![peering(8, &["10.1.0.0/24", "10.1.2.0/24"]), peering(9, &["10.2.0.0/16"])]).unwrap();
@@ -200,4 +213,24 @@ fn peerings_that_overlap_are_refused() {
     ] {
         assert_eq!(put(peerings).unwrap_err().field, field);
     }
+}
+
+#[test]
+fn what_nodes_are_told_by_dhcp_is_checked() {
+    let put = |spoil: fn(&mut sync::Dhcp)| {
+        let mut dhcp = good_dhcp();
+        spoil(&mut dhcp);
+        let vnet = sync::Vnet { id: 7, dhcp: Some(dhcp), ..sync::Vnet::default() };
+        check(sync::change::What::PutVnet(vnet)).map_err(|error| error.field)
+    };
+    put(|_| {}).unwrap();
+    put(|dhcp| *dhcp = sync::Dhcp { lease_seconds: 60, ..sync::Dhcp::default() }).unwrap();
+    assert_eq!(put(|dhcp| dhcp.dns = vec!["x".into()]).unwrap_err(), "dhcp.dns");
+    assert_eq!(put(|dhcp| dhcp.dns = vec!["10.0.0.53".into(); 9]).unwrap_err(), "dhcp.dns");
+    assert_eq!(put(|dhcp| dhcp.routes[0].via.clear()).unwrap_err(), "dhcp.routes.via");
+    assert_eq!(put(|dhcp| dhcp.routes[0].cidr.clear()).unwrap_err(), "dhcp.routes.cidr");
+    assert_eq!(put(|dhcp| dhcp.routes = vec![dhcp.routes[0].clone(); 17]).unwrap_err(), "dhcp.routes");
+    assert_eq!(put(|dhcp| dhcp.boot.as_mut().unwrap().server.clear()).unwrap_err(), "dhcp.boot.server");
+    assert_eq!(put(|dhcp| dhcp.lease_seconds = 0).unwrap_err(), "put_vnet.dhcp");
+    assert_eq!(put(|dhcp| dhcp.domain = "a b".into()).unwrap_err(), "put_vnet.dhcp");
 }

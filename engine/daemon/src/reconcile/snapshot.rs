@@ -87,7 +87,8 @@ impl Builder {
                     && vnet.on_demand == wanted.on_demand
             });
             judged_anew |= !same_policy;
-            if !same_policy || old.is_none_or(|vnet| vnet.subnets != wanted.subnets) {
+            let same = |vnet: &Arc<Vnet>| vnet.subnets == wanted.subnets && vnet.dhcp == wanted.dhcp;
+            if !same_policy || !old.is_some_and(same) {
                 let uplink_drops = match old {
                     Some(old) => old.uplink_drops.clone(),
                     None => Arc::new(PerWorker::<Drops>::new(self.workers)),
@@ -97,6 +98,7 @@ impl Builder {
                     default_action: wanted.default_action,
                     peerings: wanted.peerings.clone(),
                     on_demand: wanted.on_demand,
+                    dhcp: wanted.dhcp.clone(),
                     ..Vnet::new(*id, wanted.subnets.clone(), uplink_drops)
                 };
                 self.vnets.insert(*id, Arc::new(vnet));

@@ -364,7 +364,16 @@ fn interface(id: &str, slot: u8, last: u8, device: &str) -> Interface {
 
 fn vnet(subnets: Vec<Subnet>, stateful: bool) -> Vnet {
     let (default_action, peerings) = (Action::Allow, Vec::new());
-    Vnet { id: vnet_id(), name: "red".into(), subnets, stateful, default_action, peerings, on_demand: false }
+    Vnet {
+        id: vnet_id(),
+        name: "red".into(),
+        subnets,
+        stateful,
+        default_action,
+        peerings,
+        on_demand: false,
+        dhcp: None,
+    }
 }
 
 /// One interface here, 10.0.0.5 in slot 0 on veth-n1, and one address elsewhere.

@@ -144,7 +144,8 @@ impl Host {
         let subnets = vec![subnet];
         // With flows on one host and without on the other.
         let (stateful, uplink_drops) = (host == 0, Arc::new(PerWorker::new(1)));
-        let own = Arc::new(Vnet { stateful, ..Vnet::new(vnet(), subnets, uplink_drops) });
+        let dhcp = Some(Arc::default());
+        let own = Arc::new(Vnet { stateful, dhcp, ..Vnet::new(vnet(), subnets, uplink_drops) });
         let uplink = Arc::new(Uplink {
             name: "uplink".to_owned(),
             port: port(UPLINK),

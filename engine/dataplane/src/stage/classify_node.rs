@@ -2,10 +2,10 @@
 
 use super::flow::{Ahead, Flows, Foresight, Nothing};
 use super::next_hop::{self, NextHop};
-use super::{Burst, FromNode, Line, Outbound, source_check};
+use super::{Aside, Burst, FromNode, Line, Outbound, dhcp, source_check};
 use crate::drop::DropReason;
 use crate::failure::Claim;
-use crate::header::{contiguous, read_ipv4, trim};
+use crate::header::{NetworkHeader, contiguous, read_ipv4, trim};
 use crate::mac::MacAddr;
 use crate::packet::Packet;
 use crate::pipeline::BURST;
@@ -22,12 +22,12 @@ pub(crate) fn run<'a, P: Packet>(
     node: &FromNode<'a>,
     flows: &mut Flows,
     received: &mut ArrayVec<P, BURST>,
-    arps: &mut ArrayVec<P, BURST>,
+    aside: &mut Aside<P>,
     burst: &mut Burst<P, Outbound<'a>>,
 ) {
     match flows.ahead(node.reader, node.interface.is_tracked()) {
-        None => admit(node, &mut Nothing, received, arps, burst),
-        Some(mut ahead) => admit_stateful(node, &mut ahead, received, arps, burst),
+        None => admit(node, &mut Nothing, received, aside, burst),
+        Some(mut ahead) => admit_stateful(node, &mut ahead, received, aside, burst),
     }
 }
 
@@ -36,11 +36,11 @@ fn admit<'a, P: Packet>(
     node: &FromNode<'a>,
     ahead: &mut impl Foresight,
     received: &mut ArrayVec<P, BURST>,
-    arps: &mut ArrayVec<P, BURST>,
+    aside: &mut Aside<P>,
     burst: &mut Burst<P, Outbound<'a>>,
 ) {
     let line = Straight::new(node, ahead);
-    burst.admit(received, node.view, line, |packet, burst| admit_any(node, packet, arps, burst));
+    burst.admit(received, node.view, line, |packet, burst| admit_any(node, packet, aside, burst));
 }
 
 #[inline(never)]
@@ -48,10 +48,10 @@ fn admit_stateful<'a, P: Packet>(
     node: &FromNode<'a>,
     ahead: &mut Ahead<'_>,
     received: &mut ArrayVec<P, BURST>,
-    arps: &mut ArrayVec<P, BURST>,
+    aside: &mut Aside<P>,
     burst: &mut Burst<P, Outbound<'a>>,
 ) {
-    admit(node, ahead, received, arps, burst);
+    admit(node, ahead, received, aside, burst);
 }
 
 /// The first octet of multicast, and above it of reserved addresses and broadcast (RFC 5771, RFC 1112).
@@ -111,12 +111,13 @@ impl<'a, P: Packet, F: Foresight> Line<P, Outbound<'a>> for Straight<'a, '_, F> 
 fn admit_any<'a, P: Packet>(
     node: &FromNode<'a>,
     mut packet: P,
-    arps: &mut ArrayVec<P, BURST>,
+    aside: &mut Aside<P>,
     burst: &mut Burst<P, Outbound<'a>>,
 ) {
     match classify(node, &mut packet) {
         Ok(Kind::Ipv4(item)) => burst.push(packet, item),
-        Ok(Kind::Arp) => arps.push(packet),
+        Ok(Kind::Arp) => aside.arps.push(packet),
+        Ok(Kind::Dhcp(header)) => aside.dhcps.push((packet, header)),
         Err(reason) => node.traffic.drops.count(reason),
     }
 }
@@ -125,6 +126,8 @@ fn admit_any<'a, P: Packet>(
 enum Kind<'a> {
     Ipv4(Outbound<'a>),
     Arp,
+    /// A client's.
+    Dhcp(NetworkHeader),
 }
 
 fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a>, DropReason> {
@@ -145,7 +148,16 @@ fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a
         Some((header, plain)) => (header, Some(plain)),
         None => (read_ipv4(packet)?, None),
     };
-    source_check::check(node, header.source)?;
+    match dhcp::role(node, packet, &header) {
+        dhcp::Role::None => source_check::check(node, header.source)?,
+        dhcp::Role::Client => {
+            if !header.source.is_unspecified() {
+                source_check::check(node, header.source)?;
+            }
+            return Ok(Kind::Dhcp(header));
+        }
+        dhcp::Role::Server => return Err(DropReason::DhcpServerForeign),
+    }
     let NextHop { routed, vnet } = next_hop::check(node, frame_destination, header.destination)?;
     let asked = node.view.ask(MappingKey::new(vnet, header.destination));
     Ok(Kind::Ipv4(Outbound::any(plain, header, asked, routed)))

@@ -15,6 +15,7 @@ pub(crate) mod classify_node;
 pub(crate) mod classify_uplink;
 pub(crate) mod deliver;
 pub(crate) mod destination;
+pub(crate) mod dhcp;
 pub(crate) mod flow;
 pub(crate) mod fragments;
 pub(crate) mod next_hop;
@@ -279,6 +280,19 @@ impl<'a> Known<'a> for Inbound<'a> {
 
     fn reject(&mut self, reason: DropReason) {
         (self.plain, self.rejected) = (None, Some(reason));
+    }
+}
+
+/// What a node sends that is for the engine itself.
+pub(crate) struct Aside<P> {
+    pub(crate) arps: ArrayVec<P, BURST>,
+    pub(crate) dhcps: ArrayVec<(P, NetworkHeader), BURST>,
+}
+
+impl<P> Aside<P> {
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        Self { arps: ArrayVec::new_const(), dhcps: ArrayVec::new_const() }
     }
 }
 

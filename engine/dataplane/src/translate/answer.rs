@@ -12,7 +12,7 @@ use arrayvec::ArrayVec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// TTL and hop limit of what the engine itself sends (RFC 1700's default).
-pub(super) const HOPS: u8 = 64;
+pub(crate) const HOPS: u8 = 64;
 /// Precedence "internetwork control" (RFC 1812, 4.3.2.5).
 const CONTROL: u8 = 0xc0;
 

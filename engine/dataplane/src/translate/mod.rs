@@ -7,7 +7,7 @@ pub(crate) mod answer;
 mod four_to_six;
 pub(crate) mod icmp;
 mod map;
-mod message;
+pub(crate) mod message;
 mod mss;
 pub(crate) mod reset;
 mod settings;

@@ -10,6 +10,7 @@
 mod arp;
 mod clamp;
 mod delivery;
+mod dhcp;
 mod errors;
 mod failures;
 mod flows;
