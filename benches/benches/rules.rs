@@ -11,9 +11,10 @@ use core::net::Ipv4Addr;
 use cpu_time::CpuTime;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use overlane_benches::bed::Bed;
-use overlane_benches::round::four_to_six;
+use overlane_benches::round::{FirstPackets, four_to_six};
 use overlane_dataplane::id::VnetId;
 use overlane_dataplane::policy::{Action, Facts, Peer, Rule, RuleSet};
+use overlane_dataplane::table::flow::FlowLimits;
 use overlane_dataplane::wire::protocol;
 
 const BURST: usize = 64;
@@ -72,8 +73,36 @@ fn judge(criterion: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-/// Whole packets, each judged, since what lets them pass is stateless: as the first packet of a flow is, but that it makes
-/// none.
+/// Whole packets, each the first of a flow: looked up, judged, entered in the flow table and translated, and old flows aged. The
+/// rules are about some of the node's peers each, the last one about all, and the packets go to all peers alike: nothing but
+/// the rules differs from row to row.
+fn first(criterion: &mut Criterion<CpuTime>) -> overlane_benches::Result<()> {
+    // As many as there are by default, all of them the node's own.
+    let limits = FlowLimits::default().with_per_node(FlowLimits::default().capacity() * 2)?;
+    for (what, protocol) in [("first packet, UDP", protocol::UDP), ("first packet, TCP", protocol::TCP)] {
+        let mut group = criterion.benchmark_group(what);
+        group.throughput(Throughput::Elements(BURST as u64));
+        for count in LENGTHS {
+            let mut bed = Bed::with_flows(PEERS, &limits)?;
+            let mut list: Vec<Rule> = rules(count - 1)
+                .into_iter()
+                .map(|rule| Rule { protocol: Some(protocol), destination_ports: None, ..rule })
+                .collect();
+            list.push(Rule::all("rest", Action::Allow));
+            bed.judge_by(list)?;
+            let mut packets = FirstPackets::new(&mut bed, protocol)?;
+            group
+                .bench_function(BenchmarkId::from_parameter(count), |bencher| bencher.iter(|| packets.run()));
+        }
+        group.finish();
+    }
+    Ok(())
+}
+
+/// Peers of the node: more than there are rules.
+const PEERS: u32 = 1 << 14;
+
+/// Whole packets, each judged, since what lets them pass is stateless.
 fn carry(criterion: &mut Criterion<CpuTime>) -> overlane_benches::Result<()> {
     let mut group = criterion.benchmark_group("judged packet");
     group.throughput(Throughput::Elements(BURST as u64));
@@ -108,6 +137,7 @@ fn main() -> overlane_benches::Result<()> {
     judge(&mut criterion);
     compile(&mut criterion);
     carry(&mut criterion)?;
+    first(&mut criterion)?;
     criterion.final_summary();
     Ok(())
 }

@@ -3,6 +3,7 @@
 use crate::Result;
 use arrayvec::ArrayVec;
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::buffer::{HeapOptions, HeapPacket, HeapPool};
@@ -35,13 +36,20 @@ const ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 0, 3]);
 /// How many stamps there are: more than the caches of one core hold destinations for, in 1 M mappings.
 const STAMPS: usize = 1 << 16;
 
-/// Time that stands still: nothing that is measured asks for it.
-#[derive(Debug)]
-pub struct StillClock;
+/// Time that passes when a bench says so.
+#[derive(Debug, Clone, Default)]
+pub struct BenchClock(Arc<AtomicU64>);
 
-impl Clock for StillClock {
+impl BenchClock {
+    /// Lets time pass.
+    pub fn advance(&self, time: Duration) {
+        self.0.fetch_add(time.as_nanos() as u64, Relaxed);
+    }
+}
+
+impl Clock for BenchClock {
     fn now(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_nanos(self.0.load(Relaxed))
     }
 }
 
@@ -64,7 +72,8 @@ impl Outbox<HeapPacket> for Sent {
 /// A host with one node, and a vnet of `mappings` nodes elsewhere.
 #[derive(Debug)]
 pub struct Bed {
-    pub(crate) pipeline: Pipeline<HeapPool, StillClock>,
+    pub(crate) pipeline: Pipeline<HeapPool, BenchClock>,
+    pub(crate) clock: BenchClock,
     pub(crate) snapshot: HostSnapshot,
     pub(crate) reader: Reader,
     pool: HeapPool,
@@ -86,6 +95,14 @@ impl Bed {
     /// # Errors
     /// If there is no room for them.
     pub fn new(mappings: u32) -> Result<Self> {
+        Self::with_flows(mappings, &FlowLimits::default())
+    }
+
+    /// The same, and flows are remembered as these limits say.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_flows(mappings: u32, limits: &FlowLimits) -> Result<Self> {
         let id = VnetId::new(7)?;
         let subnet = Subnet { net: "10.0.0.0/8".parse()?, gateway: None };
         let uplink_drops = Arc::new(PerWorker::new(1));
@@ -135,10 +152,11 @@ impl Bed {
             )?;
         }
         let pool = HeapPool::new(HeapOptions::default());
-        let flows = FlowTable::new(&domain, &FlowLimits::default(), 1, [7, 8]);
+        let flows = FlowTable::new(&domain, limits, 1, [7, 8]);
         let fragments = FragmentLimits::default();
-        let pipeline = Pipeline::new(0, table, flows, pool.clone(), StillClock, fragments, [5, 6]);
-        Ok(Self { pipeline, snapshot, reader, pool, vnet: id, mappings })
+        let clock = BenchClock::default();
+        let pipeline = Pipeline::new(0, table, flows, pool.clone(), clock.clone(), fragments, [5, 6]);
+        Ok(Self { pipeline, clock, snapshot, reader, pool, vnet: id, mappings })
     }
 
     /// Gives the node rules for what it sends.
@@ -163,7 +181,7 @@ impl Bed {
     }
 
     /// Headers from the node to every mapping on the walk, for frames of `length` bytes.
-    pub(crate) fn stamps_4(&self, length: usize) -> Result<Vec<[u8; HEADERS_4]>> {
+    pub(crate) fn stamps_4(&self, length: usize, protocol: u8) -> Result<Vec<[u8; HEADERS_4]>> {
         let stamp = |step| {
             let (_, destination) = elsewhere(self.vnet, self.walk(step))?;
             let mut bytes = [0; HEADERS_4];
@@ -177,7 +195,7 @@ impl Bed {
                 more_fragments: false,
                 fragment_offset: 0,
                 ttl: 64,
-                protocol: protocol::TCP,
+                protocol,
                 source: ADDRESS,
                 destination,
             };
