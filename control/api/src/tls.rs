@@ -4,15 +4,19 @@
 
 mod channel;
 mod crl;
+mod files;
 
 pub use channel::GRPC_ALPN;
+pub use files::FilesState;
 
 use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{ServerCertVerifierBuilder, WebPkiServerVerifier};
+use rustls::client::{Resumption, ServerCertVerifierBuilder, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientCertVerifierBuilder, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::{
+    ClientCertVerifierBuilder, NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier,
+};
+use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use std::path::{Path, PathBuf};
@@ -54,9 +58,6 @@ pub enum TlsError {
     /// A peer's certificate cannot be parsed.
     #[error("the peer's certificate cannot be parsed: {0}")]
     Peer(String),
-    /// A peer's certificate is not, or no longer, good.
-    #[error("the peer's certificate is refused: {0}")]
-    Refused(rustls::Error),
 }
 
 /// A party's checked TLS material.
@@ -69,6 +70,22 @@ pub struct Credentials {
     clients: Arc<dyn ClientCertVerifier>,
     names: Vec<String>,
     validity: Validity,
+    lists_until: Option<i64>,
+}
+
+/// What is to be said of a client's certificate that was good at its handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It would be let in now, too.
+    Good,
+    /// It is on a revocation list.
+    Revoked,
+    /// It has run out.
+    Expired,
+    /// The authorities do not vouch for it any more.
+    Untrusted,
+    /// The revocation list has run out: it may be good or not.
+    Unknown,
 }
 
 /// From when to when a certificate is valid, in seconds since 1970.
@@ -93,9 +110,9 @@ impl Credentials {
         let authorities = certificates(&files.ca, &read(&files.ca)?)?;
         let chain = certificates(&files.certificate, &read(&files.certificate)?)?;
         let key_pem = read(&files.key)?;
-        let lists = match &files.crl {
-            Some(file) => crl::read(file, &authorities)?,
-            None => Vec::new(),
+        let (lists, lists_until) = match &files.crl {
+            Some(file) => crl::read(file, &authorities).map(|(lists, until)| (lists, Some(until)))?,
+            None => (Vec::new(), None),
         };
         let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| {
             let problem = match error {
@@ -140,15 +157,21 @@ impl Credentials {
                 .with_single_cert(chain.clone(), key.clone_key())
                 .map_err(mismatch)
         };
-        let (server, open_server) = (serve(clients.clone())?, serve(anybody)?);
-        let client = ClientConfig::builder_with_provider(provider)
+        let (mut server, mut open_server) = (serve(clients.clone())?, serve(anybody)?);
+        // A session that is taken up again skips the certificates, and with them revocation.
+        for server in [&mut server, &mut open_server] {
+            server.session_storage = Arc::new(NoServerSessionStorage {});
+            server.send_tls13_tickets = 0;
+        }
+        let mut client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(versions)?
             .dangerous()
             .with_custom_certificate_verifier(servers)
             .with_client_auth_cert(chain, key)
             .map_err(mismatch)?;
-        Ok(Self { server, open_server, client, clients, names, validity })
+        client.resumption = Resumption::disabled();
+        Ok(Self { server, open_server, client, clients, names, validity, lists_until })
     }
 
     /// The DNS names in this party's own certificate: who its peers will take it for.
@@ -163,17 +186,27 @@ impl Credentials {
         self.validity
     }
 
-    /// Whether a client that showed `chain` (its own certificate first) at its handshake would be let in now, too.
-    ///
-    /// # Errors
-    /// [`TlsError::Refused`] if it is revoked, has run out, or never came from these authorities.
-    pub fn verify_client(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsError> {
-        let (leaf, intermediates) =
-            chain.split_first().ok_or(TlsError::Refused(rustls::Error::NoCertificatesPresented))?;
-        self.clients
-            .verify_client_cert(leaf, intermediates, UnixTime::now())
-            .map(|_| ())
-            .map_err(TlsError::Refused)
+    /// Until when the revocation lists are good, in seconds since 1970: the first of them to run out; `None` without any.
+    #[must_use]
+    pub const fn lists_until(&self) -> Option<i64> {
+        self.lists_until
+    }
+
+    /// What is to be said now of the client that showed `chain` (its own certificate first) at its handshake.
+    #[must_use]
+    pub fn standing(&self, chain: &[CertificateDer<'_>]) -> Standing {
+        let Some((leaf, intermediates)) = chain.split_first() else { return Standing::Untrusted };
+        match self.clients.verify_client_cert(leaf, intermediates, UnixTime::now()) {
+            Ok(_) => Standing::Good,
+            Err(rustls::Error::InvalidCertificate(error)) => match error {
+                CertificateError::Revoked => Standing::Revoked,
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => Standing::Expired,
+                CertificateError::ExpiredRevocationList
+                | CertificateError::ExpiredRevocationListContext { .. } => Standing::Unknown,
+                _ => Standing::Untrusted,
+            },
+            Err(_) => Standing::Untrusted,
+        }
     }
 
     /// For a TLS server; clients must show a certificate. `alpn` is what it speaks, best first.
@@ -214,7 +247,7 @@ impl std::fmt::Debug for Credentials {
 /// [`TlsError`] naming the file and what is wrong with it.
 pub fn anonymous_client(ca: &Path, crl: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let authorities = certificates(ca, &read(ca)?)?;
-    let lists = crl.map_or(Ok(Vec::new()), |file| crl::read(file, &authorities))?;
+    let lists = crl.map_or(Ok(Vec::new()), |file| crl::read(file, &authorities).map(|(lists, _)| lists))?;
     let provider = Arc::new(ring::default_provider());
     let servers: Arc<dyn ServerCertVerifier> = server_verifier(&trusted(ca, authorities)?, &provider, lists)
         .build()
@@ -226,6 +259,16 @@ pub fn anonymous_client(ca: &Path, crl: Option<&Path>) -> Result<Arc<ClientConfi
         .with_custom_certificate_verifier(servers)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// When a certificate that has been verified already runs out, in seconds since 1970.
+///
+/// # Errors
+/// [`TlsError::Peer`] if it does not parse.
+pub fn valid_until(certificate: &[u8]) -> Result<i64, TlsError> {
+    let (_, certificate) =
+        X509Certificate::from_der(certificate).map_err(|error| TlsError::Peer(error.to_string()))?;
+    Ok(certificate.validity().not_after.timestamp())
 }
 
 /// The DNS names in the subject alternative names of a certificate that has been verified already.

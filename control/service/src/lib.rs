@@ -6,6 +6,7 @@ pub mod access;
 pub mod api;
 pub mod backup;
 pub mod config;
+pub mod credentials;
 pub mod error;
 pub mod events;
 pub mod housekeeping;

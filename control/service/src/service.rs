@@ -3,6 +3,7 @@
 use crate::access::Authenticator;
 use crate::api::{self, Api, Limits};
 use crate::config::Config;
+use crate::credentials::Keeper;
 use crate::events::Events;
 use crate::housekeeping::Housekeeper;
 use crate::ledger::Ledger;
@@ -11,13 +12,11 @@ use crate::store::RedbStore;
 use crate::sync::{Hub, SyncService, incoming};
 use crate::telemetry::{self, Metrics, Observed};
 use anyhow::{Context, Result};
-use overlane_api::tls::{Credentials, GRPC_ALPN};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -33,6 +32,7 @@ const TELEMETRY_CONNECTIONS: usize = 16;
 /// A running service.
 pub struct Service {
     ledger: Arc<Ledger>,
+    keeper: Arc<Keeper>,
     api: SocketAddr,
     sync: SocketAddr,
     telemetry: Option<SocketAddr>,
@@ -47,7 +47,9 @@ impl Service {
     /// # Errors
     /// Whatever keeps it from running, naming the file or the address.
     pub async fn start(config: &Config) -> Result<Self> {
-        let credentials = Credentials::load(&config.tls)?;
+        let metrics = Metrics::new();
+        let (files, counted) = (config.tls.clone(), metrics.clone());
+        let keeper = tokio::task::spawn_blocking(move || Keeper::load(files, counted)).await??;
         let (path, settings) = (config.store.clone(), config.settings);
         let ledger = tokio::task::spawn_blocking(move || {
             let store = RedbStore::open(&path)?;
@@ -56,7 +58,6 @@ impl Service {
         .await??;
         let ledger = Arc::new(ledger);
         let shutdown = CancellationToken::new();
-        let metrics = Metrics::new();
         let (kept, counted, remembered) = (ledger.clone(), metrics.clone(), config.events);
         let events = tokio::task::spawn_blocking(move || Events::open(kept, counted, remembered)).await??;
         let hub = Hub::new(ledger.clone());
@@ -71,10 +72,9 @@ impl Service {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .max_concurrent_streams(CALLS_PER_ENGINE);
-        let acceptor = TlsAcceptor::from(credentials.rustls_server(GRPC_ALPN));
-        let token = shutdown.clone();
+        let (tls, token) = (keeper.clone(), shutdown.clone());
         parts.spawn(async move {
-            let incoming = incoming(listener, acceptor, token.clone());
+            let incoming = incoming(listener, tls, token.clone());
             let server = server.add_service(service.into_server());
             server.serve_with_incoming_shutdown(incoming, token.cancelled_owned()).await?;
             Ok("sync listener")
@@ -83,7 +83,7 @@ impl Service {
         let listener = listen(config.api, "[api] listen").await?;
         let api = listener.local_addr()?;
         let operators = config.operators.clone();
-        let authenticator = Authenticator::new(ledger.clone(), operators, credentials.names().to_vec());
+        let authenticator = Authenticator::new(ledger.clone(), operators, keeper.names());
         let router = api::router(Api {
             ledger: ledger.clone(),
             hub: hub.clone(),
@@ -98,11 +98,11 @@ impl Service {
             forget_tokens(kept, authenticator, token).await;
             Ok("keeper of tokens")
         });
-        let acceptor = TlsAcceptor::from(credentials.rustls_open_server(&[b"http/1.1"]));
+        let tls = keeper.clone();
         let limits = Limits { connections: config.api_connections, drain: config.shutdown_deadline };
         let token = shutdown.clone();
         parts.spawn(async move {
-            api::serve(listener, Some(acceptor), router, limits, token).await;
+            api::serve(listener, Some(tls), router, limits, token).await;
             Ok("API listener")
         });
 
@@ -137,6 +137,11 @@ impl Service {
             events.run(token).await;
             Ok("writer of events")
         });
+        let (kept, token) = (keeper.clone(), shutdown.clone());
+        parts.spawn(async move {
+            kept.run(token).await;
+            Ok("keeper of certificates")
+        });
         let token = shutdown.clone();
         parts.spawn(async move {
             mover.run(token).await;
@@ -145,6 +150,7 @@ impl Service {
         tracing::info!(%api, %sync, revision = *ledger.revisions().borrow(), "ready");
         Ok(Self {
             ledger,
+            keeper,
             api,
             sync,
             telemetry: observed_at,
@@ -176,6 +182,11 @@ impl Service {
     #[must_use]
     pub const fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// Reads certificates and revocation lists anew, if they have changed; it does so by itself every two seconds.
+    pub fn reload(&self) {
+        self.keeper.reload();
     }
 
     /// Returns when a part has failed that must not.

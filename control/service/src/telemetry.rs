@@ -69,6 +69,20 @@ pub struct EventLabels {
     pub reason: &'static str,
 }
 
+/// One reading of changed TLS files.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// `loaded` or `failed`.
+    pub outcome: &'static str,
+}
+
+/// One connection that was cut.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CutLabels {
+    /// What has become of its certificate: `revoked`, `expired` or `untrusted`.
+    pub reason: &'static str,
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -90,6 +104,14 @@ pub struct Metrics {
     pub events: Family<EventLabels, Counter>,
     /// How often what they tell of happened.
     pub event_occurrences: Family<EventLabels, Counter>,
+    /// How often changed TLS files were read.
+    pub tls_reloads: Family<ReloadLabels, Counter>,
+    /// Connections that were cut because of their certificates.
+    pub connections_cut: Family<CutLabels, Counter>,
+    /// Seconds until the service's certificate runs out.
+    pub certificate_expires: Gauge,
+    /// Seconds until the revocation list runs out.
+    pub revocation_list_expires: Gauge,
     revision: Gauge,
     engines: Gauge,
     engines_in_step: Gauge,
@@ -122,6 +144,12 @@ impl Metrics {
         let engines_in_step =
             gauge("engines_in_step", "Connected engines that have acknowledged all that concerns them");
         let moves = gauge("moves", "Moves under way");
+        let certificate_expires =
+            gauge("certificate_expires_seconds", "Seconds until the service's certificate runs out");
+        let revocation_list_expires = gauge(
+            "revocation_list_expires_seconds",
+            "Seconds until the first of the revocation lists runs out; 0 without any",
+        );
         let requests = Family::default();
         registry.register("api_requests", "Answered requests of the HTTP API", requests.clone());
         let refusals = Family::default();
@@ -133,6 +161,11 @@ impl Metrics {
         let event_occurrences = Family::default();
         let help = "How often what events tell of happened, in packets or findings";
         registry.register("event_occurrences", help, event_occurrences.clone());
+        let tls_reloads = Family::default();
+        registry.register("tls_reloads", "Readings of changed TLS files, by outcome", tls_reloads.clone());
+        let connections_cut = Family::default();
+        let help = "Connections cut since their certificates are good no more, by what has become of them";
+        registry.register("connections_cut", help, connections_cut.clone());
         Arc::new(Self {
             registry,
             streams,
@@ -144,6 +177,10 @@ impl Metrics {
             refusals,
             events,
             event_occurrences,
+            tls_reloads,
+            connections_cut,
+            certificate_expires,
+            revocation_list_expires,
             revision,
             engines,
             engines_in_step,

@@ -1,5 +1,6 @@
 //! Connections: accepted in bounded number, shaken hands with in bounded time, ended in order.
 
+use crate::credentials::{Keeper, Place};
 use axum::Router;
 use axum::extract::Request;
 use hyper::server::conn::http1;
@@ -14,7 +15,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// How long a client may take to shake hands.
@@ -50,7 +50,7 @@ pub struct Limits {
 /// request at a time, so bounding connections bounds requests.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Keeper>>,
     router: Router,
     limits: Limits,
     shutdown: CancellationToken,
@@ -81,7 +81,10 @@ pub async fn serve(
                 None => connection(stream, Peer::default(), router, watcher).await,
                 Some(tls) => tokio::select! {
                     hands = handshake(&tls, stream) => match hands {
-                        Ok((stream, peer)) => connection(stream, peer, router, watcher).await,
+                        Ok((stream, peer, place)) => tokio::select! {
+                            ended = connection(stream, peer, router, watcher) => ended,
+                            () = cut(place.as_ref()) => Err("the certificate is good no more".to_owned()),
+                        },
                         Err(error) => Err(error.to_string()),
                     },
                     () = shutdown.cancelled() => Ok(()),
@@ -98,11 +101,19 @@ pub async fn serve(
     }
 }
 
+/// Waits until the connection is to end; for ever, if it was let in without a certificate.
+async fn cut(place: Option<&Place>) {
+    match place {
+        Some(place) => place.cut().cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn handshake(
-    tls: &TlsAcceptor,
+    tls: &Arc<Keeper>,
     stream: TcpStream,
-) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Peer)> {
-    let stream = timeout(HANDSHAKE, tls.accept(stream))
+) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Peer, Option<Place>)> {
+    let stream = timeout(HANDSHAKE, tls.api().accept(stream))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake within 10 s"))??;
     let source = stream.get_ref().0.peer_addr().ok().map(|address| address.ip().to_canonical());
@@ -112,7 +123,8 @@ async fn handshake(
         None => Vec::new(),
     };
     let certified = leaf.is_some();
-    Ok((stream, Peer { names: names.into(), certified, source }))
+    let place = tls.admit(stream.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
+    Ok((stream, Peer { names: names.into(), certified, source }, place))
 }
 
 async fn connection(

@@ -2,16 +2,20 @@
 //!
 //! tonic could do this itself, but its TLS knows no revocation lists.
 
+use crate::credentials::{Keeper, Place};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
 
 /// How long an engine may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -23,9 +27,9 @@ const BREATH: Duration = Duration::from_millis(100);
 /// The connections that `listener` takes until `shutdown`, each after its handshake.
 pub(crate) fn incoming(
     listener: TcpListener,
-    tls: TlsAcceptor,
+    tls: Arc<Keeper>,
     shutdown: CancellationToken,
-) -> ReceiverStream<io::Result<TlsStream<TcpStream>>> {
+) -> ReceiverStream<io::Result<Severable>> {
     let (ready, connections) = mpsc::channel(16);
     tokio::spawn(async move {
         tokio::select! {
@@ -37,11 +41,7 @@ pub(crate) fn incoming(
     ReceiverStream::new(connections)
 }
 
-async fn accept(
-    listener: &TcpListener,
-    tls: &TlsAcceptor,
-    ready: &mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
-) {
+async fn accept(listener: &TcpListener, tls: &Arc<Keeper>, ready: &mpsc::Sender<io::Result<Severable>>) {
     let places = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -58,7 +58,9 @@ async fn accept(
             let _place = place;
             let hands = async {
                 stream.set_nodelay(true)?;
-                tls.accept(stream).await
+                let stream = tls.engines().accept(stream).await?;
+                let place = tls.admit(stream.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
+                Ok::<_, io::Error>(Severable::new(stream, place))
             };
             match timeout(HANDSHAKE, hands).await {
                 // Nobody takes it when the server is gone, which then is no loss.
@@ -67,5 +69,80 @@ async fn accept(
                 Err(_) => tracing::debug!(%peer, "no TLS handshake within {} s", HANDSHAKE.as_secs()),
             }
         });
+    }
+}
+
+/// An engine's connection, which fails whatever is done with it once it is cut: also while nobody has anything to say.
+pub(crate) struct Severable {
+    stream: TlsStream<TcpStream>,
+    place: Option<(Place, Pin<Box<WaitForCancellationFutureOwned>>)>,
+}
+
+impl Severable {
+    fn new(stream: TlsStream<TcpStream>, place: Option<Place>) -> Self {
+        let place = place.map(|place| {
+            let cut = place.cut().clone().cancelled_owned();
+            (place, Box::pin(cut))
+        });
+        Self { stream, place }
+    }
+
+    /// Whether it is cut; if not, whoever polls is woken when it is.
+    fn is_cut(&mut self, context: &mut Context<'_>) -> bool {
+        let Some((place, cut)) = &mut self.place else { return false };
+        // What is over must not be polled again.
+        place.cut().is_cancelled() || cut.as_mut().poll(context).is_ready()
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the client's certificate is good no more")
+}
+
+impl AsyncRead for Severable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_cut(context) {
+            return Poll::Ready(Err(cut()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Severable {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_cut(context) {
+            return Poll::Ready(Err(cut()));
+        }
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_cut(context) {
+            return Poll::Ready(Err(cut()));
+        }
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_cut(context) {
+            return Poll::Ready(Err(cut()));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Connected for Severable {
+    type ConnectInfo = <TlsStream<TcpStream> as Connected>::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
     }
 }

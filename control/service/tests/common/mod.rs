@@ -179,6 +179,12 @@ impl Client {
         (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
     }
 
+    /// Whether the connection still is one.
+    pub async fn answers(&mut self, path: &str) -> bool {
+        let request = hyper::Request::get(path).header("host", SERVER_NAME).body(Full::default()).unwrap();
+        self.sender.ready().await.is_ok() && self.sender.send_request(request).await.is_ok()
+    }
+
     pub async fn call(&mut self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let text = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body).unwrap() };
         let (status, body) = self.raw(method, path, "application/json", text).await;
