@@ -168,6 +168,36 @@ fn a_revoked_certificate_is_refused_by_either_side_and_others_are_not() {
 }
 
 #[test]
+fn a_session_is_never_taken_up_again_since_that_would_skip_the_certificate() {
+    use std::io::Read;
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::generate("test authority").unwrap();
+    let files = authority.provision(directory.path(), "a", &["a"]).unwrap();
+    let credentials = Credentials::load(&files).unwrap();
+    // A client that would, whatever ours do.
+    let mut client = (*credentials.rustls_client(&[])).clone();
+    client.resumption = rustls::client::Resumption::default();
+    let client = std::sync::Arc::new(client);
+    for server in [credentials.rustls_server(&[]), credentials.rustls_open_server(&[])] {
+        for _ in 0..3 {
+            let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+            let server = server.clone();
+            let serve = std::thread::spawn(move || {
+                let mut connection = rustls::ServerConnection::new(server).unwrap();
+                let mut stream = rustls::Stream::new(&mut connection, &mut far);
+                std::io::Write::write_all(&mut stream, &[1]).unwrap();
+                connection.handshake_kind()
+            });
+            let mut connection =
+                rustls::ClientConnection::new(client.clone(), "a".try_into().unwrap()).unwrap();
+            let mut near = near;
+            rustls::Stream::new(&mut connection, &mut near).read_exact(&mut [0]).unwrap();
+            assert_eq!(serve.join().unwrap(), Some(rustls::HandshakeKind::Full));
+        }
+    }
+}
+
+#[test]
 fn a_revocation_list_that_is_none_of_ours_or_has_run_out_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::generate("test authority").unwrap();

@@ -17,11 +17,11 @@ use overlane_api::sync::engine_message::Body as Outgoing;
 use overlane_api::sync::service_message::Body as Incoming;
 use overlane_api::sync::sync_client::SyncClient;
 use overlane_api::sync::{self as proto, EngineMessage, PROTOCOL_VERSION, ServiceMessage};
-use overlane_api::tls::Credentials;
+use overlane_api::tls::{Credentials, FilesState, TlsFiles};
 use overlane_dataplane::address::Layout;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -71,6 +71,8 @@ const MOST_RESOLVING: usize = 64;
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the service is told what the workers have done.
 const WORKERS_REPORT: Duration = Duration::from_secs(5);
+/// How often it is looked whether there is another certificate.
+const RENEWAL: Duration = Duration::from_secs(2);
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +95,8 @@ enum Ended {
     Disagreement(String),
     #[error("refused a message: {0}")]
     Refused(String),
+    #[error("certificate, key, authorities or revocation lists have changed")]
+    Renewed,
     #[error("the engine is shutting down")]
     ShuttingDown,
 }
@@ -117,6 +121,11 @@ impl Client {
             let start = Instant::now();
             let ended = match self.stream(full).await {
                 Err(Ended::ShuttingDown) => return,
+                Err(Ended::Renewed) => {
+                    tracing::info!("{}; the stream goes on with them", Ended::Renewed);
+                    (full, backoff) = (false, BACKOFF_LEAST);
+                    continue;
+                }
                 Err(ended) => ended,
                 Ok(never) => match never {},
             };
@@ -144,12 +153,15 @@ impl Client {
         }
     }
 
-    async fn connect(&self) -> Result<SyncClient<Channel>, Ended> {
+    async fn connect(&self) -> Result<(SyncClient<Channel>, Renewal), Ended> {
         let unreachable = |error: &tonic::transport::Error| {
             Ended::Unreachable(self.service.address.clone(), sources(error))
         };
         // Read each time, so that a renewed certificate and the latest revocation list are used.
-        let credentials = Credentials::load(&self.service.tls())?;
+        let files = self.service.tls();
+        let state = files.state();
+        let credentials = Credentials::load(&files)?;
+        warn_of_end(&credentials);
         let endpoint = Endpoint::from_shared(format!("http://{}", self.service.address))
             .map_err(|error| unreachable(&error))?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -160,12 +172,13 @@ impl Client {
             .grpc_connect(endpoint, &self.service.server_name)
             .await
             .map_err(|error| unreachable(&error))?;
-        Ok(SyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+        let client = SyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        Ok((client, Renewal { files, state, due: every(RENEWAL) }))
     }
 
     /// One stream, from connecting to its end.
     async fn stream(&mut self, full: bool) -> Result<core::convert::Infallible, Ended> {
-        let mut client = self.connect().await?;
+        let (mut client, renewal) = self.connect().await?;
         let applied = *self.applied.borrow_and_update();
         let last_applied = applied.revision.filter(|_| !full);
         let (out, outgoing) = mpsc::channel(16);
@@ -207,8 +220,9 @@ impl Client {
             rpc: client,
             resolving: JoinSet::new(),
             workers: None,
-            workers_due: workers_due(),
+            workers_due: every(WORKERS_REPORT),
             refused: None,
+            renewal,
         };
         let ended = session.run(self).await;
         if let Some(report) = session.refused.take() {
@@ -264,11 +278,49 @@ struct Session {
     workers_due: Interval,
     /// What the service is to be told of refused packets.
     refused: Option<events::Report>,
+    renewal: Renewal,
 }
 
-/// At once, and then every [`WORKERS_REPORT`]; after a pause no faster than that.
-fn workers_due() -> Interval {
-    let mut due = interval(WORKERS_REPORT);
+/// The TLS files as they were when the stream began.
+struct Renewal {
+    files: TlsFiles,
+    /// Of those that were tried last.
+    state: FilesState,
+    due: Interval,
+}
+
+impl Renewal {
+    /// Whether there are others now, and they can be used.
+    fn is_there(&mut self) -> bool {
+        let state = self.files.state();
+        if state == self.state {
+            return false;
+        }
+        self.state = state;
+        let loaded = Credentials::load(&self.files);
+        if let Err(error) = &loaded {
+            tracing::warn!(%error, "changed certificates or lists cannot be used; the stream goes on with those before");
+        }
+        loaded.is_ok()
+    }
+}
+
+/// Says so if the certificate is in the last third of its life.
+fn warn_of_end(credentials: &Credentials) {
+    let validity = credentials.validity();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let left = validity.until.saturating_sub_unsigned(now);
+    if left < (validity.until - validity.from) / 3 {
+        tracing::warn!(
+            seconds = left,
+            "the engine's certificate runs out soon: the service will cut it off then"
+        );
+    }
+}
+
+/// At once, and then this often; after a pause no faster than that.
+fn every(period: Duration) -> Interval {
+    let mut due = interval(period);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     due
 }
@@ -316,11 +368,21 @@ impl Session {
                 () = client.refused.due(), if self.refused.is_none() => {
                     self.refused = client.refused.take();
                 }
+                _ = self.renewal.due.tick(), if self.is_quiet() => {
+                    if self.renewal.is_there() {
+                        return Err(Ended::Renewed);
+                    }
+                }
                 _ = self.workers_due.tick() => {
                     self.workers = wire::workers(&client.vitals.workers());
                 }
             }
         }
+    }
+
+    /// Whether nothing is under way that a new stream would not take up by itself.
+    fn is_quiet(&self) -> bool {
+        self.event.is_none() && self.staged.is_none() && self.ack.is_none() && self.resolving.is_empty()
     }
 
     fn covers(&self, applied: Revision) -> bool {

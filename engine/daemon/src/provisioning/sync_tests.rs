@@ -127,7 +127,8 @@ impl Vitals for Workers {
 }
 
 struct World {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+    authority: Authority,
     streams: mpsc::Receiver<Served>,
     events: mpsc::Receiver<Event>,
     applied: watch::Sender<Applied>,
@@ -181,7 +182,7 @@ async fn world(certificate_name: &str) -> World {
         vitals: workers.clone(),
     };
     tokio::spawn(client.run());
-    World { _directory: directory, streams, events, applied, reports, workers, refused, requests, asked }
+    World { directory, authority, streams, events, applied, reports, workers, refused, requests, asked }
 }
 
 impl World {
@@ -419,6 +420,33 @@ async fn a_new_stream_goes_on_from_what_is_applied() {
 }
 
 #[tokio::test]
+async fn a_renewed_certificate_is_taken_to_a_new_stream_that_goes_on_where_the_old_one_was() {
+    let mut world = world("host-a").await;
+    let mut stream = world.stream().await;
+    stream.hello().await;
+    stream.welcome().await;
+    world.up().await;
+    stream.snapshot(4, vec![]).await;
+    world.event().await;
+    // What cannot be used yet changes nothing.
+    let key = world.directory.path().join("engine.key");
+    std::fs::write(&key, "nonsense").unwrap();
+    world.apply(4);
+    assert_eq!(stream.hear().await, ack(4));
+    world.authority.provision(world.directory.path(), "engine", &["host-a"]).unwrap();
+    let mut renewed = world.stream().await;
+    assert_eq!(renewed.hello().await.last_applied, Some(wire_revision(4)));
+    renewed.welcome().await;
+    // Nobody hears that the service was away: it was not.
+    let wait = tokio::time::timeout(Duration::from_secs(20), world.events.recv());
+    let event = wait.await.expect("an event in time").unwrap();
+    assert!(matches!(event, Event::Connection(Connection::Up { .. })), "{event:?}");
+    renewed.delta(5, vec![put(5, 5)]).await;
+    let Event::Delta { revision, .. } = world.event().await else { panic!("a delta") };
+    assert_eq!(revision.number, 5);
+}
+
+#[tokio::test]
 async fn hostile_messages_are_refused_and_everything_is_asked_for_anew() {
     let mut world = world("host-a").await;
     world.apply(4);
@@ -482,9 +510,9 @@ async fn a_service_that_is_not_there_is_named_with_the_reason() {
     let mut with = ServiceConfig {
         address: "127.0.0.1:1".into(),
         server_name: "control.test".into(),
-        ca: world._directory.path().join("ca.crt"),
-        certificate: world._directory.path().join("engine.crt"),
-        key: world._directory.path().join("engine.key"),
+        ca: world.directory.path().join("ca.crt"),
+        certificate: world.directory.path().join("engine.crt"),
+        key: world.directory.path().join("engine.key"),
         crl: None,
     };
     let (events, mut told) = mpsc::channel(4);
