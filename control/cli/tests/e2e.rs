@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         isolation::CASES,
         rules::CASES,
         attacks::tokens::CASES,
+        attacks::certificates::CASES,
         dhcp::CASES,
         on_demand::CASES,
         trace::CASES,

@@ -9,17 +9,21 @@
 //! Established connections are not touched by anything else: renewed certificates cost nobody a stream. A revocation list
 //! that has run out lets nobody in any more, but proves nobody revoked, so it cuts nobody either.
 
-use crate::telemetry::{CutLabels, Metrics, ReloadLabels};
+use crate::access::Warnings;
+use crate::telemetry::{CutLabels, HandshakeLabels, Metrics, ReloadLabels};
 use overlane_api::tls::{Credentials, FilesState, GRPC_ALPN, Standing, TlsError, TlsFiles, valid_until};
 use parking_lot::{Mutex, RwLock};
 use rustls_pki_types::CertificateDer;
 use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::{self, CertificateError};
 use tokio_util::sync::CancellationToken;
 
 /// How often the files, and the validity of connections' certificates, are looked at.
@@ -62,6 +66,7 @@ pub struct Keeper {
     connections: Mutex<HashMap<u64, Admitted>>,
     next: AtomicU64,
     asked: Notify,
+    warnings: Warnings,
 }
 
 /// A connection's place among those that can be cut; given back when the connection ends.
@@ -81,6 +86,22 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.keeper.connections.lock().remove(&self.number);
+    }
+}
+
+/// What was wrong with the client's certificate.
+fn reason(error: &io::Error) -> &'static str {
+    let found = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match found {
+        Some(rustls::Error::NoCertificatesPresented) => "no_certificate",
+        Some(rustls::Error::InvalidCertificate(error)) => match error {
+            CertificateError::Revoked => "revoked",
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
+            CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. } => "list_expired",
+            _ => "untrusted",
+        },
+        _ => "other",
     }
 }
 
@@ -106,6 +127,7 @@ impl Keeper {
             connections: Mutex::default(),
             next: AtomicU64::new(0),
             asked: Notify::new(),
+            warnings: Warnings::default(),
         };
         keeper.tell();
         Ok(Arc::new(keeper))
@@ -150,6 +172,15 @@ impl Keeper {
         let standing = self.current.read().credentials.standing(&chain);
         self.judge(number, standing);
         Ok(Some(place))
+    }
+
+    /// Counts a handshake that came to nothing, and logs it unless there were just some.
+    pub(crate) fn refused(&self, listener: &'static str, peer: Option<SocketAddr>, error: &io::Error) {
+        let reason = reason(error);
+        self.metrics.handshakes_refused.get_or_create(&HandshakeLabels { listener, reason }).inc();
+        if let Some(more) = self.warnings.due(std::time::Instant::now()) {
+            tracing::warn!(listener, ?peer, reason, more_not_logged = more, %error, "no TLS with a client");
+        }
     }
 
     /// Cuts a connection that would not be let in.

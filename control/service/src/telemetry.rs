@@ -76,6 +76,15 @@ pub struct ReloadLabels {
     pub outcome: &'static str,
 }
 
+/// One handshake that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HandshakeLabels {
+    /// `sync` or `api`.
+    pub listener: &'static str,
+    /// `no_certificate`, `revoked`, `expired`, `untrusted`, `list_expired`, or `other`: not TLS, or not in time.
+    pub reason: &'static str,
+}
+
 /// One connection that was cut.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CutLabels {
@@ -106,6 +115,10 @@ pub struct Metrics {
     pub event_occurrences: Family<EventLabels, Counter>,
     /// How often changed TLS files were read.
     pub tls_reloads: Family<ReloadLabels, Counter>,
+    /// Handshakes that came to nothing.
+    pub handshakes_refused: Family<HandshakeLabels, Counter>,
+    /// Calls of the sync protocol by certificates that name no host.
+    pub strangers: Counter,
     /// Connections that were cut because of their certificates.
     pub connections_cut: Family<CutLabels, Counter>,
     /// Seconds until the service's certificate runs out.
@@ -132,6 +145,8 @@ impl Metrics {
         let snapshots = counter("sync_snapshots", "Snapshots begun");
         let deltas = counter("sync_deltas", "Deltas sent");
         let reports = counter("interface_reports", "Interface reports heard from engines");
+        let strangers =
+            counter("sync_strangers", "Calls of the sync protocol refused, as the certificate names no host");
         let resolutions = Family::default();
         registry.register("resolutions", "Requests for mappings answered, by outcome", resolutions.clone());
         let mut gauge = |name: &str, help: &str| {
@@ -163,6 +178,9 @@ impl Metrics {
         registry.register("event_occurrences", help, event_occurrences.clone());
         let tls_reloads = Family::default();
         registry.register("tls_reloads", "Readings of changed TLS files, by outcome", tls_reloads.clone());
+        let handshakes_refused = Family::default();
+        let help = "Handshakes that came to nothing, by listener and by what was wrong with the client's certificate";
+        registry.register("handshakes_refused", help, handshakes_refused.clone());
         let connections_cut = Family::default();
         let help = "Connections cut since their certificates are good no more, by what has become of them";
         registry.register("connections_cut", help, connections_cut.clone());
@@ -178,6 +196,8 @@ impl Metrics {
             events,
             event_occurrences,
             tls_reloads,
+            handshakes_refused,
+            strangers,
             connections_cut,
             certificate_expires,
             revocation_list_expires,

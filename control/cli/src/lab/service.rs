@@ -18,6 +18,8 @@ pub const NAME: &str = "service";
 pub const SERVER_NAME: &str = "control";
 /// The name in the certificate of the lab's operator.
 pub const OPERATOR: &str = "operator";
+/// How long the lab's revocation list is good for: longer than any lab.
+const LIST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The service's store, in the lab's directory.
 pub const STORE: &str = "store.redb";
 
@@ -29,6 +31,8 @@ pub const STORE: &str = "store.redb";
 pub fn make_pki(state: &State, plan: &Plan) -> Result<()> {
     let directory = state.file("pki");
     let authority = Authority::generate("the lab's authority")?;
+    authority.save(&directory)?;
+    state.write("pki/ca.crl", &authority.revocation_list(&[], 1, LIST)?)?;
     for name in plan.hosts.iter().map(|host| host.id.as_str()).chain([SERVER_NAME, OPERATOR]) {
         authority.provision(&directory, name, &[name])?;
     }
@@ -53,7 +57,7 @@ pub fn configuration(state: &State, plan: &Plan) -> String {
         "[store]\npath = {store:?}\n\n\
          [api]\nlisten = \"{api}\"\noperators = [\"{OPERATOR}\"]\n\n\
          [sync]\nlisten = \"{sync}\"\n\n\
-         [tls]\nca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\n\n\
+         [tls]\nca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\ncrl = {crl:?}\n\n\
          [telemetry]\nlisten = \"{TELEMETRY}\"\n",
         store = state.file(STORE),
         api = plan.api_endpoint(),
@@ -61,6 +65,7 @@ pub fn configuration(state: &State, plan: &Plan) -> String {
         ca = pki.join("ca.crt"),
         cert = pki.join(format!("{SERVER_NAME}.crt")),
         key = pki.join(format!("{SERVER_NAME}.key")),
+        crl = pki.join("ca.crl"),
     )
 }
 

@@ -62,9 +62,9 @@ pub async fn serve(
             place = places.clone().acquire_owned() => place,
             () = shutdown.cancelled() => break,
         };
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, peer)) => (stream, Some(peer)),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(BREATH).await;
@@ -85,7 +85,10 @@ pub async fn serve(
                             ended = connection(stream, peer, router, watcher) => ended,
                             () = cut(place.as_ref()) => Err("the certificate is good no more".to_owned()),
                         },
-                        Err(error) => Err(error.to_string()),
+                        Err(error) => {
+                            tls.refused("api", peer, &error);
+                            Err(error.to_string())
+                        }
                     },
                     () = shutdown.cancelled() => Ok(()),
                 },

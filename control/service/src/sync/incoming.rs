@@ -65,8 +65,8 @@ async fn accept(listener: &TcpListener, tls: &Arc<Keeper>, ready: &mpsc::Sender<
             match timeout(HANDSHAKE, hands).await {
                 // Nobody takes it when the server is gone, which then is no loss.
                 Ok(Ok(stream)) => drop(ready.send(Ok(stream)).await),
-                Ok(Err(error)) => tracing::warn!(%peer, %error, "no TLS with an engine"),
-                Err(_) => tracing::debug!(%peer, "no TLS handshake within {} s", HANDSHAKE.as_secs()),
+                Ok(Err(error)) => tls.refused("sync", Some(peer), &error),
+                Err(_) => tls.refused("sync", Some(peer), &io::ErrorKind::TimedOut.into()),
             }
         });
     }

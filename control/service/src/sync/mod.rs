@@ -74,7 +74,10 @@ impl SyncService {
             Ok(None)
         })
         .await?;
-        host.ok_or_else(|| Status::permission_denied(format!("no provisioned host is called {said}")))
+        host.ok_or_else(|| {
+            self.metrics.strangers.inc();
+            Status::permission_denied(format!("no provisioned host is called {said}"))
+        })
     }
 }
 

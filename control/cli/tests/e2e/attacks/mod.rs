@@ -2,9 +2,10 @@
 //! and nothing of it arrives anywhere.
 //!
 //! The attackers are a node with a packet socket on its device, whoever writes frames on the link between the router and a
-//! host, and whoever holds a token. The hosts' kernels are as careless as can be: they route and answer ARP for others.
+//! host, and whoever holds a token or a certificate. The hosts' kernels are as careless as can be: they route and answer ARP for others.
 
 pub(crate) mod arp;
+pub(crate) mod certificates;
 pub(crate) mod evasions;
 pub(crate) mod frames;
 pub(crate) mod from_nodes;
