@@ -22,6 +22,10 @@ pub mod sync {
     /// The version of the protocol that this build speaks.
     pub const PROTOCOL_VERSION: u32 = 2;
 
+    /// Where an engine says which host it is, to a service without TLS; to any other its certificate does, and this is not looked
+    /// at.
+    pub const HOST_METADATA: &str = "overlane-host";
+
     /// The version to speak with a peer of `version`: the lower of both, if they are at most one apart.
     #[must_use]
     pub const fn negotiate(version: u32) -> Option<u32> {

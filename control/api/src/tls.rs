@@ -261,6 +261,19 @@ pub fn anonymous_client(ca: &Path, crl: Option<&Path>) -> Result<Arc<ClientConfi
     Ok(Arc::new(config))
 }
 
+/// For a client that speaks without TLS: whoever speaks TLS to it all the same is refused.
+///
+/// # Errors
+/// Never; [`TlsError::Peer`] if the library cannot be set up.
+pub fn trusting_nobody() -> Result<Arc<ClientConfig>, TlsError> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Peer(error.to_string()))?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
 /// When a certificate that has been verified already runs out, in seconds since 1970.
 ///
 /// # Errors

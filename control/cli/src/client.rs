@@ -10,7 +10,7 @@ use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilde
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use overlane_api::resource::{ErrorBody, ErrorDetail};
-use overlane_api::tls::{Credentials, TlsFiles, anonymous_client};
+use overlane_api::tls::{Credentials, TlsFiles, anonymous_client, trusting_nobody};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -103,20 +103,22 @@ impl Client {
     /// # Errors
     /// A TLS file that cannot be used, or an illegal server name.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
-        let tls = match &settings.certificate {
-            Some((certificate, key)) => {
+        let tls = match (&settings.ca, &settings.certificate) {
+            (Some(ca), Some((certificate, key))) => {
                 let (certificate, key) = (certificate.clone(), key.clone());
-                let (ca, crl) = (settings.ca.clone(), settings.crl.clone());
+                let (ca, crl) = (ca.clone(), settings.crl.clone());
                 Credentials::load(&TlsFiles { ca, certificate, key, crl })?.rustls_client(&[])
             }
-            None => anonymous_client(&settings.ca, settings.crl.as_deref())?,
+            (Some(ca), None) => anonymous_client(ca, settings.crl.as_deref())?,
+            (None, _) => trusting_nobody()?,
         };
         let authorization = settings.token_file.as_deref().map(token::authorization).transpose()?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let tls = tls.as_ref().clone();
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
+        let builder = if settings.ca.is_some() { builder.https_only() } else { builder.https_or_http() };
         let builder = match &settings.server_name {
             None => builder,
             Some(name) => {

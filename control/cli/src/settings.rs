@@ -38,6 +38,10 @@ pub struct Connection {
     #[arg(long, global = true, value_name = "FILE", env = "OVERLANE_CRL", hide_env_values = true)]
     pub crl: Option<PathBuf>,
 
+    /// Speak to a service without TLS, on this machine alone: --api http://127.0.0.1:PORT
+    #[arg(long, global = true, env = "OVERLANE_INSECURE", hide_env_values = true)]
+    pub insecure: bool,
+
     /// Name in the service's certificate, where it is not the name in the URL
     #[arg(long, global = true, value_name = "NAME", env = "OVERLANE_SERVER_NAME", hide_env_values = true)]
     pub server_name: Option<String>,
@@ -50,10 +54,10 @@ pub struct Connection {
 /// Everything needed to speak to the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Scheme `https`, a host, perhaps a port; no path.
+    /// Scheme `https`, a host, perhaps a port; no path. Scheme `http` and a loopback address without TLS.
     pub api: Uri,
-    /// PEM file of the authority that vouches for the service.
-    pub ca: PathBuf,
+    /// PEM file of the authority that vouches for the service; `None`: without TLS.
+    pub ca: Option<PathBuf>,
     /// PEM files of our own certificate and its key; there is a token file if not.
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// File with our token.
@@ -133,6 +137,7 @@ struct File {
     key: Option<PathBuf>,
     token_file: Option<PathBuf>,
     crl: Option<PathBuf>,
+    insecure: Option<bool>,
     server_name: Option<String>,
 }
 
@@ -173,6 +178,7 @@ impl File {
             key: self.key.or(other.key),
             token_file: self.token_file.or(other.token_file),
             crl: self.crl.or(other.crl),
+            insecure: self.insecure.or(other.insecure),
             server_name: self.server_name.or(other.server_name),
         }
     }
@@ -198,6 +204,7 @@ impl Connection {
             key: self.key.clone(),
             token_file: self.token_file.clone(),
             crl: self.crl.clone(),
+            insecure: self.insecure.then_some(true),
             server_name: self.server_name.clone(),
         };
         let all = given.or(file);
@@ -206,6 +213,17 @@ impl Connection {
         let api = all.api.ok_or_else(|| {
             missing("the address of the service", "api", "OVERLANE_API", "https://control.example.net:9443")
         })?;
+        if all.insecure == Some(true) {
+            let (api, token_file) = (parse_insecure(&api)?, all.token_file);
+            return Ok(Settings {
+                api,
+                ca: None,
+                certificate: None,
+                token_file,
+                crl: None,
+                server_name: None,
+            });
+        }
         let ca = || missing("the authority's certificate", "ca", "OVERLANE_CA", "/etc/overlane/pki/ca.crt");
         let cert = || {
             missing(
@@ -219,7 +237,7 @@ impl Connection {
             || missing("our certificate's key", "key", "OVERLANE_KEY", "/etc/overlane/pki/operator.key");
         Ok(Settings {
             api: parse_api(&api)?,
-            ca: all.ca.ok_or_else(ca)?,
+            ca: Some(all.ca.ok_or_else(ca)?),
             certificate: match (all.cert, all.key) {
                 (None, None) if all.token_file.is_some() => None,
                 (certificate, is_key) => Some((certificate.ok_or_else(cert)?, is_key.ok_or_else(key)?)),
@@ -251,6 +269,23 @@ fn parse_api(value: &str) -> Result<Uri, SettingsError> {
         .ok_or_else(|| SettingsError::Invalid { setting: "api", value: value.to_owned(), legal })
 }
 
+/// As [`parse_api`], without TLS: nobody else may listen.
+fn parse_insecure(value: &str) -> Result<Uri, SettingsError> {
+    let legal = "with insecure: http://127.0.0.1:PORT or http://[::1]:PORT";
+    let is_here = |uri: &Uri| {
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        uri.scheme_str() == Some("http")
+            && matches!(uri.path(), "" | "/")
+            && uri.query().is_none()
+            && host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    value.parse::<Uri>().ok().filter(is_here).ok_or_else(|| SettingsError::Invalid {
+        setting: "api",
+        value: value.to_owned(),
+        legal,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,7 +309,7 @@ mod tests {
         let file = File::read_all(&[absent, user, system]).unwrap();
         let settings = connection.complete(file).unwrap();
         assert_eq!(settings.api, "https://control:9443/");
-        assert_eq!(settings.ca, directory.path().join("ca.pem"), "relative to the file that says so");
+        assert_eq!(settings.ca, Some(directory.path().join("ca.pem")), "relative to the file that says so");
         assert_eq!(settings.certificate, Some((directory.path().join("mine.pem"), "given.key".into())));
         assert_eq!(settings.token_file, None);
         assert_eq!(settings.server_name, None);
@@ -321,6 +356,22 @@ mod tests {
         let connection = Connection { config: Some("/nowhere/cli.toml".into()), ..Connection::default() };
         let error = connection.settings().unwrap_err();
         assert!(matches!(error, SettingsError::Unreadable { .. }), "{error}");
+    }
+
+    #[test]
+    fn without_tls_only_this_machine_is_an_api() {
+        let given =
+            |api: &str| Connection { api: Some(api.to_owned()), insecure: true, ..Connection::default() };
+        for good in ["http://127.0.0.1:9443", "http://[::1]:9443/"] {
+            let settings = given(good).complete(File::default()).unwrap();
+            assert_eq!((settings.ca, settings.certificate), (None, None), "{good}");
+        }
+        for bad in
+            ["https://127.0.0.1:9443", "http://10.0.0.1:9443", "http://localhost:9443", "http://control"]
+        {
+            let error = given(bad).complete(File::default()).unwrap_err().to_string();
+            assert!(error.contains("http://127.0.0.1:PORT"), "{error}");
+        }
     }
 
     #[test]

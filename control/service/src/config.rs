@@ -29,8 +29,8 @@ pub struct Config {
     pub api_connections: usize,
     /// Where the sync protocol listens.
     pub sync: SocketAddr,
-    /// The service's TLS files, for both.
-    pub tls: TlsFiles,
+    /// The service's TLS files, for both; `None`: no TLS, and both listen on this machine alone.
+    pub tls: Option<TlsFiles>,
     /// Pace of moves.
     pub pace: Pace,
     /// How many events are remembered, and for how long.
@@ -108,10 +108,12 @@ struct RawSync {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTls {
-    ca: Spanned<String>,
-    cert: Spanned<String>,
-    key: Spanned<String>,
+    ca: Text,
+    cert: Text,
+    key: Text,
     crl: Text,
+    #[serde(default)]
+    insecure: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -225,12 +227,7 @@ impl Config {
             operators: operators(source, &raw.api.operators)?,
             api_connections: source.number(&raw.api.connections, "", &(1..=65_536))?.unwrap_or(CONNECTIONS),
             sync: source.listen(&raw.sync.listen, example)?,
-            tls: TlsFiles {
-                ca: source.path(&raw.tls.ca)?,
-                certificate: source.path(&raw.tls.cert)?,
-                key: source.path(&raw.tls.key)?,
-                crl: raw.tls.crl.as_ref().map(|file| source.path(file)).transpose()?,
-            },
+            tls: tls(source, &raw)?,
             pace: Pace {
                 ack_wait: source.duration(&raw.moves.ack_wait, &seconds(0, 600))?.unwrap_or(ACK_WAIT),
                 stuck_after: source
@@ -260,6 +257,34 @@ impl Config {
                 .unwrap_or(SHUTDOWN_DEADLINE),
         })
     }
+}
+
+/// The TLS files, or none: without them only this machine may be served.
+fn tls(source: &Source, raw: &Raw) -> Result<Option<TlsFiles>, FileError> {
+    let RawTls { ca, cert, key, crl, insecure } = &raw.tls;
+    if *insecure {
+        for value in [ca, cert, key, crl] {
+            source.refuse(value, "has no effect with insecure = true; remove one of them")?;
+        }
+        for listen in [&raw.api.listen, &raw.sync.listen] {
+            let legal = "127.0.0.1 or [::1] and a port, with [tls] insecure = true";
+            source.text(listen, legal, |text| {
+                text.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback())
+            })?;
+        }
+        return Ok(None);
+    }
+    let need = |value: &Text, field: &str| match value {
+        Some(value) => source.path(value),
+        None => Err(source
+            .missing(format!("[tls] {field}"), "is missing; without TLS files only with insecure = true")),
+    };
+    Ok(Some(TlsFiles {
+        ca: need(ca, "ca")?,
+        certificate: need(cert, "cert")?,
+        key: need(key, "key")?,
+        crl: crl.as_ref().map(|file| source.path(file)).transpose()?,
+    }))
 }
 
 fn operators(source: &Source, names: &Spanned<Vec<String>>) -> Result<Vec<String>, FileError> {

@@ -86,12 +86,13 @@ fn run(arguments: &Arguments) -> Result<()> {
             runtime.block_on(serve(&config))
         }
         Some(Command::CheckConfig) => {
-            let credentials = Credentials::load(&config.tls)?;
-            println!(
-                "{}: right; the certificate names {}",
-                arguments.config.display(),
-                credentials.names().join(", ")
-            );
+            let names = match &config.tls {
+                Some(files) => {
+                    format!("the certificate names {}", Credentials::load(files)?.names().join(", "))
+                }
+                None => "without TLS, for this machine alone".to_owned(),
+            };
+            println!("{}: right; {names}", arguments.config.display());
             Ok(())
         }
         Some(Command::Backup { file }) => {

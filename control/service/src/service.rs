@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -32,7 +33,7 @@ const TELEMETRY_CONNECTIONS: usize = 16;
 /// A running service.
 pub struct Service {
     ledger: Arc<Ledger>,
-    keeper: Arc<Keeper>,
+    keeper: Option<Arc<Keeper>>,
     api: SocketAddr,
     sync: SocketAddr,
     telemetry: Option<SocketAddr>,
@@ -49,7 +50,14 @@ impl Service {
     pub async fn start(config: &Config) -> Result<Self> {
         let metrics = Metrics::new();
         let (files, counted) = (config.tls.clone(), metrics.clone());
-        let keeper = tokio::task::spawn_blocking(move || Keeper::load(files, counted)).await??;
+        let keeper =
+            tokio::task::spawn_blocking(move || files.map(|files| Keeper::load(files, counted)).transpose());
+        let keeper = keeper.await??;
+        if keeper.is_none() {
+            tracing::warn!(
+                "[tls] insecure = true: whoever is on this machine is an operator, and any engine"
+            );
+        }
         let (path, settings) = (config.store.clone(), config.settings);
         let ledger = tokio::task::spawn_blocking(move || {
             let store = RedbStore::open(&path)?;
@@ -68,22 +76,32 @@ impl Service {
         let sync = listener.local_addr()?;
         let service =
             SyncService::new(ledger.clone(), hub.clone(), events.clone(), metrics.clone(), shutdown.clone());
+        let service = if keeper.is_none() { service.insecure() } else { service };
         let mut server = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .max_concurrent_streams(CALLS_PER_ENGINE);
         let (tls, token) = (keeper.clone(), shutdown.clone());
         parts.spawn(async move {
-            let incoming = incoming(listener, tls, token.clone());
             let server = server.add_service(service.into_server());
-            server.serve_with_incoming_shutdown(incoming, token.cancelled_owned()).await?;
+            match tls {
+                Some(tls) => {
+                    let incoming = incoming(listener, tls, token.clone());
+                    server.serve_with_incoming_shutdown(incoming, token.cancelled_owned()).await?;
+                }
+                None => {
+                    let incoming = TcpListenerStream::new(listener);
+                    server.serve_with_incoming_shutdown(incoming, token.cancelled_owned()).await?;
+                }
+            }
             Ok("sync listener")
         });
 
         let listener = listen(config.api, "[api] listen").await?;
         let api = listener.local_addr()?;
         let operators = config.operators.clone();
-        let authenticator = Authenticator::new(ledger.clone(), operators, keeper.names());
+        let names = keeper.as_ref().map(|keeper| keeper.names());
+        let authenticator = Authenticator::new(ledger.clone(), operators, names);
         let router = api::router(Api {
             ledger: ledger.clone(),
             hub: hub.clone(),
@@ -102,7 +120,7 @@ impl Service {
         let limits = Limits { connections: config.api_connections, drain: config.shutdown_deadline };
         let token = shutdown.clone();
         parts.spawn(async move {
-            api::serve(listener, Some(tls), router, limits, token).await;
+            api::serve(listener, tls, router, limits, token).await;
             Ok("API listener")
         });
 
@@ -137,11 +155,13 @@ impl Service {
             events.run(token).await;
             Ok("writer of events")
         });
-        let (kept, token) = (keeper.clone(), shutdown.clone());
-        parts.spawn(async move {
-            kept.run(token).await;
-            Ok("keeper of certificates")
-        });
+        if let Some(kept) = keeper.clone() {
+            let token = shutdown.clone();
+            parts.spawn(async move {
+                kept.run(token).await;
+                Ok("keeper of certificates")
+            });
+        }
         let token = shutdown.clone();
         parts.spawn(async move {
             mover.run(token).await;
@@ -186,7 +206,9 @@ impl Service {
 
     /// Reads certificates and revocation lists anew, if they have changed; it does so by itself every two seconds.
     pub fn reload(&self) {
-        self.keeper.reload();
+        if let Some(keeper) = &self.keeper {
+            keeper.reload();
+        }
     }
 
     /// Returns when a part has failed that must not.

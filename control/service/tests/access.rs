@@ -142,7 +142,7 @@ async fn an_expired_token_lets_nobody_in() {
     let secret = token(&mut api, "short", json!({"role": "operator", "expires_in": 60})).await;
     site.bearer(&service, &secret).await.get("/v1/status").await;
     let expires = api.get("/v1/tokens/short").await["expires"].as_u64().unwrap();
-    let authenticator = Authenticator::new(service.ledger().clone(), Vec::new(), Vec::new());
+    let authenticator = Authenticator::new(service.ledger().clone(), Vec::new(), Some(Vec::new()));
     let header = format!("Bearer {secret}");
     let at = |time| {
         authenticator.admit_at(&Peer::default(), Some(header.as_bytes()), Instant::now(), time).unwrap()

@@ -21,7 +21,7 @@ struct Listed {
 impl Listed {
     async fn start() -> (Self, Service, Client) {
         let mut listed = Self { site: Site::new(), number: 0 };
-        listed.site.config.tls.crl = Some(listed.site.path("ca.crl"));
+        listed.site.config.tls.as_mut().unwrap().crl = Some(listed.site.path("ca.crl"));
         listed.revoke(&[], DAY);
         let service = listed.site.start().await;
         let mut api = listed.site.api(&service).await;

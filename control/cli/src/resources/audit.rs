@@ -40,7 +40,7 @@ pub struct Args {
 
 const HEADER: &[&str] = &["REVISION", "TIME", "WHO", "FROM", "WHAT", "SUMMARY"];
 
-/// What there can be in a log: `operator`, or a kind, a slash, and a name that needs no escaping in a URL.
+/// What there can be in a log: `anybody`, or a kind, a slash, and a name that needs no escaping in a URL.
 fn parse_actor(text: &str) -> Result<String, String> {
     let is_name = |name: &str| {
         !name.is_empty()
@@ -49,7 +49,7 @@ fn parse_actor(text: &str) -> Result<String, String> {
     let legal = match text.split_once('/') {
         Some(("token" | "certificate", name)) => is_name(name),
         Some(_) => false,
-        None => text == "operator",
+        None => text == "anybody",
     };
     if legal { Ok(text.to_owned()) } else { Err("legal: token/ID or certificate/NAME".to_owned()) }
 }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn whoever_is_asked_for_needs_no_escaping() {
-        for good in ["token/ci", "certificate/operator.example.net", "operator"] {
+        for good in ["token/ci", "certificate/operator.example.net", "anybody"] {
             assert_eq!(parse_actor(good).as_deref(), Ok(good));
         }
         for bad in ["", "ci", "token/", "token/a b", "token/a&b=c", "host/a", "token/a/b"] {

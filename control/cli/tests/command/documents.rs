@@ -54,19 +54,22 @@ fn creating_teaches_by_example() {
     for kind in ["entity", "network", "host", "node"] {
         let create = root.find_subcommand_mut(kind).unwrap().find_subcommand_mut("create").unwrap();
         let help = create.render_long_help().to_string();
-        let example = help.split_once("Example:").expect(kind).1;
-        // The example is parsed as a shell would, so that it can be typed as it stands.
-        let line: String = example.lines().skip(1).take_while(|line| !line.is_empty()).collect();
-        let words: Vec<String> = line
-            .replace('\\', " ")
-            .split('\'')
-            .enumerate()
-            .flat_map(|(index, part)| match index % 2 {
-                0 => part.split_whitespace().map(str::to_owned).collect(),
-                _ => vec![part.to_owned()],
-            })
-            .collect();
-        Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        let (_, examples) = help.split_once("Example:").or_else(|| help.split_once("Examples:")).expect(kind);
+        let lines: String = examples.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+        // Each is parsed as a shell would, so that it can be typed as it stands.
+        for line in lines.split("  overlane ").skip(1) {
+            let words: Vec<String> = line
+                .replace('\\', " ")
+                .split('\'')
+                .enumerate()
+                .flat_map(|(index, part)| match index % 2 {
+                    0 => part.split_whitespace().map(str::to_owned).collect(),
+                    _ => vec![part.to_owned()],
+                })
+                .collect();
+            let words = [vec!["overlane".to_owned()], words].concat();
+            Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        }
     }
 }
 

@@ -72,16 +72,17 @@ pub enum Refusal {
 pub struct Authenticator {
     ledger: Arc<Ledger>,
     operators: Vec<String>,
-    own_names: Vec<String>,
+    /// `None`: there are no certificates, and whoever is on this machine is an operator.
+    own_names: Option<Vec<String>>,
     failures: Failures,
     last_used: Mutex<HashMap<String, u64>>,
 }
 
 impl Authenticator {
     /// Lets in whoever has a certificate that names one of `operators`, or a token; the service's own certificate
-    /// (`own_names`) for backups.
+    /// (`own_names`) for backups. Without TLS there are no such names, and everybody without a token is an operator.
     #[must_use]
-    pub fn new(ledger: Arc<Ledger>, operators: Vec<String>, own_names: Vec<String>) -> Arc<Self> {
+    pub fn new(ledger: Arc<Ledger>, operators: Vec<String>, own_names: Option<Vec<String>>) -> Arc<Self> {
         let last_used = Mutex::new(HashMap::new());
         Arc::new(Self { ledger, operators, own_names, failures: Failures::default(), last_used })
     }
@@ -112,11 +113,14 @@ impl Authenticator {
     ) -> Result<std::result::Result<Caller, Refusal>> {
         let caller = |actor, role| Caller { actor, role, source: peer.source };
         let Some(shown) = authorization else {
+            let Some(own_names) = &self.own_names else {
+                return Ok(Ok(caller(Actor::Anybody, Role::Operator)));
+            };
             let named = |names: &[String]| peer.names.iter().find(|name| names.contains(name)).cloned();
             if let Some(name) = named(&self.operators) {
                 return Ok(Ok(caller(Actor::Certificate(name), Role::Operator)));
             }
-            if let Some(name) = named(&self.own_names) {
+            if let Some(name) = named(own_names) {
                 return Ok(Ok(caller(Actor::Certificate(name), Role::Backup)));
             }
             return Ok(Err(match (peer.certified, self.barred(peer, now)) {

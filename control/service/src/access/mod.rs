@@ -34,6 +34,8 @@ pub enum Actor {
     Certificate(String),
     /// The id of a token.
     Token(String),
+    /// Whoever is on the service's machine, where there are no certificates.
+    Anybody,
 }
 
 impl fmt::Display for Actor {
@@ -42,6 +44,7 @@ impl fmt::Display for Actor {
         match self {
             Self::Certificate(name) => write!(f, "certificate/{name}"),
             Self::Token(id) => write!(f, "token/{id}"),
+            Self::Anybody => f.write_str("anybody"),
         }
     }
 }

@@ -3,14 +3,16 @@
 
 use super::fail::{Failure, whole_seconds};
 use super::{Api, Peer, REQUEST_TIME};
-use crate::access::{Caller, Decision, Refusal, decide, of_route};
+use crate::access::{Actor, Caller, Decision, Refusal, decide, of_route};
 use crate::telemetry::RefusalLabels;
 use axum::Extension;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use overlane_api::resource::ErrorCode;
+use std::net::IpAddr;
 use std::time::Instant;
 
 /// Lets those pass who may, each for a bounded time; handlers are told the [`Caller`] as an [`Extension`].
@@ -25,6 +27,12 @@ pub(super) async fn admit(
             Ok(caller) => caller,
             Err(response) => return response,
         };
+        if caller.actor == Actor::Anybody && !is_addressed_here(&request) {
+            refused(&api, "forbidden", || {
+                "a request from this machine that was meant for another".to_owned()
+            });
+            return Failure::misaddressed().into_response();
+        }
         let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
         let route = path.as_deref().and_then(|path| of_route(request.method().as_str(), path));
         let allowed = match (path, route) {
@@ -43,6 +51,15 @@ pub(super) async fn admit(
         next.run(request).await
     });
     answer.await.unwrap_or_else(|_| Failure::too_slow(REQUEST_TIME).into_response())
+}
+
+/// Whether a request is for this machine by name: a page in a browser here may have another name lead here, and then asks in
+/// its user's name.
+fn is_addressed_here(request: &Request) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Methods that no path has: the router says so itself.

@@ -68,6 +68,12 @@ impl Failure {
         }
     }
 
+    /// Without certificates: it was sent to another name than this machine's own.
+    pub(super) fn misaddressed() -> Self {
+        let legal = "Host: localhost, 127.0.0.1 or [::1]".to_owned();
+        Self::new(ErrorCode::Forbidden, "the request is for another machine", Some(legal))
+    }
+
     /// What is not for the caller's role.
     pub(super) fn not_for(role: &Role) -> Self {
         let legal = match role {

@@ -78,7 +78,10 @@ pub async fn serve(
         tokio::spawn(async move {
             let _place = place;
             let ended = match tls {
-                None => connection(stream, Peer::default(), router, watcher).await,
+                None => {
+                    let source = peer.map(|peer| peer.ip().to_canonical());
+                    connection(stream, Peer { source, ..Peer::default() }, router, watcher).await
+                }
                 Some(tls) => tokio::select! {
                     hands = handshake(&tls, stream) => match hands {
                         Ok((stream, peer, place)) => tokio::select! {

@@ -135,6 +135,8 @@ pub struct Client {
     sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
     /// What it says in its `Authorization` header.
     pub authorization: Option<String>,
+    /// Whom requests are addressed to.
+    pub host: &'static str,
     /// Of the last answer.
     pub headers: hyper::HeaderMap,
 }
@@ -153,19 +155,29 @@ impl Client {
 
     async fn with_tls(address: SocketAddr, connector: TlsConnector) -> std::io::Result<Self> {
         let stream = tokio::net::TcpStream::connect(address).await?;
-        let stream = connector.connect(SERVER_NAME.try_into().unwrap(), stream).await?;
+        Self::over(connector.connect(SERVER_NAME.try_into().unwrap(), stream).await?).await
+    }
+
+    /// Without TLS.
+    pub async fn plain(address: SocketAddr) -> std::io::Result<Self> {
+        Self::over(tokio::net::TcpStream::connect(address).await?).await
+    }
+
+    async fn over(
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(std::io::Error::other)?;
         tokio::spawn(connection);
-        Ok(Self { sender, authorization: None, headers: hyper::HeaderMap::new() })
+        Ok(Self { sender, host: SERVER_NAME, authorization: None, headers: hyper::HeaderMap::new() })
     }
 
     pub async fn raw(&mut self, method: &str, path: &str, kind: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
         let request = hyper::Request::builder()
             .method(method)
             .uri(path)
-            .header("host", SERVER_NAME)
+            .header("host", self.host)
             .header("content-type", kind)
             .body(Full::new(Bytes::from(body)));
         let mut request = request.unwrap();

@@ -151,27 +151,8 @@ pub struct ServiceConfig {
     pub address: String,
     /// The name that its certificate must carry.
     pub server_name: String,
-    /// The certificates that are trusted, PEM.
-    pub ca: PathBuf,
-    /// The engine's own certificate, whose SAN is the host's id, PEM.
-    pub certificate: PathBuf,
-    /// Its key, PEM.
-    pub key: PathBuf,
-    /// The revocation lists of those that are trusted, PEM.
-    pub crl: Option<PathBuf>,
-}
-
-impl ServiceConfig {
-    /// The TLS files that lead to it.
-    #[must_use]
-    pub fn tls(&self) -> TlsFiles {
-        TlsFiles {
-            ca: self.ca.clone(),
-            certificate: self.certificate.clone(),
-            key: self.key.clone(),
-            crl: self.crl.clone(),
-        }
-    }
+    /// The TLS files that lead to it: the certificate's SAN is the host's id. `None`: without TLS, on this machine.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Config {

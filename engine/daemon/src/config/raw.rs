@@ -13,6 +13,7 @@ use core::ops::Range;
 use core::time::Duration;
 use overlane_api::config::{FileError, LOG_LEVEL_LEGAL, Source, Text, Value};
 use overlane_api::resource::{DEVICE_NAME_LEGAL, is_id};
+use overlane_api::tls::TlsFiles;
 use overlane_dataplane::address::Layout;
 use serde::Deserialize;
 use toml::Spanned;
@@ -92,6 +93,7 @@ pub(super) struct Provisioning {
     cert: Text,
     key: Text,
     crl: Text,
+    insecure: Option<Spanned<bool>>,
     file: Text,
 }
 
@@ -329,6 +331,7 @@ impl Check<'_> {
                 for value in [&raw.server_name, &raw.ca, &raw.cert, &raw.key, &raw.crl] {
                     self.source.refuse(value, "has no effect with file = …; remove one of them")?;
                 }
+                self.source.refuse(&raw.insecure, "has no effect with file = …; remove one of them")?;
                 Ok(ProvisioningConfig::File(self.source.path(&file)?))
             }
             (None, Some(service)) => {
@@ -348,14 +351,24 @@ impl Check<'_> {
                     }
                 };
                 let host = split_host_port(&address).map(|(host, _)| host.to_owned()).unwrap_or_default();
-                Ok(ProvisioningConfig::Service(ServiceConfig {
-                    server_name: server_name.unwrap_or(host),
-                    ca: need(raw.ca, "ca", "the certificates that are trusted")?,
-                    certificate: need(raw.cert, "cert", "the engine's certificate")?,
-                    key: need(raw.key, "key", "the certificate's key")?,
-                    crl: raw.crl.as_ref().map(|file| self.source.path(file)).transpose()?,
-                    address,
-                }))
+                let tls = if raw.insecure.is_some_and(Spanned::into_inner) {
+                    for value in [&raw.server_name, &raw.ca, &raw.cert, &raw.key, &raw.crl] {
+                        self.source
+                            .refuse(value, "has no effect with insecure = true; remove one of them")?;
+                    }
+                    let legal = "127.0.0.1:port or [::1]:port with insecure = true";
+                    self.source.text(&service, legal, |_| is_loopback(&host).then_some(()))?;
+                    None
+                } else {
+                    Some(TlsFiles {
+                        ca: need(raw.ca, "ca", "the certificates that are trusted")?,
+                        certificate: need(raw.cert, "cert", "the engine's certificate")?,
+                        key: need(raw.key, "key", "the certificate's key")?,
+                        crl: raw.crl.as_ref().map(|file| self.source.path(file)).transpose()?,
+                    })
+                };
+                let server_name = server_name.unwrap_or(host);
+                Ok(ProvisioningConfig::Service(ServiceConfig { address, server_name, tls }))
             }
             (Some(file), Some(_)) => {
                 Err(self.source.error(&file.span(), "must be either service = … or file = …, not both"))
@@ -365,6 +378,12 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// Whether a host of `split_host_port` is this machine's own address.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<core::net::IpAddr>();
+    address.is_ok_and(|address| address.is_loopback())
 }
 
 fn is_devargs(text: &str) -> bool {

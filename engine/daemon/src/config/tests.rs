@@ -43,7 +43,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!(config.path_mtu_expiry, Duration::from_secs(600));
     let ProvisioningConfig::Service(service) = config.provisioning else { panic!("service") };
     assert_eq!(service.server_name, "control.example");
-    assert_eq!(service.ca, Path::new("conf/ca.pem"));
+    assert_eq!(service.tls.unwrap().ca, Path::new("conf/ca.pem"));
 }
 
 #[test]
@@ -116,6 +116,16 @@ fn errors_name_file_line_field_and_legal_values() {
             "key = \"host-a.key\"",
             "key = \"host-a.key\"\nfile = \"static.toml\"",
             "conf/engine.toml:16: [provisioning] file: must be either service = … or file = …, not both",
+        ),
+        (
+            "key = \"host-a.key\"",
+            "key = \"host-a.key\"\ninsecure = true",
+            "conf/engine.toml:13: [provisioning] ca: has no effect with insecure = true; remove one of them",
+        ),
+        (
+            "ca = \"ca.pem\"\ncert = \"host-a.pem\"\nkey = \"host-a.key\"",
+            "insecure = true",
+            "conf/engine.toml:12: [provisioning] service: must be 127.0.0.1:port or [::1]:port with insecure = true, not \"control.example:9471\"",
         ),
         (
             "host = \"host-a\"",

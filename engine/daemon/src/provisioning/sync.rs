@@ -153,27 +153,29 @@ impl Client {
         }
     }
 
-    async fn connect(&self) -> Result<(SyncClient<Channel>, Renewal), Ended> {
+    async fn connect(&self) -> Result<(SyncClient<Channel>, Option<Renewal>), Ended> {
         let unreachable = |error: &tonic::transport::Error| {
             Ended::Unreachable(self.service.address.clone(), sources(error))
         };
-        // Read each time, so that a renewed certificate and the latest revocation list are used.
-        let files = self.service.tls();
-        let state = files.state();
-        let credentials = Credentials::load(&files)?;
-        warn_of_end(&credentials);
         let endpoint = Endpoint::from_shared(format!("http://{}", self.service.address))
             .map_err(|error| unreachable(&error))?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
             .keep_alive_while_idle(true);
-        let channel = credentials
-            .grpc_connect(endpoint, &self.service.server_name)
-            .await
-            .map_err(|error| unreachable(&error))?;
-        let client = SyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        Ok((client, Renewal { files, state, due: every(RENEWAL) }))
+        let (channel, renewal) = match &self.service.tls {
+            Some(files) => {
+                // Read each time, so that a renewed certificate and the latest revocation list are used.
+                let state = files.state();
+                let credentials = Credentials::load(files)?;
+                warn_of_end(&credentials);
+                let renewal = Renewal { files: files.clone(), state, due: every(RENEWAL) };
+                (credentials.grpc_connect(endpoint, &self.service.server_name).await, Some(renewal))
+            }
+            None => (endpoint.connect().await, None),
+        };
+        let channel = channel.map_err(|error| unreachable(&error))?;
+        Ok((SyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE), renewal))
     }
 
     /// One stream, from connecting to its end.
@@ -191,7 +193,8 @@ impl Client {
         let hello = EngineMessage { body: Some(Outgoing::Hello(hello)) };
         out.try_send(hello).map_err(|_| Ended::Closed)?;
         let welcome = async {
-            let response = client.subscribe(ReceiverStream::new(outgoing)).await.map_err(|s| status(&s))?;
+            let request = self.signed(ReceiverStream::new(outgoing));
+            let response = client.subscribe(request).await.map_err(|s| status(&s))?;
             let mut incoming = response.into_inner();
             let message = next(&mut incoming).await?;
             Ok::<_, Ended>((message, incoming))
@@ -229,6 +232,17 @@ impl Client {
             self.refused.put_back(report);
         }
         ended
+    }
+
+    /// A message to the service, which says whom it is from where no certificate does.
+    fn signed<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if self.service.tls.is_none()
+            && let Ok(host) = self.host.parse()
+        {
+            request.metadata_mut().insert(proto::HOST_METADATA, host);
+        }
+        request
     }
 
     fn welcome(&self, message: ServiceMessage) -> Result<(Host, String), Ended> {
@@ -278,7 +292,7 @@ struct Session {
     workers_due: Interval,
     /// What the service is to be told of refused packets.
     refused: Option<events::Report>,
-    renewal: Renewal,
+    renewal: Option<Renewal>,
 }
 
 /// The TLS files as they were when the stream began.
@@ -303,6 +317,13 @@ impl Renewal {
         }
         loaded.is_ok()
     }
+}
+
+/// Whether there are other files, each time that it is due; never without any.
+async fn renewed(renewal: &mut Option<Renewal>) -> bool {
+    let Some(renewal) = renewal else { return core::future::pending().await };
+    renewal.due.tick().await;
+    renewal.is_there()
 }
 
 /// Says so if the certificate is in the last third of its life.
@@ -330,6 +351,7 @@ impl Session {
         let out = self.out.clone();
         loop {
             let next_out = self.next_out(&client.reports.borrow());
+            let quiet = self.is_quiet();
             tokio::select! {
                 permit = client.events.reserve(), if self.event.is_some() => {
                     let permit = permit.map_err(|_| Ended::ShuttingDown)?;
@@ -341,7 +363,8 @@ impl Session {
                     self.event = self.take(message?)?;
                 }
                 Some(request) = client.requests.recv(), if self.resolving.len() < MOST_RESOLVING => {
-                    self.resolving.spawn(resolve(self.rpc.clone(), request, self.layout));
+                    let asked = client.signed(question(&request));
+                    self.resolving.spawn(resolve(self.rpc.clone(), (request, asked), self.layout));
                 }
                 Some(resolved) = self.resolving.join_next(), if self.event.is_none() => {
                     // A request that is lost to a panic is given up with the stream.
@@ -368,8 +391,8 @@ impl Session {
                 () = client.refused.due(), if self.refused.is_none() => {
                     self.refused = client.refused.take();
                 }
-                _ = self.renewal.due.tick(), if self.is_quiet() => {
-                    if self.renewal.is_there() {
+                renewed = renewed(&mut self.renewal), if quiet => {
+                    if renewed {
                         return Err(Ended::Renewed);
                     }
                 }
@@ -491,12 +514,19 @@ impl Session {
 }
 
 /// Asks for one mapping.
-async fn resolve(mut rpc: SyncClient<Channel>, request: Request, layout: Layout) -> (Request, Resolved) {
-    let asked = proto::ResolveRequest {
+fn question(request: &Request) -> proto::ResolveRequest {
+    proto::ResolveRequest {
         vnet: request.target.vnet.get(),
         interface_id: request.interface.to_string(),
         target: request.target.ipv4.to_bits(),
-    };
+    }
+}
+
+async fn resolve(
+    mut rpc: SyncClient<Channel>,
+    (request, asked): (Request, tonic::Request<proto::ResolveRequest>),
+    layout: Layout,
+) -> (Request, Resolved) {
     let resolved = match tokio::time::timeout(RESOLVE_TIMEOUT, rpc.resolve(asked)).await {
         Err(_) => Err(format!("no answer within {} s", RESOLVE_TIMEOUT.as_secs())),
         Ok(Err(error)) => Err(status(&error).to_string()),

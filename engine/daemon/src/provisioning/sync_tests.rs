@@ -8,6 +8,7 @@ use crate::telemetry::{FlowVitals, WorkerVitals};
 use core::net::Ipv4Addr;
 use overlane_api::pki::Authority;
 use overlane_api::sync::sync_server::{Sync, SyncServer};
+use overlane_api::tls::TlsFiles;
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::failure::{Failure, Origin};
 use overlane_dataplane::id::VnetId;
@@ -23,6 +24,8 @@ use tonic::{Response, Status};
 struct Served {
     incoming: Streaming<EngineMessage>,
     outgoing: mpsc::Sender<Result<ServiceMessage, Status>>,
+    /// Which host it says it is of.
+    host: Option<String>,
 }
 
 /// A request for a mapping, and the way to answer it.
@@ -39,7 +42,8 @@ impl Sync for Scripted {
         request: tonic::Request<Streaming<EngineMessage>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let (outgoing, stream) = mpsc::channel(64);
-        let _ = self.0.send(Served { incoming: request.into_inner(), outgoing }).await;
+        let host = request.metadata().get(proto::HOST_METADATA).map(|host| host.to_str().unwrap().to_owned());
+        let _ = self.0.send(Served { incoming: request.into_inner(), outgoing, host }).await;
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
@@ -140,6 +144,10 @@ struct World {
 }
 
 async fn world(certificate_name: &str) -> World {
+    world_with(certificate_name, true).await
+}
+
+async fn world_with(certificate_name: &str, secure: bool) -> World {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::generate("test").unwrap();
     let server = authority.provision(directory.path(), "service", &["control.test"]).unwrap();
@@ -152,7 +160,10 @@ async fn world(certificate_name: &str) -> World {
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(pem(&server.certificate), pem(&server.key)))
         .client_ca_root(Certificate::from_pem(pem(&server.ca)));
-    let mut builder = tonic::transport::Server::builder().tls_config(tls).unwrap();
+    let mut builder = tonic::transport::Server::builder();
+    if secure {
+        builder = builder.tls_config(tls).unwrap();
+    }
     let router = builder.add_service(SyncServer::new(Scripted(stream_sender, asked_sender)));
     tokio::spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
     let (event_sender, events) = mpsc::channel(4);
@@ -161,14 +172,8 @@ async fn world(certificate_name: &str) -> World {
     let workers = Arc::new(Workers::default());
     let (requests, requests_in) = super::super::resolve::channel();
     let refused = Arc::<EventLog>::default();
-    let service = ServiceConfig {
-        address,
-        server_name: "control.test".into(),
-        ca: engine.ca,
-        certificate: engine.certificate,
-        key: engine.key,
-        crl: None,
-    };
+    let service =
+        ServiceConfig { address, server_name: "control.test".into(), tls: secure.then_some(engine) };
     let client = Client {
         service,
         host: "host-a".into(),
@@ -420,6 +425,18 @@ async fn a_new_stream_goes_on_from_what_is_applied() {
 }
 
 #[tokio::test]
+async fn without_tls_the_engine_says_which_host_it_is_and_with_it_its_certificate_does() {
+    for secure in [false, true] {
+        let mut world = world_with("host-a", secure).await;
+        let mut stream = world.stream().await;
+        stream.hello().await;
+        stream.welcome().await;
+        world.up().await;
+        assert_eq!(stream.host.as_deref(), (!secure).then_some("host-a"));
+    }
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_is_taken_to_a_new_stream_that_goes_on_where_the_old_one_was() {
     let mut world = world("host-a").await;
     let mut stream = world.stream().await;
@@ -510,10 +527,12 @@ async fn a_service_that_is_not_there_is_named_with_the_reason() {
     let mut with = ServiceConfig {
         address: "127.0.0.1:1".into(),
         server_name: "control.test".into(),
-        ca: world.directory.path().join("ca.crt"),
-        certificate: world.directory.path().join("engine.crt"),
-        key: world.directory.path().join("engine.key"),
-        crl: None,
+        tls: Some(TlsFiles {
+            ca: world.directory.path().join("ca.crt"),
+            certificate: world.directory.path().join("engine.crt"),
+            key: world.directory.path().join("engine.key"),
+            crl: None,
+        }),
     };
     let (events, mut told) = mpsc::channel(4);
     let client = |service: ServiceConfig, events| Client {
@@ -531,7 +550,7 @@ async fn a_service_that_is_not_there_is_named_with_the_reason() {
     tokio::spawn(client(with.clone(), events.clone()).run());
     let Some(Event::Connection(Connection::Down(why))) = told.recv().await else { panic!("down") };
     assert!(why.contains("cannot reach 127.0.0.1:1") && why.contains("refused"), "{why}");
-    with.ca = "/nonexistent/ca.crt".into();
+    with.tls.as_mut().unwrap().ca = "/nonexistent/ca.crt".into();
     let (events, mut told) = mpsc::channel(4);
     tokio::spawn(client(with, events).run());
     let Some(Event::Connection(Connection::Down(why))) = told.recv().await else { panic!("down") };
