@@ -3,6 +3,7 @@
 use super::attack;
 use super::attack_classes;
 use super::capture::{self, Capture};
+use super::certificates;
 use super::checks::describe;
 use super::handle::{Lab, LabOptions};
 use super::plan::Node;
@@ -18,6 +19,7 @@ use super::wait;
 use crate::client::Client;
 use anyhow::{Context, Result, bail, ensure};
 use overlane_api::event::{Event, EventKind};
+use overlane_api::pki::Kind;
 use overlane_api::policy::{Action, DefaultAction, Direction, Peering, PeeringSpec, Rule};
 use overlane_api::resource::Page;
 use std::time::{Duration, Instant};
@@ -73,6 +75,7 @@ const CHAPTERS: &[(&str, Show)] = &[
     ("an attack of every other class, and the counter that tells of it", attacks),
     ("what an operator hears of it: events", events),
     ("an entity's token reaches for what is another entity's", token),
+    ("an engine's certificate is stolen, and revoked", stolen),
     ("two entities peer their networks, and end it", peered),
     ("a rule cuts a live connection", ruled),
     ("the service is killed, and traffic goes on", service_killed),
@@ -279,6 +282,43 @@ fn token(lab: &Lab) -> Result<String> {
     let pinged = ping(&lab.namespace(&own.id), other.ipv4, 2)?;
     ensure!(pinged.received == 0, "{} reaches {}", own.id, other.id);
     Ok("its own is all there is for it, hosts are not for it, and no way has opened".to_owned())
+}
+
+fn stolen(lab: &Lab) -> Result<String> {
+    let (from, to) = (lab.node("acme-1")?, lab.node("acme-3")?);
+    let session = EchoSession::start(&lab.namespace(&from.id), &lab.namespace(&to.id), to.ipv4)?;
+    let read =
+        |name: &str, labels: &[(&str, &str)]| Ok::<_, anyhow::Error>(service::scrape(lab)?.sum(name, labels));
+    let soon = Duration::from_secs(20);
+    let issue = || -> Result<_> {
+        let issued = certificates::authority(lab)?.issue_for(Kind::Host, &[&to.host], soon * 180)?;
+        certificates::place(lab, &to.host, &issued)?;
+        Ok(issued.serial)
+    };
+    let before = read("overlane_control_sync_streams_total", &[])?;
+    let serial = issue()?;
+    wait::until("the engine to come with it", soon, || {
+        Ok((read("overlane_control_sync_streams_total", &[])? > before).then_some(()))
+    })?;
+    lab.wait_healthy(soon)?;
+    println!("  the engine of {} has got another certificate, and gone over to it without a pause", to.host);
+    certificates::revoke(lab, 2, &[serial])?;
+    let cut = [("reason", "revoked")];
+    wait::until("it to be cut off", soon, || {
+        Ok((read("overlane_control_connections_cut_total", &cut)? >= 1.0).then_some(()))
+    })?;
+    println!("  revoked: its stream is cut, overlane_control_connections_cut_total{{reason=\"revoked\"}} 1");
+    let refused = [("listener", "sync"), ("reason", "revoked")];
+    wait::until("it to be refused", soon, || {
+        Ok((read("overlane_control_handshakes_refused_total", &refused)? >= 1.0).then_some(()))
+    })?;
+    println!("  it tries again and again, and gets through no handshake");
+    session.advance(50, soon)?;
+    issue()?;
+    lab.wait_healthy(soon)?;
+    println!("  a new certificate brings it back");
+    let report = session.finish()?;
+    Ok(format!("{} round trips meanwhile: what is forwarded does not depend on the stream", report.turns))
 }
 
 fn peered(lab: &Lab) -> Result<String> {

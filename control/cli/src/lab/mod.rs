@@ -8,6 +8,7 @@ pub mod args;
 pub mod attack;
 mod attack_classes;
 pub mod capture;
+pub mod certificates;
 pub mod checks;
 pub mod datagrams;
 pub mod demo;

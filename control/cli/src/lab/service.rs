@@ -1,5 +1,6 @@
 //! The lab's provisioning service: certificates, configuration, start, readiness.
 
+use super::certificates::LIST;
 use super::handle::{Lab, find_binary};
 use super::metrics::Metrics;
 use super::plan::{Plan, TELEMETRY};
@@ -18,8 +19,6 @@ pub const NAME: &str = "service";
 pub const SERVER_NAME: &str = "control";
 /// The name in the certificate of the lab's operator.
 pub const OPERATOR: &str = "operator";
-/// How long the lab's revocation list is good for: longer than any lab.
-const LIST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The service's store, in the lab's directory.
 pub const STORE: &str = "store.redb";
 

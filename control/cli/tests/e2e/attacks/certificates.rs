@@ -4,7 +4,7 @@
 use crate::fixture::Case;
 use anyhow::{Context, Result, bail, ensure};
 use overlane_api::event::Event;
-use overlane_api::pki::{Authority, Issued, Kind, Revoked, Serial};
+use overlane_api::pki::{Authority, Kind};
 use overlane_api::resource::{InterfaceState, Page};
 use overlane_api::sync::engine_message::Body as Said;
 use overlane_api::sync::resolve_response::Outcome;
@@ -16,6 +16,7 @@ use overlane_api::sync::{
 };
 use overlane_api::tls::{Credentials, GRPC_ALPN, TlsFiles, anonymous_client};
 use overlane_cli::client::Client;
+use overlane_cli::lab::certificates::{authority, file, place, revoke};
 use overlane_cli::lab::handle::Lab;
 use overlane_cli::lab::metrics::Metrics;
 use overlane_cli::lab::plan::Node;
@@ -25,7 +26,6 @@ use overlane_cli::lab::service::{self, SERVER_NAME};
 use overlane_cli::lab::session::EchoSession;
 use overlane_cli::lab::wait;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncReadExt;
@@ -54,21 +54,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Whose interfaces are asked for, and with whose certificate.
 const VICTIM: &str = "acme-1";
 const THIEF: &str = "host-b";
-
-fn pki(lab: &Lab, name: &str) -> PathBuf {
-    lab.state().file(&format!("pki/{name}"))
-}
-
-fn authority(lab: &Lab) -> Result<Authority> {
-    Ok(Authority::load(&lab.state().file("pki"))?)
-}
-
-/// Writes a certificate and its key beside the lab's.
-fn place(lab: &Lab, name: &str, issued: &Issued) -> Result<TlsFiles> {
-    let certificate = lab.state().write(&format!("pki/{name}.crt"), &issued.certificate_pem)?;
-    let key = lab.state().write_secret(&format!("pki/{name}.key"), &issued.key_pem)?;
-    Ok(TlsFiles { ca: pki(lab, "ca.crt"), certificate, key, crl: None })
-}
 
 /// Does `work` with a connection to the service's engines' listener, by these files.
 fn connected<T, W>(
@@ -136,9 +121,9 @@ fn other_host(lab: &Lab) -> Result<()> {
     ensure!(victim.host != THIEF && neighbour.host == THIEF, "the plan has changed");
     // A copy of what the engine itself uses.
     let files = TlsFiles {
-        ca: pki(lab, "ca.crt"),
-        certificate: pki(lab, &format!("{THIEF}.crt")),
-        key: pki(lab, &format!("{THIEF}.key")),
+        ca: file(lab, "ca.crt"),
+        certificate: file(lab, &format!("{THIEF}.crt")),
+        key: file(lab, &format!("{THIEF}.key")),
         crl: None,
     };
     let interface = format!("{VICTIM}/eth0");
@@ -254,7 +239,7 @@ fn useless(lab: &Lab) -> Result<()> {
     refused(lab, client, "expired")?;
     let foreign = Authority::generate("somebody else's")?.issue_for(Kind::Host, &[THIEF], DAY)?;
     refused(lab, set_up(&place(lab, "foreign", &foreign)?)?, "untrusted")?;
-    refused(lab, anonymous_client(&pki(lab, "ca.crt"), None)?, "no_certificate")?;
+    refused(lab, anonymous_client(&file(lab, "ca.crt"), None)?, "no_certificate")?;
     talks(lab, &lab.node(VICTIM)?, &lab.node("acme-3")?)
 }
 
@@ -265,14 +250,6 @@ fn stranger(lab: &Lab) -> Result<()> {
     })?;
     let error = outcome.err().context("a stream is opened")?;
     ensure!(format!("{error:#}").contains("no provisioned host is called host-z"), "{error:#}");
-    Ok(())
-}
-
-/// Puts these on the lab's revocation list.
-fn revoke(lab: &Lab, number: u64, serials: &[Serial]) -> Result<()> {
-    let revoked: Vec<_> = serials.iter().map(|serial| Revoked { serial: *serial, at: 1 }).collect();
-    let list = authority(lab)?.revocation_list(&revoked, number, 365 * DAY)?;
-    std::fs::rename(lab.state().write("pki/new.crl", &list)?, pki(lab, "ca.crl"))?;
     Ok(())
 }
 
