@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Client, Engine, SERVER_NAME, SOON, Site, furnished, hello};
+use common::{Engine, SERVER_NAME, SOON, Site, furnished, hello};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -31,7 +31,9 @@ fn some<T: std::fmt::Debug>(count: usize, strategy: impl Strategy<Value = T>) ->
 }
 
 /// That both listeners serve as before.
-async fn serves(site: &Site, service: &Service, api: &mut Client) {
+async fn serves(site: &Site, service: &Service) {
+    // Any connection from before may have been idle for too long.
+    let mut api = site.api(service).await;
     assert_eq!(api.get("/v1/hosts/host-a").await["id"], "host-a");
     let mut engine = site.engine(service, "host-b", None).await;
     engine.until_revision(1).await;
@@ -49,7 +51,7 @@ async fn throw(address: SocketAddr, bytes: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_no_tls_are_hung_up_on() {
-    let (site, service, mut api) = furnished("").await;
+    let (site, service, _api) = furnished("").await;
     let mut thrown = some(60, prop::collection::vec(any::<u8>(), 0..600));
     // Like a TLS record, of which the rest never comes, or is nonsense.
     for mut record in some(60, prop::collection::vec(any::<u8>(), 5..300)) {
@@ -62,7 +64,7 @@ async fn bytes_that_are_no_tls_are_hung_up_on() {
         throw(service.api_address(), bytes).await;
         throw(service.sync_address(), bytes).await;
     }
-    serves(&site, &service, &mut api).await;
+    serves(&site, &service).await;
 }
 
 /// An HTTP/2 connection of an engine, for what tonic's client would never send.
@@ -87,7 +89,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_are_no_grpc_or_no_message_of_ours_are_refused() {
-    let (site, service, mut api) = furnished("").await;
+    let (site, service, _api) = furnished("").await;
     let mut bodies: Vec<Vec<u8>> = some(40, prop::collection::vec(any::<u8>(), 0..300));
     bodies.extend(some(40, prop::collection::vec(any::<u8>(), 0..300)).iter().map(|bytes| framed(bytes)));
     // A length that never comes, compressed nonsense, the longest number, and more than is taken.
@@ -122,7 +124,7 @@ async fn requests_that_are_no_grpc_or_no_message_of_ours_are_refused() {
             }
         }
     }
-    serves(&site, &service, &mut api).await;
+    serves(&site, &service).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,9 +154,10 @@ async fn an_engine_that_says_what_no_engine_says_loses_its_stream_and_nothing_el
             let _ = engine.outbound.send(EngineMessage { body: Some(body) }).await;
         }
     }
+    let mut api = site.api(&service).await;
     let web = api.get("/v1/nodes/web").await;
     assert_eq!(web["interfaces"][0]["state"], State::Defined.to_string());
-    serves(&site, &service, &mut api).await;
+    serves(&site, &service).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
