@@ -47,17 +47,32 @@ fn set(words: &mut Vec<u64>, bit: usize) {
     }
 }
 
-/// A set most of whose words are zero, which are not kept.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct Sparse {
-    /// Those that are not zero, in order.
-    words: Box<[u64]>,
-    summary: Box<[u64]>,
+/// Many sets most of whose words are zero, which are not kept. They lie side by side: what is read of one is on a line or two.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Arena(Vec<u64>);
+
+/// Where a set is in its arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    at: u32,
+    /// Words of its summary, and of itself behind it.
+    summary: u16,
+    words: u16,
 }
 
-impl Sparse {
-    /// Of members in ascending order.
-    pub(super) fn new(members: &[u32]) -> Self {
+const _: () = assert!(MAX_RULES / WORD <= u16::MAX as usize);
+
+impl Span {
+    /// Bytes that the set takes, and this.
+    pub(super) const fn bytes(self) -> usize {
+        size_of::<Self>() + (self.summary as usize + self.words as usize) * size_of::<u64>()
+    }
+}
+
+impl Arena {
+    /// Puts in a set of members in ascending order. An arena is bounded by the budget of whoever fills it, far below what a span
+    /// can say.
+    pub(super) fn add(&mut self, members: &[u32]) -> Span {
         let (mut words, mut summary, mut last) = (Vec::new(), Vec::new(), None);
         for member in members {
             let place = *member as usize / WORD;
@@ -70,14 +85,29 @@ impl Sparse {
                 *word |= 1 << (*member as usize % WORD);
             }
         }
-        Self { words: words.into(), summary: summary.into() }
+        let span = Span { at: self.0.len() as u32, summary: summary.len() as u16, words: words.len() as u16 };
+        self.0.extend(summary.into_iter().chain(words));
+        span
     }
 
-    /// Bytes that it takes.
-    pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val::<[u64]>(&self.words) + size_of_val::<[u64]>(&self.summary)
+    /// The set of a span that this arena gave.
+    #[inline]
+    pub(super) fn get(&self, span: Span) -> Sparse<'_> {
+        let behind = self.0.get(span.at as usize..).unwrap_or(&[]);
+        let (summary, behind) = behind.split_at_checked(span.summary.into()).unwrap_or((&[], &[]));
+        Sparse { summary, words: behind.get(..span.words.into()).unwrap_or(&[]) }
     }
+}
 
+/// A set most of whose words are zero.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sparse<'a> {
+    summary: &'a [u64],
+    /// Those that are not zero, in order.
+    words: &'a [u64],
+}
+
+impl Sparse<'_> {
     #[inline]
     fn summary(&self, index: usize) -> u64 {
         self.summary.get(index).copied().unwrap_or(0)
@@ -105,7 +135,7 @@ pub(super) trait Part {
 /// What most properties leave.
 pub(super) struct Left<'a> {
     pub(super) any: &'a Dense,
-    pub(super) right: Option<&'a Sparse>,
+    pub(super) right: Option<Sparse<'a>>,
 }
 
 impl Part for Left<'_> {
@@ -123,7 +153,7 @@ impl Part for Left<'_> {
 /// What the peer leaves: rules are right for where it is, and for each tag that it carries.
 pub(super) struct LeftByPeer<'a> {
     pub(super) place: Left<'a>,
-    pub(super) tags: &'a [&'a Sparse],
+    pub(super) tags: &'a [Sparse<'a>],
 }
 
 impl Part for LeftByPeer<'_> {
@@ -174,24 +204,29 @@ mod tests {
     #[test]
     fn sparse_and_dense_sets_say_the_same_of_every_word() {
         let members = [0, 1, 63, 64, 4095, 4096, 4097, 8191, 40_000, 65_535];
-        let (sparse, dense) = (Sparse::new(&members), Dense::new(members));
+        let (mut arena, dense) = (Arena::default(), Dense::new(members));
+        // Not alone, and not the first.
+        let others = [arena.add(&[3, 99]), arena.add(&members), arena.add(&[])];
+        let sparse = arena.get(others[1]);
         for index in 0..MAX_RULES / WORD + 2 {
             assert_eq!(sparse.word(index), dense.word(index), "{index}");
         }
         for index in 0..SUMMARY + 2 {
             assert_eq!(sparse.summary(index), dense.summary(index), "{index}");
         }
-        assert_eq!(sparse.words.len(), 7);
+        assert_eq!((sparse.words.len(), arena.get(others[0]).words), (7, &[8, 1 << 35][..]));
+        assert_eq!(arena.get(others[2]).word(0), 0);
     }
 
     #[test]
     fn an_intersection_has_what_is_in_all_of_them() {
         let all: Vec<u32> = (0..10_000).collect();
         let any = Dense::new(all.iter().copied());
-        let thirds = Sparse::new(&all.iter().copied().filter(|n| n % 3 == 0).collect::<Vec<_>>());
+        let mut arena = Arena::default();
+        let thirds = arena.add(&all.iter().copied().filter(|n| n % 3 == 0).collect::<Vec<_>>());
         let none = Dense::new([]);
         let fives = Dense::new(all.iter().copied().filter(|n| n % 5 == 0));
-        let peer = LeftByPeer { place: Left { any: &none, right: None }, tags: &[&thirds] };
+        let peer = LeftByPeer { place: Left { any: &none, right: None }, tags: &[arena.get(thirds)] };
         let others = [Left { any: &fives, right: None }, Left { any: &any, right: None }];
         let found: Vec<usize> = intersection(&peer, &others, 10_000).collect();
         assert_eq!(found, (0..10_000).filter(|n| n % 15 == 0).collect::<Vec<_>>());

@@ -1,11 +1,10 @@
 //! One property of a packet, as a number: which rules its value is right for.
 
-use super::bits::{Dense, Left, Sparse};
+use super::bits::{Arena, Dense, Left, Span};
 use super::set::TooComplex;
 use core::ops::RangeInclusive;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Cuts the numbers into intervals within which every value is right for the same rules.
 #[derive(Debug, Clone)]
@@ -14,8 +13,9 @@ pub(super) struct Intervals {
     any: Dense,
     /// Where intervals begin, ascending. What is before the first is right for none.
     starts: Vec<u64>,
-    /// The rules of each interval.
-    rules: Vec<Arc<Sparse>>,
+    /// The rules of each interval, in `sets`.
+    rules: Vec<Span>,
+    sets: Arena,
 }
 
 /// Bytes that may still be taken.
@@ -50,7 +50,7 @@ impl Intervals {
             }
         }
         let (mut starts, mut rules) = (Vec::with_capacity(turns.len()), Vec::with_capacity(turns.len()));
-        let mut known: HashMap<Vec<u32>, Arc<Sparse>> = HashMap::new();
+        let (mut sets, mut known) = (Arena::default(), HashMap::<Vec<u32>, Span>::new());
         // How many ranges of each rule the running interval lies in.
         let mut open: BTreeMap<u32, i32> = BTreeMap::new();
         for (start, changes) in turns {
@@ -63,25 +63,25 @@ impl Intervals {
             }
             let members: Vec<u32> = open.keys().copied().collect();
             let set = match known.get(&members) {
-                Some(set) => set.clone(),
+                Some(set) => *set,
                 None => {
-                    let set = Arc::new(Sparse::new(&members));
+                    let set = sets.add(&members);
                     // With what it takes to know it again, while this is being made.
                     budget.take(set.bytes() + size_of_val::<[u32]>(&members))?;
-                    known.insert(members, set.clone());
+                    known.insert(members, set);
                     set
                 }
             };
-            budget.take(size_of::<u64>() + size_of::<Arc<Sparse>>())?;
+            budget.take(size_of::<u64>() + size_of::<Span>())?;
             starts.push(start);
             rules.push(set);
         }
-        Ok(Self { any: Dense::new(any), starts, rules })
+        Ok(Self { any: Dense::new(any), starts, rules, sets })
     }
 
     /// Of so many rules, none of which looks at it.
     pub(super) fn nobody_looks(rules: u32) -> Self {
-        Self { any: Dense::new(0..rules), starts: Vec::new(), rules: Vec::new() }
+        Self { any: Dense::new(0..rules), starts: Vec::new(), rules: Vec::new(), sets: Arena::default() }
     }
 
     /// What a value leaves; without one, the rules that do not look at it.
@@ -90,7 +90,7 @@ impl Intervals {
         let right = match value {
             Some(value) if !self.starts.is_empty() => {
                 let behind = self.starts.partition_point(|start| *start <= value);
-                behind.checked_sub(1).and_then(|place| self.rules.get(place)).map(AsRef::as_ref)
+                behind.checked_sub(1).and_then(|place| self.rules.get(place)).map(|set| self.sets.get(*set))
             }
             _ => None,
         };

@@ -1,6 +1,6 @@
 //! An ordered list of rules, compiled: what it costs to judge a packet hardly grows with the rules that do not match it.
 
-use super::bits::{LeftByPeer, MAX_RULES, Sparse, intersection};
+use super::bits::{Arena, LeftByPeer, MAX_RULES, Span, Sparse, intersection};
 use super::intervals::{Budget, Intervals};
 use super::peers::MAX_TAGS;
 use super::rule::{Action, Facts, Peer, Rule, TagId};
@@ -27,7 +27,8 @@ pub enum TooComplex {
 pub struct RuleSet {
     rules: Vec<Rule>,
     places: Intervals,
-    tags: HashMap<TagId, Sparse, RandomState>,
+    tags: HashMap<TagId, Span, RandomState>,
+    tagged: Arena,
     protocols: Intervals,
     source_ports: Intervals,
     destination_ports: Intervals,
@@ -51,19 +52,21 @@ impl RuleSet {
             return Err(TooComplex::Rules);
         }
         let budget = &mut Budget(Self::MAX_MEMORY);
-        let mut tagged: HashMap<TagId, Vec<u32>> = HashMap::new();
+        let mut members: HashMap<TagId, Vec<u32>> = HashMap::new();
         for (number, rule) in (0..).zip(&rules) {
             if let Peer::Tag(tag) = rule.peer {
-                tagged.entry(tag).or_default().push(number);
+                members.entry(tag).or_default().push(number);
             }
         }
+        let mut tagged = Arena::default();
         let tags: HashMap<_, _, _> =
-            tagged.into_iter().map(|(tag, rules)| (tag, Sparse::new(&rules))).collect();
-        budget.take(tags.values().map(Sparse::bytes).sum())?;
+            members.into_iter().map(|(tag, rules)| (tag, tagged.add(&rules))).collect();
+        budget.take(tags.values().map(|set| set.bytes()).sum())?;
         let range = |range: &RangeInclusive<u16>| vec![u64::from(*range.start())..=u64::from(*range.end())];
         Ok(Self {
             places: Intervals::new(rules.iter().map(|rule| places(&rule.peer)), budget)?,
             tags,
+            tagged,
             protocols: Intervals::new(
                 rules.iter().map(|rule| rule.protocol.map(|number| vec![number.into()..=number.into()])),
                 budget,
@@ -91,6 +94,7 @@ impl RuleSet {
             rules: vec![Rule::all(id, Action::Deny)],
             places: nobody_looks.clone(),
             tags: HashMap::default(),
+            tagged: Arena::default(),
             protocols: nobody_looks.clone(),
             source_ports: nobody_looks.clone(),
             destination_ports: nobody_looks.clone(),
@@ -142,11 +146,12 @@ impl RuleSet {
 
     /// The rules about the tags that a peer carries.
     #[inline]
-    fn tagged(&self, tags: &[TagId]) -> ArrayVec<&Sparse, MAX_TAGS> {
+    fn tagged(&self, tags: &[TagId]) -> ArrayVec<Sparse<'_>, MAX_TAGS> {
         if self.tags.is_empty() {
             return ArrayVec::new_const();
         }
-        tags.iter().filter_map(|tag| self.tags.get(tag)).take(MAX_TAGS).collect()
+        let sets = tags.iter().filter_map(|tag| self.tags.get(tag));
+        sets.take(MAX_TAGS).map(|set| self.tagged.get(*set)).collect()
     }
 }
 
