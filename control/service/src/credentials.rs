@@ -30,8 +30,10 @@ use tokio_util::sync::CancellationToken;
 const EVERY: Duration = Duration::from_secs(2);
 /// How often it is said that something runs out soon.
 const WARN_EVERY: Duration = Duration::from_secs(24 * 3600);
-/// What runs out so soon is said, in seconds; of a shorter life its last third.
+/// A certificate that runs out so soon is told of, in seconds; of one with a shorter life its last third is.
 const WARN_BEFORE: i64 = 7 * 24 * 3600;
+/// The same of a revocation list, which is often made for a day.
+const WARN_OF_LIST: i64 = 8 * 3600;
 
 /// What was read last.
 struct Current {
@@ -252,8 +254,7 @@ impl Keeper {
         if left < soon {
             return Some("the service's certificate runs out soon: nobody will talk to it then");
         }
-        // A list is often made for a day or a week: there is nothing to compare with but its last third of a week.
-        lists.filter(|left| *left < WARN_BEFORE / 21).map(|_| {
+        lists.filter(|left| *left < WARN_OF_LIST).map(|_| {
             "the revocation list runs out soon: nobody will be let in then (`overlane pki crl` makes another)"
         })
     }
