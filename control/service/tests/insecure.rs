@@ -2,10 +2,12 @@
 
 mod common;
 
-use common::{Client, Engine, Site, hello, until};
+use common::{Client, Engine, Site, furnished, hello, until};
 use overlane_api::config::Source;
 use overlane_api::sync::sync_client::SyncClient;
-use overlane_api::sync::{HOST_METADATA, ResolveRequest};
+use overlane_api::sync::{
+    HOST_METADATA, InterfaceState, MappingState, RefusalReason, ResolveRequest, resolve_response::Outcome,
+};
 use overlane_control::config::Config;
 use overlane_control::service::Service;
 use serde_json::json;
@@ -88,4 +90,27 @@ async fn without_tls_everybody_here_is_an_operator_and_an_engine_is_whose_it_say
         page["items"][0]["reason"] == "not_your_interface" && page["items"][0]["host"] == "host-a"
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tls_the_certificate_says_whose_an_engine_is_and_nothing_else_does() {
+    let (site, service, mut api) = furnished("").await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    let mut engine = site.engine(&service, "host-a", None).await;
+    engine.until_revision(1).await;
+    engine.report("web/eth0", InterfaceState::Live).await;
+    engine.until("web live", |known| known.blue(1).is_some_and(|m| m.state() == MappingState::Live)).await;
+    for (certificate, said, refused) in [
+        ("host-b", "host-a", RefusalReason::NotYourInterface),
+        // One that is nobody's to be refused for: there is no such address.
+        ("host-a", "host-b", RefusalReason::UnknownTarget),
+    ] {
+        let channel = site.engine_channel(&service, certificate).connect().await.unwrap();
+        let asked = ResolveRequest { vnet: 7, interface_id: "web/eth0".to_owned(), target: 0x0a00_004d };
+        let mut request = tonic::Request::new(asked);
+        request.metadata_mut().insert(HOST_METADATA, said.parse().unwrap());
+        let answer = SyncClient::new(channel).resolve(request).await.unwrap().into_inner();
+        let Some(Outcome::Refusal(refusal)) = answer.outcome else { panic!("{certificate}: a mapping") };
+        assert_eq!(refusal.reason(), refused, "{certificate}");
+    }
 }
