@@ -9,6 +9,7 @@ use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::buffer::{HeapOptions, HeapPacket, HeapPool};
 use overlane_dataplane::counters::PerWorker;
 use overlane_dataplane::fragment::FragmentLimits;
+use overlane_dataplane::group::GroupLimit;
 use overlane_dataplane::id::{PortId, Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
@@ -120,6 +121,7 @@ impl Bed {
             mtu: 1480,
             traffic: Arc::new(PerWorker::new(1)),
             icmp_limit: IcmpLimit::default().buckets(1),
+            group_limit: GroupLimit::default().buckets(1),
         });
         let way = Arc::new(Uplink {
             name: "uplink".to_owned(),

@@ -7,6 +7,7 @@ use anyhow::Context;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::counters::PerWorker;
+use overlane_dataplane::group::GroupLimit;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
@@ -97,6 +98,7 @@ pub(crate) fn snapshot(
         mtu: NODE_MTU,
         traffic: Arc::clone(&node.traffic),
         icmp_limit: IcmpLimit::default().buckets(workers),
+        group_limit: GroupLimit::default().buckets(workers),
     });
     let way = Arc::new(Uplink {
         name: "uplink".to_owned(),

@@ -4,6 +4,7 @@ use crate::site::{self, Device, Site};
 use anyhow::Result;
 use overlane_dataplane::address::Locator;
 use overlane_dataplane::counters::{PerWorker, Traffic};
+use overlane_dataplane::group::GroupLimit;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Uplink, Vnet};
@@ -91,6 +92,7 @@ impl Host {
                 mtu: interface.mtu,
                 traffic: Arc::clone(&port.traffic),
                 icmp_limit: IcmpLimit::default().buckets(workers),
+                group_limit: GroupLimit::default().buckets(workers),
             });
             if site.layout.has_slots()
                 && let Some(place) = snapshot.slots.get_mut(usize::from(interface.slot.get()))

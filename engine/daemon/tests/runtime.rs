@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::group::GroupLimit;
 use overlane_dataplane::id::{PortId, Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
@@ -157,6 +158,7 @@ impl World {
             mtu: opened.mtu,
             traffic: opened.traffic,
             icmp_limit: IcmpLimit::default().buckets(2),
+            group_limit: GroupLimit::default().buckets(2),
         }));
         self.publish();
         let locator = Locator::new(Layout::Slot64, self.prefix, slot, self.vnet.id).unwrap();

@@ -76,6 +76,19 @@ reasons! {
     GatewayItself = "gateway_itself",
     /// A group or broadcast destination without members.
     GroupNoMembers = "group_no_members",
+    /// A group that never leaves a host, and this came from another one.
+    GroupConfined = "group_confined",
+    /// A copy beyond the rate at which the interface may have copies made.
+    GroupLimited = "group_limited",
+    /// The virtual network carries no broadcast.
+    BroadcastOff = "broadcast_off",
+    // --- IGMP from a node ---
+    /// An IGMP message that cannot be read.
+    IgmpMalformed = "igmp_malformed",
+    /// An IGMP query: the engine is the only one that asks.
+    IgmpQuery = "igmp_query",
+    /// IGMP messages beyond the rate at which the interface may send them.
+    IgmpLimited = "igmp_limited",
     /// No mapping: the destination is no live interface of the vnet.
     NoMapping = "no_mapping",
     /// The destination is provisioned but not live.
@@ -141,7 +154,7 @@ reasons! {
     RoutingHeaderLive = "routing_header_live",
     /// The destination address is no legal substrate address.
     DstAddressInvalid = "dst_address_invalid",
-    /// The destination is of a form that is not carried yet: delivery by slot (U/L) or to a group (I/G).
+    /// The destination is of a form that is not carried yet: delivery by slot (U/L).
     DstFormUnsupported = "dst_form_unsupported",
     /// No live interface of this host owns the destination (vnet, IPv4).
     DstUnknownNode = "dst_unknown_node",

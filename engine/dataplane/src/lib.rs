@@ -12,6 +12,7 @@ pub mod drop;
 mod extension;
 pub mod failure;
 pub mod fragment;
+pub mod group;
 mod header;
 pub mod id;
 pub mod limit;

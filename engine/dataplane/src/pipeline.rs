@@ -13,7 +13,7 @@ use crate::stage::flow::Flows;
 use crate::stage::fragments::{Fragments, Lost};
 use crate::stage::{
     Aside, Burst, FromNode, FromUplink, Inbound, Outbound, arp, authorise, classify_node, classify_uplink,
-    deliver, dhcp, flow, fragments, next_hop, resolution, verify_source,
+    deliver, dhcp, flow, fragments, group, next_hop, resolution, verify_source,
 };
 use crate::table::flow::FlowTable;
 use crate::table::mapping::MappingTable;
@@ -344,6 +344,9 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         if !aside.dhcps.is_empty() {
             dhcp::run(&node, &mut aside.dhcps, out);
         }
+        if !aside.groups.is_empty() {
+            group::outbound(&node, &self.pool, &mut aside.groups, out);
+        }
         burst.find(view);
         resolution::outbound(&node, &mut self.waiting, &mut burst, out);
         watch.outbound(Moment::Found, &node, &mut self.flows, &mut burst);
@@ -407,6 +410,9 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
             let (source, destination) = item.vnets();
             if source == destination { Ok(()) } else { authorise::verdict(item.receiver, source) }
         });
+        if burst.has_groups() {
+            group::inbound(&uplink, &self.pool, &self.identifications, &mut burst, out);
+        }
         fragments::run(&uplink, &mut self.fragments, &mut burst);
         watch.inbound(Moment::Checked, &uplink, &mut self.flows, &mut burst);
         flow::inbound(&uplink, &mut self.flows, &mut self.fragments, &mut burst);

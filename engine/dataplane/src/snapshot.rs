@@ -6,6 +6,7 @@
 use crate::address::{HostPrefix, Layout};
 use crate::counters::{Drops, PerWorker, Traffic};
 use crate::dhcp;
+use crate::group::{self, GroupBuckets, Groups};
 use crate::id::{PortId, Slot, VnetId};
 use crate::limit::TokenBucket;
 use crate::mac::MacAddr;
@@ -43,6 +44,8 @@ pub struct HostSnapshot {
     pub resumes: bool,
     /// Who carries which of the tags that rules of this host are about.
     pub peers: Arc<Peers>,
+    /// Who hears what is sent to groups.
+    pub groups: Arc<Groups>,
     /// Number of what decides who may talk to whom, counted up (and around) with each change: flows that were judged by
     /// another are judged again.
     pub policy_epoch: u32,
@@ -92,6 +95,8 @@ pub struct Interface {
     pub traffic: Arc<PerWorker<Traffic>>,
     /// How many ICMP errors are still sent for packets of its node.
     pub icmp_limit: Arc<PerWorker<TokenBucket>>,
+    /// How much its node may still do with groups.
+    pub group_limit: Arc<PerWorker<GroupBuckets>>,
 }
 
 /// A virtual network with interfaces on this host.
@@ -111,6 +116,8 @@ pub struct Vnet {
     pub on_demand: bool,
     /// What its nodes are told by DHCP; `None`: the engine answers none.
     pub dhcp: Option<Arc<dhcp::Settings>>,
+    /// How broadcast and multicast are carried.
+    pub groups: group::Settings,
     /// Packets of this vnet that came in by an uplink and were dropped.
     pub uplink_drops: Arc<PerWorker<Drops>>,
 }
@@ -176,6 +183,7 @@ impl HostSnapshot {
             judges_sizes: false,
             resumes: false,
             peers: Arc::default(),
+            groups: Arc::default(),
             policy_epoch: 0,
             path_mtus: Arc::default(),
             on_demand: false,
@@ -272,7 +280,8 @@ impl Vnet {
     #[must_use]
     pub fn new(id: VnetId, subnets: Vec<Subnet>, uplink_drops: Arc<PerWorker<Drops>>) -> Self {
         let (stateful, default_action, peerings) = (false, Action::Allow, Vec::new());
-        Self { id, subnets, stateful, default_action, peerings, on_demand: false, dhcp: None, uplink_drops }
+        let (on_demand, dhcp, groups) = (false, None, group::Settings::default());
+        Self { id, subnets, stateful, default_action, peerings, on_demand, dhcp, groups, uplink_drops }
     }
 
     /// The subnet that `address` lies in.

@@ -14,6 +14,7 @@ use overlane_api::policy::{
 use overlane_api::resource::InterfaceState;
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::counters::PerWorker;
+use overlane_dataplane::group::GroupLimit;
 use overlane_dataplane::id::{PortId, Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::policy::{self, End, Passage, Peers, Policy, RuleSet, TagId, judge};
@@ -102,6 +103,7 @@ fn interface(view: &dyn View, record: &InterfaceRecord, moment: SystemTime) -> R
         mtu: u16::MAX,
         traffic: Arc::new(PerWorker::new(0)),
         icmp_limit: IcmpLimit::default().buckets(0),
+        group_limit: GroupLimit::default().buckets(0),
     })
 }
 

@@ -3,6 +3,7 @@
 use etherparse::PacketBuilder;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::counters::PerWorker;
+use overlane_dataplane::group::GroupLimit;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
@@ -106,6 +107,7 @@ pub(crate) fn snapshot(node: &OpenPort, uplink: &OpenPort, stateful: bool) -> Ho
         mtu: 1_480,
         traffic: Arc::clone(&node.traffic),
         icmp_limit: IcmpLimit::default().buckets(1),
+        group_limit: GroupLimit::default().buckets(1),
     });
     let way = Arc::new(Uplink {
         name: "uplink".to_owned(),

@@ -1,8 +1,19 @@
 //! Bytes of a fuzzer as frames that get past the first checks: addresses and checksums are made right, the rest is as
 //! it comes.
 
-use crate::{dummy, mac, substrate, uplink_mac};
+use crate::{GROUP, dummy, mac, substrate, uplink_mac};
 use core::net::Ipv4Addr;
+use overlane_dataplane::group;
+
+/// Whom a packet is for whose cut lies there: most often `node`.
+#[must_use]
+pub const fn receiver(cut: usize, node: Ipv4Addr) -> Ipv4Addr {
+    match cut {
+        0xe0..0xf0 => Ipv4Addr::BROADCAST,
+        0xf0..=0xff => GROUP,
+        _ => node,
+    }
+}
 
 /// Takes an input apart: each packet has its length and the place of a cut between segments in front.
 pub fn packets(mut input: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
@@ -20,7 +31,9 @@ pub fn packets(mut input: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
 /// checksum are right.
 #[must_use]
 pub fn from_node(packet: &[u8], ends: (Ipv4Addr, Ipv4Addr), as_it_is: bool) -> Vec<u8> {
-    let mut frame = [&dummy(ends.1).0[..], &mac(ends.0).0, &[8, 0]].concat();
+    let is_group = ends.1.is_multicast() || ends.1.is_broadcast();
+    let to = if is_group { group::mac(ends.1) } else { dummy(ends.1) };
+    let mut frame = [&to.0[..], &mac(ends.0).0, &[8, 0]].concat();
     frame.extend(packet);
     let length = packet.len() as u16;
     if let Some(header) = frame.get_mut(14..) {

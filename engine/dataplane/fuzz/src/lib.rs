@@ -7,11 +7,12 @@ use arrayvec::ArrayVec;
 use core::cell::Cell;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
-use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::address::{Delivery, HostPrefix, Layout, Locator, SubstrateAddress};
 use overlane_dataplane::buffer::{HeapOptions, HeapPacket, HeapPool};
 use overlane_dataplane::counters::{Drops, PerWorker};
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::fragment::FragmentLimits;
+use overlane_dataplane::group::{Filter, Group, GroupLimit, Member};
 use overlane_dataplane::id::{PortId, Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
@@ -30,6 +31,8 @@ pub const ALICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
 pub const BOB: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 20);
 /// A node beside Alice.
 pub const ANNA: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 11);
+/// A group that all nodes are members of.
+pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 129, 2, 3);
 const LAYOUT: Layout = Layout::Slot64;
 const VNET: u32 = 7;
 const UPLINK: u16 = 0;
@@ -74,9 +77,14 @@ fn prefix(host: usize) -> HostPrefix {
     HostPrefix::parse(LAYOUT, ["fd00:0:0:a::/64", "fd00:0:0:b::/64"].get(host).unwrap()).unwrap()
 }
 
-/// The substrate address of a node.
+/// The substrate address of a node, or of a group on the second host.
 #[must_use]
 pub fn substrate(node: Ipv4Addr) -> Ipv6Addr {
+    if node.is_multicast() || node.is_broadcast() {
+        let (prefix, slot, delivery) = (prefix(1), Slot::ZERO, Delivery::Group);
+        let fields = SubstrateAddress { prefix, slot, delivery, vnet: vnet(), ipv4: node };
+        return LAYOUT.encode(&fields).unwrap();
+    }
     locator(node).address(node)
 }
 
@@ -109,7 +117,10 @@ impl Outbox<HeapPacket> for Out {
             }
             _ => bytes.get(20) == Some(&44),
         };
-        self.cut |= fragment;
+        // Of what is for a group many leave.
+        let local = bytes.first().is_some_and(|octet| octet & 1 != 0);
+        let copy = local || bytes.get(12) == Some(&0x86) && bytes.get(46).is_some_and(|octet| octet & 1 != 0);
+        self.cut |= fragment || copy;
         if port.index() == usize::from(UPLINK) {
             self.uplink.push(bytes);
         }
@@ -183,6 +194,7 @@ impl Host {
                     mtu: if node == ANNA { 600 } else { MTU - 20 },
                     traffic: Arc::new(PerWorker::new(1)),
                     icmp_limit: IcmpLimit::default().buckets(1),
+                    group_limit: GroupLimit::default().buckets(1),
                 });
                 snapshot.ports.push(PortRole::Node(Arc::clone(&interface)));
                 *snapshot.slots.get_mut(usize::from(slot.get())).unwrap() = Some(interface);
@@ -194,6 +206,15 @@ impl Host {
                 state: State::Live,
             };
             mappings.insert(MappingKey::new(vnet(), node), mapping).unwrap();
+        }
+        let groups = Arc::get_mut(&mut snapshot.groups).unwrap();
+        for group in [Ipv4Addr::BROADCAST, GROUP] {
+            let nodes = snapshot.ports.iter().filter_map(|role| match role {
+                PortRole::Node(interface) => Some(Member { port: interface.port, filter: Filter::ALL }),
+                _ => None,
+            });
+            let hosts = [prefix(1 - host)].into();
+            *groups.entry(vnet(), group) = Group { members: nodes.collect(), hosts };
         }
         let pool = HeapPool::new(HeapOptions::default());
         let clock = FuzzClock::default();

@@ -10,13 +10,14 @@ fuzz_target!(|data: &[u8]| {
     let frames: Vec<_> = input::packets(data)
         .map(|(packet, cut)| {
             let to = if cut & 1 == 0 { BOB } else { ANNA };
+            let to = input::receiver(cut, to);
             (input::from_node(packet, (ALICE, to), cut & 2 != 0), cut)
         })
         .collect();
     let crossing = here.receive(false, &frames);
     let crossing: Vec<_> = crossing.into_iter().map(|frame| (frame, usize::MAX)).collect();
     for frame in &crossing {
-        // What goes onto the substrate is IPv6 of Alice's to Bob, as long as it says, and no router need cut it.
+        // What goes onto the substrate is IPv6 of Alice's, as long as it says, and no router need cut it.
         assert!(frame.0.len() <= 14 + 1500);
         let length = u16::from_be_bytes([frame.0[18], frame.0[19]]);
         assert_eq!(frame.0.len(), 14 + 40 + usize::from(length));

@@ -14,7 +14,8 @@ fuzz_target!(|data: &[u8]| {
                 let own = packet.get(8..24).and_then(|bytes| bytes.first_chunk().copied());
                 from = own.unwrap_or(from);
             }
-            (input::from_substrate(packet, 1, (from, BOB), cut & 2 != 0), cut)
+            let to = input::receiver(cut, BOB);
+            (input::from_substrate(packet, 1, (from, to), cut & 2 != 0), cut)
         })
         .collect();
     there.receive(true, &frames);

@@ -2,7 +2,7 @@
 
 use super::flow::{Ahead, Flows, Foresight, Nothing};
 use super::next_hop::{self, NextHop};
-use super::{Aside, Burst, FromNode, Line, Outbound, dhcp, source_check};
+use super::{Aside, Burst, FromNode, Line, Outbound, dhcp, group, source_check};
 use crate::drop::DropReason;
 use crate::failure::Claim;
 use crate::header::{NetworkHeader, contiguous, read_ipv4, trim};
@@ -13,6 +13,7 @@ use crate::plain::{self, Four, TRANSPORT_4};
 use crate::snapshot::Interface;
 use crate::table::mapping::{MappingKey, MappingView};
 use crate::wire::ethernet::{self, ethertype};
+use crate::wire::protocol;
 use arrayvec::ArrayVec;
 
 /// Empties `received` into the kinds that there are. Every frame must come from the interface's own MAC, and every packet
@@ -118,6 +119,7 @@ fn admit_any<'a, P: Packet>(
         Ok(Kind::Ipv4(item)) => burst.push(packet, item),
         Ok(Kind::Arp) => aside.arps.push(packet),
         Ok(Kind::Dhcp(header)) => aside.dhcps.push((packet, header)),
+        Ok(Kind::Group(header)) => aside.groups.push((packet, header)),
         Err(reason) => node.traffic.drops.count(reason),
     }
 }
@@ -128,6 +130,8 @@ enum Kind<'a> {
     Arp,
     /// A client's.
     Dhcp(NetworkHeader),
+    /// For a group, or about one.
+    Group(NetworkHeader),
 }
 
 fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a>, DropReason> {
@@ -148,6 +152,13 @@ fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a
         Some((header, plain)) => (header, Some(plain)),
         None => (read_ipv4(packet)?, None),
     };
+    if header.protocol == protocol::IGMP {
+        // A host that has no address yet says so too (RFC 3376, 4.2.13).
+        if !header.source.is_unspecified() {
+            source_check::check(node, header.source)?;
+        }
+        return Ok(Kind::Group(header));
+    }
     match dhcp::role(node, packet, &header) {
         dhcp::Role::None => source_check::check(node, header.source)?,
         dhcp::Role::Client => {
@@ -157,6 +168,9 @@ fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a
             return Ok(Kind::Dhcp(header));
         }
         dhcp::Role::Server => return Err(DropReason::DhcpServerForeign),
+    }
+    if group::is_for(node, frame_destination, header.destination)? {
+        return Ok(Kind::Group(header));
     }
     let NextHop { routed, vnet } = next_hop::check(node, frame_destination, header.destination)?;
     let asked = node.view.ask(MappingKey::new(vnet, header.destination));

@@ -1,7 +1,7 @@
 //! From an uplink: is it for the engine itself, for a node of this host, or for nobody here?
 
 use super::flow::{Ahead, Flows, Foresight, Nothing};
-use super::{Arrival, Burst, FromUplink, Inbound, Line, Place, destination, verify_source};
+use super::{Arrival, Burst, FromUplink, Inbound, Line, Place, destination, group, verify_source};
 use crate::address::{Layout, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::extension;
@@ -190,6 +190,7 @@ fn classify<'a>(uplink: &FromUplink<'a>, packet: &mut impl Packet) -> Result<Kin
         destination,
         destination_vnet: fields.vnet,
         not_a_node: None,
+        group: group::is_from_substrate(uplink.snapshot, &fields),
     };
     let asked = uplink.view.ask(MappingKey::new(fields.vnet, header.destination));
     Ok(Kind::Ours(Inbound::any(plain, arrival, asked), fields))

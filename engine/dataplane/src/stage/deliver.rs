@@ -2,10 +2,12 @@
 
 use super::fragments::{self, Fragments};
 use super::{Arrival, Burst, FromNode, FromUplink, Inbound, Known, Outbound, answer, quote};
-use crate::address::{Layout, Locator};
+use crate::address::{HostPrefix, Locator};
 use crate::drop::DropReason;
+use crate::group;
 use crate::header::NetworkHeader;
 use crate::id::{PortId, Slot, VnetId};
+use crate::mac::MacAddr;
 use crate::offload;
 use crate::packet::{Offload, Packet, Pool};
 use crate::path_mtu::PathMtus;
@@ -24,7 +26,7 @@ use crate::wire::{ethernet, fragment, ipv4, ipv6, word};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// The way of a burst's packets from a node to the substrate: what is the same for all of them.
-struct Departure<'a> {
+pub(crate) struct Departure<'a> {
     node: &'a FromNode<'a>,
     /// Where the sender itself lives.
     own: Option<Locator>,
@@ -52,15 +54,11 @@ pub(crate) fn outbound<P: Packet>(
 ) {
     let snapshot = node.snapshot;
     let (layout, settings) = (snapshot.layout, &snapshot.translate);
-    let uplink = snapshot.uplink().and_then(|uplink| {
-        let next_hop = uplink.next_hop?;
-        let mtus = Mtus { four: node.interface.mtu, six: uplink.mtu };
-        Some((uplink.port, WayOut::new(uplink.mac, next_hop, mtus, settings)))
-    });
-    let narrowest = snapshot.path_mtus.smallest();
-    let departure = Departure { node, own: own_locator(node), uplink, narrowest: narrowest.into() };
+    let departure = Departure::new(node);
+    let Departure { uplink, .. } = departure;
     let first = node.interface.addresses.first();
     let line = departure.own.zip(uplink).zip(first).map(|((own, (port, way)), first)| {
+        let narrowest = snapshot.path_mtus.smallest();
         let way = PlainWay::new(*first, own.address(*first), &way.at_most(narrowest), settings);
         Line { own, port, way }
     });
@@ -89,7 +87,40 @@ pub(crate) fn outbound<P: Packet>(
     });
 }
 
-impl Departure<'_> {
+impl<'a> Departure<'a> {
+    #[inline(always)]
+    pub(crate) fn new(node: &'a FromNode<'a>) -> Self {
+        let snapshot = node.snapshot;
+        let uplink = snapshot.uplink().and_then(|uplink| {
+            let next_hop = uplink.next_hop?;
+            let mtus = Mtus { four: node.interface.mtu, six: uplink.mtu };
+            Some((uplink.port, WayOut::new(uplink.mac, next_hop, mtus, &snapshot.translate)))
+        });
+        let narrowest = snapshot.path_mtus.smallest().into();
+        Self { node, own: own_locator(node), uplink, narrowest }
+    }
+
+    /// The way of a copy of what is sent to a group to the members on another host.
+    pub(crate) fn to_group(
+        &self,
+        packet: &mut impl Packet,
+        header: &NetworkHeader,
+        (host, destination): (HostPrefix, Ipv6Addr),
+    ) -> Result<(PortId, Crossing), Refusal> {
+        let (node, snapshot) = (self.node, self.node.snapshot);
+        let own = self.own.as_ref().ok_or(DropReason::PrefixUnknown)?;
+        let (port, mut way) = self.uplink.ok_or(DropReason::UplinkUnresolved)?;
+        if LONGEST_HEADERS + usize::from(header.payload) > self.narrowest {
+            narrow(&mut way, &snapshot.path_mtus, host);
+        }
+        let source = own.address(header.source);
+        let fronts = checksum::sum_of_fronts([&source.octets(), &destination.octets()]);
+        let ends = Ends { source, destination, change: Change::ZERO.add(fronts) };
+        let quoted = quote::Outbound { node, header: *header, own, ends: &ends };
+        let crossing = four_to_six(packet, header, &ends, &way, &snapshot.translate, &quoted)?;
+        Ok((port, crossing))
+    }
+
     /// Any packet's way.
     #[inline(never)]
     fn any<P: Packet>(&self, packet: &mut P, item: &mut Outbound<'_>) -> Result<(PortId, Crossing), Refusal> {
@@ -112,7 +143,7 @@ impl Departure<'_> {
         // The MSS of a SYN is of packets that are still to come.
         let clamp = snapshot.translate.clamp_tcp_mss;
         if clamp || LONGEST_HEADERS + usize::from(header.payload) > self.narrowest {
-            narrow(&mut way, &snapshot.path_mtus, snapshot.layout, &mapping.locator);
+            narrow(&mut way, &snapshot.path_mtus, mapping.locator.prefix(snapshot.layout));
         }
         let ends = ends(own, &mapping, header.source, header.destination);
         let quoted = quote::Outbound { node, header: *header, own, ends: &ends };
@@ -143,8 +174,8 @@ const LONGEST_HEADERS: usize = ipv6::LENGTH + fragment::LENGTH;
 /// Lowers the way's MTU to that of the path to one host.
 #[cold]
 #[inline(never)]
-fn narrow(way: &mut WayOut, paths: &PathMtus, layout: Layout, destination: &Locator) {
-    if let Some(mtu) = paths.of(destination.prefix(layout)) {
+fn narrow(way: &mut WayOut, paths: &PathMtus, destination: HostPrefix) {
+    if let Some(mtu) = paths.of(destination) {
         way.mtu = way.mtu.min(mtu);
         way.cut_mtu = way.cut_mtu.min(mtu);
     }
@@ -176,6 +207,33 @@ fn locally(
     if routed && header.ttl <= 1 {
         return Err(Refusal::told(DropReason::TtlExceeded, Answer::TimeExceeded));
     }
+    let crossing = hand_over(packet, header, receiver, Arm::new(receiver, header.destination))?;
+    if routed {
+        let packet = packet.head_mut().get_mut(ethernet::LENGTH..).and_then(<[u8]>::first_chunk_mut);
+        ipv4::decrement_ttl(packet.ok_or(DropReason::FrameTruncated)?);
+    }
+    Ok((port, crossing))
+}
+
+/// A copy of what a node sends to a group, for a member on this host.
+pub(crate) fn to_member(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    member: &Interface,
+) -> Result<(PortId, Crossing), Refusal> {
+    if header.live_route != 0 {
+        return Err(DropReason::SourceRoute.into());
+    }
+    Ok((member.port, hand_over(packet, header, member, Arm::of_group(member, header.destination))?))
+}
+
+/// Gives a packet to a node of this host as it is, as far as the node takes it.
+fn hand_over(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    receiver: &Interface,
+    arm: Arm,
+) -> Result<Crossing, Refusal> {
     let Offload { checksum, segmentation } = packet.offload();
     let ip_header = header.transport - ethernet::LENGTH;
     let (crossing, fitting) = match offload::fit(header, segmentation, ip_header, receiver.mtu) {
@@ -188,12 +246,9 @@ fn locally(
     };
     packet.set_offload(Offload { checksum, segmentation: fitting });
 
-    let (frame, packet) = packet.head_mut().split_first_chunk_mut().ok_or(DropReason::FrameTruncated)?;
-    Arm::new(receiver, header.destination).frame_from(header.source).emit(frame);
-    if routed {
-        ipv4::decrement_ttl(packet.first_chunk_mut().ok_or(DropReason::FrameTruncated)?);
-    }
-    Ok((port, crossing))
+    let frame = packet.head_mut().first_chunk_mut().ok_or(DropReason::FrameTruncated)?;
+    arm.frame_from(header.source).emit(frame);
+    Ok(crossing)
 }
 
 /// The way to one address of a receiver, which sees packets come from the dummy MAC of their sender, or of its own gateway
@@ -209,13 +264,23 @@ struct Arm {
 
 impl Arm {
     fn new(receiver: &Interface, destination: Ipv4Addr) -> Self {
+        Self::to(receiver, destination, receiver.mac)
+    }
+
+    /// The way to a member of `group`, which gets it at the group's MAC.
+    fn of_group(member: &Interface, group: Ipv4Addr) -> Self {
+        let own = member.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        Self::to(member, own, group::mac(group))
+    }
+
+    fn to(receiver: &Interface, destination: Ipv4Addr, mac: MacAddr) -> Self {
         let subnet =
             receiver.vnet.subnet_of(destination).and_then(|subnet| Some((subnet.net, subnet.gateway?)));
         let words = subnet.map(|(net, gateway)| [net.network(), net.netmask(), gateway]);
         let word = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
         let [network, mask, gateway] = words.map_or([0; 3], |words| words.map(word));
         let (vnet, kind) = (receiver.vnet.id, ethernet::ethertype::IPV4);
-        let frame = ethernet::Prepared::from_dummy(receiver.mac, vnet, destination, kind);
+        let frame = ethernet::Prepared::from_dummy(mac, vnet, destination, kind);
         Self { network, mask, gateway, frame }
     }
 
@@ -298,8 +363,19 @@ pub(crate) fn inbound<'a, P: Packet>(
     });
 }
 
+/// A copy of what is for a group, translated to a member.
+pub(crate) fn inbound_to_member(
+    uplink: &FromUplink<'_>,
+    packet: &mut impl Packet,
+    arrival: &Arrival,
+    member: &Interface,
+    identifications: &Identifications,
+) -> Result<Crossing, Refusal> {
+    let arm = Arm::of_group(member, arrival.header.destination);
+    inbound_by(uplink, packet, arrival, (member, arm), identifications)
+}
+
 /// Any packet, translated to the node.
-#[inline(never)]
 fn inbound_any(
     uplink: &FromUplink<'_>,
     packet: &mut impl Packet,
@@ -307,10 +383,22 @@ fn inbound_any(
     receiver: &Interface,
     identifications: &Identifications,
 ) -> Result<Crossing, Refusal> {
+    let arm = Arm::new(receiver, arrival.header.destination);
+    inbound_by(uplink, packet, arrival, (receiver, arm), identifications)
+}
+
+#[inline(never)]
+fn inbound_by(
+    uplink: &FromUplink<'_>,
+    packet: &mut impl Packet,
+    arrival: &Arrival,
+    (receiver, arm): (&Interface, Arm),
+    identifications: &Identifications,
+) -> Result<Crossing, Refusal> {
     let settings = &uplink.snapshot.translate;
     let Arrival { header, source, destination, .. } = arrival;
     let way_back = if settings.clamp_tcp_mss { way_back(uplink, *source) } else { u16::MAX };
-    let frame = Arm::new(receiver, header.destination).frame_from(header.source);
+    let frame = arm.frame_from(header.source);
     let hop = LastHop { frame, mtu: receiver.mtu, way_back, uplink_mtu: uplink.uplink.mtu };
     // What a pseudo-header loses: what is in front of the virtual addresses in both substrate addresses.
     let change = Change::ZERO.remove(checksum::sum_of_fronts([&source.octets(), &destination.octets()]));

@@ -1,7 +1,7 @@
 //! From an uplink: which interface of this host is the packet for? The one that owns the embedded (vnet, IPv4): by its
-//! slot, or in layouts without slots by its mapping.
+//! slot, or in layouts without slots by its mapping. What is for a group is taken in the name of one of the members.
 
-use super::{Arrival, FromUplink, Inbound};
+use super::{Arrival, FromUplink, Inbound, group};
 use crate::address::{Delivery, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::packet::Packet;
@@ -15,6 +15,10 @@ pub(crate) fn in_slot<'a>(
     item: &mut Inbound<'a>,
     destination: SubstrateAddress,
 ) -> Result<(), DropReason> {
+    if item.arrival(packet).group {
+        item.receiver = Some(group::receiver(uplink, &destination)?);
+        return Ok(());
+    }
     let interface = uplink.snapshot.interface(destination.slot).map(AsRef::as_ref);
     accept(uplink, packet, item, destination.delivery, interface)
 }
@@ -26,6 +30,12 @@ pub(crate) fn by_mapping<'a>(
     item: &mut Inbound<'a>,
     mapping: Option<FoundMapping<'_>>,
 ) -> Result<(), DropReason> {
+    let destination = uplink.snapshot.layout.decode(item.arrival(packet).destination);
+    let destination = destination.map_err(|_| DropReason::DstAddressInvalid)?;
+    if item.arrival(packet).group {
+        item.receiver = Some(group::receiver(uplink, &destination)?);
+        return Ok(());
+    }
     let interface = match mapping.and_then(|mapping| mapping.value().local) {
         Some(port) => match uplink.snapshot.role(port) {
             PortRole::Node(interface) => Some(interface.as_ref()),
@@ -33,9 +43,7 @@ pub(crate) fn by_mapping<'a>(
         },
         None => None,
     };
-    let destination = uplink.snapshot.layout.decode(item.arrival(packet).destination);
-    let delivery = destination.map_err(|_| DropReason::DstAddressInvalid)?.delivery;
-    accept(uplink, packet, item, delivery, interface)
+    accept(uplink, packet, item, destination.delivery, interface)
 }
 
 fn accept<'a>(

@@ -18,6 +18,7 @@ pub(crate) mod destination;
 pub(crate) mod dhcp;
 pub(crate) mod flow;
 pub(crate) mod fragments;
+pub(crate) mod group;
 pub(crate) mod next_hop;
 pub(crate) mod passage;
 pub(crate) mod quote;
@@ -94,6 +95,8 @@ pub(crate) struct Arrival {
     pub(crate) destination_vnet: VnetId,
     /// Why its source is no node's, if it is an ICMPv6 error, which a router of the substrate may send.
     pub(crate) not_a_node: Option<DropReason>,
+    /// Whether its destination is a group's: then its receiver is one of the members.
+    pub(crate) group: bool,
 }
 
 impl<'a> Outbound<'a> {
@@ -166,7 +169,15 @@ impl Arrival {
     fn of_plain(packet: &impl Packet, receiver: Option<&Interface>) -> Self {
         let (header, source, destination) = Six::of_plain(packet).header();
         let vnet = receiver.map_or(VnetId::MIN, |receiver| receiver.vnet.id);
-        Self { header, source, source_vnet: vnet, destination, destination_vnet: vnet, not_a_node: None }
+        Self {
+            header,
+            source,
+            source_vnet: vnet,
+            destination,
+            destination_vnet: vnet,
+            not_a_node: None,
+            group: false,
+        }
     }
 }
 
@@ -227,6 +238,8 @@ pub(crate) trait Known<'a> {
     fn header(&mut self, packet: &impl Packet) -> &NetworkHeader;
     /// Whether it is a fragment of a datagram, or says so. None is plain.
     fn is_fragment(&self) -> bool;
+    /// Whether it is from the substrate and for a group. None is plain.
+    fn is_for_group(&self) -> bool;
     /// The look-up that was asked for it, and where its answer belongs.
     fn lookup(&mut self) -> (Query, &mut Option<FoundMapping<'a>>);
     /// The look-up of its flow.
@@ -242,6 +255,10 @@ impl<'a> Known<'a> for Outbound<'a> {
 
     fn is_fragment(&self) -> bool {
         self.header.as_ref().is_some_and(|header| header.fragment.is_some())
+    }
+
+    fn is_for_group(&self) -> bool {
+        false
     }
 
     #[inline(always)]
@@ -268,6 +285,10 @@ impl<'a> Known<'a> for Inbound<'a> {
         self.arrival.as_ref().is_some_and(|arrival| arrival.header.fragment.is_some())
     }
 
+    fn is_for_group(&self) -> bool {
+        self.arrival.as_ref().is_some_and(|arrival| arrival.group)
+    }
+
     #[inline(always)]
     fn lookup(&mut self) -> (Query, &mut Option<FoundMapping<'a>>) {
         (self.asked, &mut self.mapping)
@@ -283,16 +304,18 @@ impl<'a> Known<'a> for Inbound<'a> {
     }
 }
 
-/// What a node sends that is for the engine itself.
+/// What a node sends that does not go one way: it is for the engine itself, or for a group.
 pub(crate) struct Aside<P> {
     pub(crate) arps: ArrayVec<P, BURST>,
     pub(crate) dhcps: ArrayVec<(P, NetworkHeader), BURST>,
+    /// What it says of its groups, and what it sends to some.
+    pub(crate) groups: ArrayVec<(P, NetworkHeader), BURST>,
 }
 
 impl<P> Aside<P> {
     #[inline]
     pub(crate) const fn new() -> Self {
-        Self { arps: ArrayVec::new_const(), dhcps: ArrayVec::new_const() }
+        Self { arps: ArrayVec::new_const(), dhcps: ArrayVec::new_const(), groups: ArrayVec::new_const() }
     }
 }
 
@@ -314,6 +337,8 @@ pub(crate) struct Burst<P, I> {
     missing: u64,
     /// Whether there may be a fragment among them.
     parts: bool,
+    /// Whether there may be something for a group among them.
+    groups: bool,
 }
 
 /// How many packets are looked at before the look-ups of as many before them are answered: about as long as memory takes.
@@ -337,6 +362,7 @@ impl<P, I> Burst<P, I> {
             answered: 0,
             missing: 0,
             parts: false,
+            groups: false,
         }
     }
 
@@ -391,8 +417,15 @@ impl<P, I> Burst<P, I> {
         I: Known<'a>,
     {
         self.parts |= item.is_fragment();
+        self.groups |= item.is_for_group();
         self.packets.push(packet);
         self.items.push(item);
+    }
+
+    /// Whether there may be something for a group among them.
+    #[inline(always)]
+    pub(crate) const fn has_groups(&self) -> bool {
+        self.groups
     }
 
     /// Whether there may be a fragment among them.

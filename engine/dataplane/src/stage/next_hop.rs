@@ -19,9 +19,6 @@ pub(crate) struct NextHop {
 /// Refuses MACs that engines never gave out, and next hops that provisioning does not make routers.
 pub(crate) fn check(node: &FromNode<'_>, mac: MacAddr, destination: Ipv4Addr) -> Result<NextHop, DropReason> {
     let vnet = &node.interface.vnet;
-    if mac.is_group() || destination.is_multicast() || destination.is_broadcast() {
-        return Err(DropReason::GroupNoMembers);
-    }
     let next_hop = mac.dummy_ipv4(vnet.id).ok_or(DropReason::UnknownDstMac)?;
     if next_hop == destination {
         return Ok(NextHop { routed: false, vnet: vnet.id });

@@ -101,21 +101,49 @@ pub(crate) fn of<'a, P: Packet, I: Known<'a>, S: Side<'a, I>>(
 ) -> Result<Passage<'a>, DropReason> {
     let header = *item.header(packet);
     let ((sender, receiver), (source, destination)) = (side.interfaces(item), side.vnets(item));
-    let protocol = if header.protocol == S::ICMP { protocol::ICMP } else { header.protocol };
+    let from = End { vnet: source, address: header.source, interface: sender };
+    let to = End { vnet: destination, address: header.destination, interface: receiver };
+    between(packet, &header, S::ICMP, (from, to))
+}
+
+/// A packet for a group, as rules judge it. The parts of a datagram behind its first have no ports, and so are let pass only
+/// by rules that name none.
+pub(crate) fn to_group<'a>(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    icmp: u8,
+    ends: (End<'a>, End<'a>),
+) -> Result<Passage<'a>, DropReason> {
+    if header.part().is_some_and(|part| part.offset > 0) {
+        let protocol = if header.protocol == icmp { protocol::ICMP } else { header.protocol };
+        let ((from, to), size) = (ends, size(packet, header));
+        return Ok(Passage { from, to, protocol, ports: None, icmp: None, size });
+    }
+    between(packet, header, icmp, ends)
+}
+
+/// A packet on its way between two ends, of a side on which ICMP has the number `icmp`.
+fn between<'a>(
+    packet: &mut impl Packet,
+    header: &NetworkHeader,
+    icmp: u8,
+    (from, to): (End<'a>, End<'a>),
+) -> Result<Passage<'a>, DropReason> {
+    let protocol = if header.protocol == icmp { protocol::ICMP } else { header.protocol };
     let start = if has_ports(protocol) || protocol == protocol::ICMP {
-        *transport::<4>(packet, &header)?
+        *transport::<4>(packet, header)?
     } else {
         [0; 4]
     };
     let [a, b, c, d] = start;
     Ok(Passage {
-        from: End { vnet: source, address: header.source, interface: sender },
-        to: End { vnet: destination, address: header.destination, interface: receiver },
+        from,
+        to,
         protocol,
         ports: has_ports(protocol).then(|| (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))),
         icmp: (protocol == protocol::ICMP)
-            .then(|| if S::ICMP == protocol::ICMP { (a, b) } else { ipv4_type(a, b) }),
-        size: size(packet, &header),
+            .then(|| if icmp == protocol::ICMP { (a, b) } else { ipv4_type(a, b) }),
+        size: size(packet, header),
     })
 }
 

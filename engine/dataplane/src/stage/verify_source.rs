@@ -89,7 +89,7 @@ fn maybe_router(
     reason: DropReason,
     moves: bool,
 ) -> Result<(), DropReason> {
-    if reason == DropReason::SrcOwnPrefix || !router::is_error(packet, arrival) {
+    if reason == DropReason::SrcOwnPrefix || arrival.group || !router::is_error(packet, arrival) {
         if !moves {
             uplink.note(reason, arrival.source);
         }

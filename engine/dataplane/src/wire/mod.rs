@@ -10,6 +10,7 @@ pub mod dhcp;
 pub mod ethernet;
 pub mod fragment;
 pub mod icmp;
+pub mod igmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod tcp;

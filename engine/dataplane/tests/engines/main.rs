@@ -16,6 +16,7 @@ mod failures;
 mod flows;
 mod fragments;
 mod frames;
+mod groups;
 mod on_demand;
 mod oracle;
 mod peering;

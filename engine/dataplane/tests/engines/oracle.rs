@@ -14,8 +14,13 @@ pub(crate) fn on_substrate(layout: Layout, from: &Node, to: &Node, shape: &Shape
 
 /// The frame as a plain router hands it to the receiver's host: other MACs, one hop less.
 pub(crate) fn routed(frame: &[u8], to: &Node) -> Vec<u8> {
+    forwarded(frame, uplink_mac(to.host))
+}
+
+/// The same to any MAC.
+pub(crate) fn forwarded(frame: &[u8], to: MacAddr) -> Vec<u8> {
     let mut frame = frame.to_vec();
-    frame[0..6].copy_from_slice(&uplink_mac(to.host).0);
+    frame[0..6].copy_from_slice(&to.0);
     frame[6..12].copy_from_slice(&ROUTER.0);
     frame[21] -= 1;
     frame

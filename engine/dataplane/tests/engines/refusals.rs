@@ -42,9 +42,9 @@ fn next_hops_that_engines_never_gave_out_are_refused() {
     alice_cannot_send(DropReason::NextHopNotRouter, |frame| {
         frame[0..6].copy_from_slice(&ANNA.dummy().0);
     });
-    alice_cannot_send(DropReason::GroupNoMembers, |frame| frame[0..6].fill(0xff));
+    alice_cannot_send(DropReason::UnknownDstMac, |frame| frame[0..6].fill(0xff));
     let multicast = Ipv4Addr::new(224, 0, 0, 251);
-    alice_cannot_send_header(DropReason::GroupNoMembers, |frame| {
+    alice_cannot_send_header(DropReason::UnknownDstMac, |frame| {
         frame[0..6].copy_from_slice(&dummy(7, multicast).0);
         frame[30..34].copy_from_slice(&multicast.octets());
     });
@@ -234,7 +234,7 @@ fn destinations_that_no_interface_has_are_counted_in_their_vnet() {
     vnet(DropReason::DstUnknownNode, |frame| frame[53] = 200);
     vnet(DropReason::DstUnknownNode, |frame| frame[53] = 99);
     vnet(DropReason::DstFormUnsupported, |frame| frame[46] |= 2);
-    vnet(DropReason::DstFormUnsupported, |frame| frame[46] |= 1);
+    vnet(DropReason::DstAddressInvalid, |frame| frame[46] |= 1);
 }
 
 #[test]
@@ -301,6 +301,6 @@ fn layouts_without_slots_find_the_receiver_by_its_mapping_and_refuse_the_same() 
         let elsewhere = locator(layout, 2, 0, 7).address(ALICE.ipv4);
         refuses(elsewhere, bob, "vnet 7", DropReason::SrcPrefixMismatch);
         let group = locator(layout, 1, 0, 7).address(Ipv4Addr::new(224, 0, 0, 1));
-        refuses(alice, group, "vnet 7", DropReason::DstFormUnsupported);
+        refuses(alice, group, "vnet 7", DropReason::GroupNoMembers);
     }
 }
