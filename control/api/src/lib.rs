@@ -20,7 +20,7 @@ pub mod sync {
     pub use generated::*;
 
     /// The version of the protocol that this build speaks.
-    pub const PROTOCOL_VERSION: u32 = 2;
+    pub const PROTOCOL_VERSION: u32 = 3;
 
     /// Where an engine says which host it is, to a service without TLS; to any other its certificate does, and this is not looked
     /// at.

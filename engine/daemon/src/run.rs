@@ -187,6 +187,7 @@ impl Start {
             workers: runtime.cores().workers.len(),
             translate: config.translate,
             icmp: config.icmp,
+            groups: config.groups,
             path_mtu_expiry: config.path_mtu_expiry,
             mapping_expiry: config.mapping_expiry,
             stale_max: directory.is_some().then_some(config.stale_max),

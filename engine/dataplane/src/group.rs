@@ -138,7 +138,7 @@ pub struct Member {
 pub struct Group {
     /// On this host, each port once.
     pub members: Vec<Member>,
-    /// Other hosts that have some.
+    /// The hosts that have some; this one does not count.
     pub hosts: Arc<[HostPrefix]>,
 }
 
@@ -171,9 +171,9 @@ pub struct GroupLimit {
 }
 
 impl Default for GroupLimit {
-    /// 50,000 copies per second and 5,000 at once: a video of 20 Mbit/s to 25 hosts; 50 messages per second and 100 at once.
+    /// 50,000 copies per second and 5,000 at once: a video of 20 Mbit/s to 25 hosts; 10 messages per second and 100 at once.
     fn default() -> Self {
-        Self { copies: Rate { rate: 50_000, burst: 5_000 }, messages: Rate { rate: 50, burst: 100 } }
+        Self { copies: Rate { rate: 50_000, burst: 5_000 }, messages: Rate { rate: 10, burst: 100 } }
     }
 }
 

@@ -4,6 +4,7 @@
 //! values are all legal. Everything that is accepted has an effect.
 
 mod flows;
+mod groups;
 mod raw;
 mod resolve;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use overlane_api::config::{FileError, Source};
 use overlane_api::tls::TlsFiles;
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::fragment::FragmentLimits;
+use overlane_dataplane::group::GroupLimit;
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::resolve::ResolveLimits;
 use overlane_dataplane::table::flow::FlowLimits;
@@ -43,6 +45,8 @@ pub struct Config {
     pub translate: Settings,
     /// How many ICMP errors an interface, and an uplink, is worth to each worker.
     pub icmp: IcmpLimit,
+    /// What an interface may ask of each worker for groups.
+    pub groups: GroupLimit,
     /// How much of fragmented traffic each worker remembers.
     pub fragments: FragmentLimits,
     /// How many flows of stateful vnets are known, and for how long.

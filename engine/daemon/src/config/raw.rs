@@ -1,5 +1,6 @@
 //! The configuration as it is written, and its checks.
 
+use super::groups::Groups;
 use super::flows::Flows;
 use super::resolve::Resolve;
 use super::translate::{Fragments, Icmp, PathMtu, Translate};
@@ -33,6 +34,8 @@ pub(super) struct Raw {
     pub(super) translate: Translate,
     #[serde(default)]
     pub(super) icmp: Icmp,
+    #[serde(default)]
+    pub(super) groups: Groups,
     #[serde(default)]
     fragments: Fragments,
     #[serde(default)]
@@ -151,6 +154,7 @@ pub(super) fn check(source: &Source, raw: Raw) -> Result<Config, FileError> {
         workers,
         translate: raw.translate.check(source)?,
         icmp: raw.icmp.check(source)?,
+        groups: raw.groups.check(source)?,
         path_mtu_expiry: raw.path_mtu.check(source)?,
         provisioning: check.provisioning(provisioning)?,
         state_directory: raw

@@ -1,10 +1,11 @@
 //! The desired state: everything provisioning has said, at one revision.
 
 use super::model::{
-    Change, Host, Interface, MAX_INTERFACES, MAX_MAPPINGS, MAX_VNETS, Mapping, Revision, Target, Vnet, What,
+    Change, Host, Interface, MAX_GROUPS, MAX_INTERFACES, MAX_MAPPINGS, MAX_VNETS, Mapping, Revision, Target, Vnet, What,
 };
 use super::rule::{MAX_RULES, Rule};
 use hashbrown::HashMap;
+use overlane_dataplane::address::HostPrefix;
 use overlane_dataplane::id::VnetId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,8 @@ pub struct DesiredState {
     pub interfaces: HashMap<Arc<str>, Kept<Arc<Interface>>>,
     /// Where the addresses of these vnets and their peers live.
     pub mappings: HashMap<Target, Kept<Mapping>>,
+    /// The hosts that have members of groups.
+    pub groups: HashMap<Target, Kept<Arc<[HostPrefix]>>>,
     /// What may pass.
     pub rules: HashMap<Arc<str>, Kept<Arc<Rule>>>,
     /// Another number whenever rules may have changed.
@@ -62,7 +65,7 @@ pub struct Kept<T> {
 pub enum Touched {
     /// Nothing: it was late, or says what is known.
     Nothing,
-    /// The host, a vnet, an interface or a rule.
+    /// The host, a vnet, an interface, a group or a rule.
     Host,
     /// One mapping.
     Mapping(Target),
@@ -99,7 +102,17 @@ impl DesiredState {
             What::PutVnet(vnet) => {
                 touched_host(put(&mut self.vnets, vnet.id, Arc::new(vnet), revision, MAX_VNETS, "vnets")?)
             }
-            What::DeleteVnet(id) => touched_host(delete(&mut self.vnets, &id, revision)),
+            What::DeleteVnet(id) => {
+                let deleted = delete(&mut self.vnets, &id, revision);
+                if deleted {
+                    self.groups.retain(|group, _| group.vnet != id);
+                }
+                touched_host(deleted)
+            }
+            What::PutGroup(group, hosts) => {
+                touched_host(put(&mut self.groups, group, hosts, revision, MAX_GROUPS, "groups")?)
+            }
+            What::DeleteGroup(group) => touched_host(delete(&mut self.groups, &group, revision)),
             What::PutInterface(new) => {
                 let id = new.id.clone();
                 touched_host(put(

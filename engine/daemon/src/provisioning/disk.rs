@@ -193,6 +193,9 @@ fn encode(state: &DesiredState, contact: SystemTime) -> Vec<u8> {
         for (target, kept) in &state.mappings {
             add(kept.revision, What::PutMapping(*target, kept.value.clone()));
         }
+        for (group, kept) in &state.groups {
+            add(kept.revision, What::PutGroup(*group, kept.value.clone()));
+        }
         for kept in state.rules.values() {
             add(kept.revision, What::PutRule((*kept.value).clone()));
         }

@@ -19,11 +19,13 @@ use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{DEVICE_NAME_LEGAL, is_id};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::dhcp;
+use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::Subnet;
 use rules::{RawPeering, RawRule, default_action};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use toml::Spanned;
@@ -65,6 +67,14 @@ struct RawNetwork {
     #[serde(default)]
     subnets: Vec<RawSubnet>,
     dhcp: Option<Spanned<RawDhcp>>,
+    groups: Option<Spanned<RawGroups>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGroups {
+    broadcast: Option<bool>,
+    confined: Option<Vec<Ipv4Net>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,6 +122,8 @@ struct RawInterface {
     addresses: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
     tags: Vec<Spanned<String>>,
+    #[serde(default)]
+    groups: Vec<Spanned<Ipv4Addr>>,
     attachment: Option<RawAttachment>,
 }
 
@@ -184,6 +196,8 @@ struct Site<'a> {
     nodes: HashMap<String, Vec<Target>>,
     /// The numbers of tags.
     tags: HashMap<String, u32>,
+    /// The hosts that have members of groups.
+    groups: HashMap<Target, BTreeSet<HostPrefix>>,
     state: DesiredState,
 }
 
@@ -210,6 +224,7 @@ impl<'a> Site<'a> {
             devices: HashMap::new(),
             nodes: HashMap::new(),
             tags: HashMap::new(),
+            groups: HashMap::new(),
             state: DesiredState::default(),
         }
     }
@@ -283,6 +298,7 @@ impl<'a> Site<'a> {
                 peerings: Vec::new(),
                 on_demand: false,
                 dhcp: raw.dhcp.as_ref().map(|dhcp| self.dhcp(dhcp)).transpose()?.map(Arc::new),
+                groups: raw.groups.as_ref().map(|groups| self.groups(groups)).transpose()?.unwrap_or_default(),
             });
             if self.networks.insert(name.clone(), vnet).is_some() {
                 return self.refuse(&raw.id.span(), format!("network {name} is there already"));
@@ -305,6 +321,28 @@ impl<'a> Site<'a> {
             Err(dhcp::Illegal { field, legal, given: what }) => {
                 self.refuse(&given.span(), format!("dhcp.{field} must be {legal}, not {what}"))
             }
+        }
+    }
+
+    fn groups(&self, given: &Spanned<RawGroups>) -> Result<group::Settings, FileError> {
+        let (raw, usual) = (given.as_ref(), group::Settings::default());
+        let settings = group::Settings {
+            broadcast: raw.broadcast.unwrap_or(usual.broadcast),
+            confined: raw.confined.clone().unwrap_or(usual.confined),
+        };
+        match settings.check() {
+            Ok(()) => Ok(settings),
+            Err(group::Illegal { field, legal, given: what }) => {
+                self.refuse(&given.span(), format!("groups.{field} must be {legal}, not {what}"))
+            }
+        }
+    }
+
+    /// The host has members of broadcast, and of these groups.
+    fn join(&mut self, vnet: VnetId, groups: &[Ipv4Addr], host: HostPrefix) {
+        for ipv4 in groups.iter().copied().chain([Ipv4Addr::BROADCAST]) {
+            let hosts = self.groups.entry(Target { vnet, ipv4 }).or_default();
+            hosts.insert(host);
         }
     }
 
@@ -411,6 +449,8 @@ impl<'a> Site<'a> {
             None => None,
         };
         let attachment = raw.attachment.as_ref().map(|raw| self.attachment(raw)).transpose()?;
+        let groups = self.groups_of(&raw.groups)?;
+        self.join(vnet.id, &groups, prefix);
         if raw.host.as_ref() != self.own_host {
             return Ok(());
         }
@@ -437,9 +477,23 @@ impl<'a> Site<'a> {
         }
         self.state.vnets.insert(vnet.id, kept(vnet.clone()));
         let id: Arc<str> = id.into();
-        let interface = Interface { id: id.clone(), vnet: vnet.id, slot, mac, addresses, attachment, tags };
+        let vnet = vnet.id;
+        let interface = Interface { id: id.clone(), vnet, slot, mac, addresses, attachment, tags, groups };
         self.state.interfaces.insert(id, kept(Arc::new(interface)));
         Ok(())
+    }
+
+    fn groups_of(&self, raw: &[Spanned<Ipv4Addr>]) -> Result<Vec<Ipv4Addr>, FileError> {
+        let mut groups = BTreeSet::new();
+        for raw in raw {
+            let group = *raw.as_ref();
+            if !group.is_multicast() || groups.len() == group::MAX_GROUPS {
+                let most = group::MAX_GROUPS;
+                return self.refuse(&raw.span(), format!("must be one of up to {most} groups of 224.0.0.0/4, not {group}"));
+            }
+            groups.insert(group);
+        }
+        Ok(groups.into_iter().collect())
     }
 
     fn attachment(&self, raw: &RawAttachment) -> Result<Attachment, FileError> {
@@ -460,6 +514,7 @@ impl<'a> Site<'a> {
         let vnet = self.network_of(&raw.network)?;
         let slot = self.slot(raw.slot.as_ref(), &at)?;
         let locator = self.locator(prefix, slot, vnet.id, &at)?;
+        self.join(vnet.id, &[], prefix);
         self.put_mapping(&vnet, &raw.address, locator, &None).map(|_| ())
     }
 
@@ -469,6 +524,8 @@ impl<'a> Site<'a> {
         let peers = vnets.values().flat_map(|kept| &kept.value.peerings).map(|peering| peering.vnet);
         let told: HashSet<VnetId> = vnets.keys().copied().chain(peers).collect();
         self.state.mappings.retain(|target, _| told.contains(&target.vnet));
+        let groups = self.groups.into_iter().filter(|(group, _)| self.state.vnets.contains_key(&group.vnet));
+        self.state.groups = groups.map(|(group, hosts)| (group, kept(hosts.into_iter().collect()))).collect();
         self.state
     }
 }

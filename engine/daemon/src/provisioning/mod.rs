@@ -13,6 +13,7 @@ mod rule_wire;
 pub mod sync;
 pub mod wire;
 
+use core::net::Ipv4Addr;
 use desired::DesiredState;
 use hashbrown::HashMap;
 use model::{Change, Host, Revision};
@@ -71,6 +72,9 @@ pub struct Report {
     pub state: InterfaceState,
     /// Why, when it is not live; for people.
     pub detail: String,
+    /// The groups that its node wants to hear, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Ipv4Addr>,
 }
 
 /// State of an interface.

@@ -6,6 +6,7 @@ use core::net::Ipv4Addr;
 use overlane_api::resource::is_device_name;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::dhcp;
+use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::policy::Action;
@@ -24,6 +25,10 @@ pub const MAX_ADDRESSES: usize = 1024;
 pub const MAX_SUBNETS: usize = 1024;
 /// Most peers of one virtual network.
 pub const MAX_PEERINGS: usize = 256;
+/// Most groups of all virtual networks.
+pub const MAX_GROUPS: usize = 1 << 18;
+/// Most hosts that have members of one group.
+pub const MAX_GROUP_HOSTS: usize = 4096;
 /// Longest name or id, in bytes.
 pub const MAX_NAME: usize = 255;
 
@@ -73,6 +78,8 @@ pub struct Vnet {
     pub on_demand: bool,
     /// What its nodes are told by DHCP; `None`: the engine answers none.
     pub dhcp: Option<Arc<dhcp::Settings>>,
+    /// How it carries broadcast and multicast.
+    pub groups: group::Settings,
 }
 
 /// An interface of this host.
@@ -92,6 +99,8 @@ pub struct Interface {
     pub attachment: Attachment,
     /// The tags of its node.
     pub tags: Tags,
+    /// The groups that it is a member of whatever its node says, sorted.
+    pub groups: Vec<Ipv4Addr>,
 }
 
 impl Interface {
@@ -211,6 +220,10 @@ pub enum What {
     DeleteMapping(Target),
     /// This address lives there, if anybody here wants to know.
     RefreshMapping(Target, Mapping),
+    /// These hosts have members of this group.
+    PutGroup(Target, Arc<[HostPrefix]>),
+    /// This group has no members.
+    DeleteGroup(Target),
     /// This rule is so.
     PutRule(Rule),
     /// This rule concerns nobody here any more.

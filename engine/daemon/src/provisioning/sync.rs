@@ -435,6 +435,7 @@ impl Session {
             interface_id: id.to_string(),
             state: state.into(),
             detail: report.detail.clone(),
+            groups: report.groups.iter().map(|group| group.to_bits()).collect(),
         }))
     }
 

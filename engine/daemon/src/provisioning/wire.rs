@@ -1,7 +1,7 @@
 //! Between the sync protocol's messages and the checked model. Every field from the wire is hostile until it is here.
 
 use super::model::{
-    Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_NAME, MAX_PEERINGS,
+    Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_GROUP_HOSTS, MAX_NAME, MAX_PEERINGS,
     MAX_SUBNETS, Mapping, Revision, Target, Vnet, What,
 };
 use super::rule_wire::{action, encode_action, encode_rule, encode_tags, node_tags, rule};
@@ -14,6 +14,7 @@ use overlane_api::resource::DEVICE_NAME_LEGAL;
 use overlane_api::sync;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::dhcp;
+use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::policy::Action;
@@ -117,6 +118,11 @@ pub fn change(change: sync::Change, layout: Layout) -> Result<Change, WireError>
             let (target, mapping) = mapping(put, layout)?;
             What::RefreshMapping(target, mapping)
         }
+        Wire::PutGroup(put) => {
+            let (group, hosts) = group_hosts(&put, layout)?;
+            What::PutGroup(group, hosts)
+        }
+        Wire::DeleteGroup(key) => What::DeleteGroup(group_key("delete_group", key.vnet, key.ipv4)?),
         Wire::PutRule(put) => What::PutRule(rule(put)?),
         Wire::DeleteRule(id) => What::DeleteRule(name("delete_rule", &id)?.into()),
     };
@@ -177,6 +183,12 @@ pub fn encode_change(change: &Change, layout: Layout) -> sync::Change {
         What::RefreshMapping(target, mapping) => {
             Wire::RefreshMapping(encode_mapping(*target, mapping, layout))
         }
+        What::PutGroup(group, hosts) => Wire::PutGroup(sync::Group {
+            vnet: group.vnet.get(),
+            ipv4: group.ipv4.to_bits(),
+            hosts: hosts.iter().map(|host| encode_prefix(*host, layout)).collect(),
+        }),
+        What::DeleteGroup(group) => Wire::DeleteGroup(encode_target(*group)),
         What::PutRule(rule) => Wire::PutRule(encode_rule(rule)),
         What::DeleteRule(id) => Wire::DeleteRule(id.to_string()),
     };
@@ -223,7 +235,50 @@ fn vnet(put: sync::Vnet) -> Result<Vnet, WireError> {
         .map_err(|(legal, given)| wrong("put_vnet.peerings", legal, given))?;
     let dhcp = put.dhcp.map(dhcp_settings).transpose()?.map(Arc::new);
     let on_demand = put.on_demand;
-    Ok(Vnet { id, name, subnets, stateful: false, default_action, peerings, on_demand, dhcp })
+    let groups = put.groups.map(group_settings).transpose()?.unwrap_or_default();
+    Ok(Vnet { id, name, subnets, stateful: false, default_action, peerings, on_demand, dhcp, groups })
+}
+
+fn group_settings(put: sync::GroupSettings) -> Result<group::Settings, WireError> {
+    if put.confined.len() > group::MAX_CONFINED {
+        return Err(wrong("groups.confined", format!("at most {}", group::MAX_CONFINED), put.confined.len()));
+    }
+    let net = |cidr: &String| {
+        cidr.parse().map_err(|_| wrong("groups.confined", "IPv4 in CIDR form, like 224.0.0.0/24", cidr))
+    };
+    let confined = put.confined.iter().map(net).collect::<Result<_, _>>()?;
+    let settings = group::Settings { broadcast: !put.no_broadcast, confined };
+    settings.check().map_err(|illegal| wrong("put_vnet.groups", illegal.legal, illegal.given))?;
+    Ok(settings)
+}
+
+fn encode_groups(settings: &group::Settings) -> sync::GroupSettings {
+    let confined = settings.confined.iter().map(ToString::to_string).collect();
+    sync::GroupSettings { no_broadcast: !settings.broadcast, confined }
+}
+
+fn group_key(field: &'static str, vnet: u32, ipv4: u32) -> Result<Target, WireError> {
+    let ipv4 = Ipv4Addr::from_bits(ipv4);
+    if !ipv4.is_multicast() && !ipv4.is_broadcast() {
+        return Err(wrong(field, "a group of 224.0.0.0/4, or 255.255.255.255", ipv4));
+    }
+    Ok(Target { vnet: vnet_id(field, vnet)?, ipv4 })
+}
+
+fn group_hosts(put: &sync::Group, layout: Layout) -> Result<(Target, Arc<[HostPrefix]>), WireError> {
+    const HOSTS: &str = "put_group.hosts";
+    let group = group_key("put_group.ipv4", put.vnet, put.ipv4)?;
+    if put.hosts.len() > MAX_GROUP_HOSTS {
+        return Err(wrong(HOSTS, format!("at most {MAX_GROUP_HOSTS}"), put.hosts.len()));
+    }
+    let hosts = put.hosts.iter().map(|bytes| prefix(HOSTS, bytes, layout));
+    let mut hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+    hosts.sort_unstable();
+    hosts.dedup();
+    if hosts.len() != put.hosts.len() {
+        return Err(wrong(HOSTS, "different from each other", "the same twice"));
+    }
+    Ok((group, hosts.into()))
 }
 
 fn dhcp_settings(put: sync::Dhcp) -> Result<dhcp::Settings, WireError> {
@@ -402,7 +457,22 @@ fn interface(put: sync::Interface, layout: Layout) -> Result<Interface, WireErro
         addresses,
         attachment: Attachment { kind, device },
         tags: node_tags("put_interface.tags", &put.tags)?,
+        groups: interface_groups(&put.groups)?,
     })
+}
+
+fn interface_groups(given: &[u32]) -> Result<Vec<Ipv4Addr>, WireError> {
+    const FIELD: &str = "put_interface.groups";
+    if given.len() > group::MAX_GROUPS {
+        return Err(wrong(FIELD, format!("at most {}", group::MAX_GROUPS), given.len()));
+    }
+    let mut groups: Vec<_> = given.iter().map(|bits| Ipv4Addr::from_bits(*bits)).collect();
+    if let Some(other) = groups.iter().find(|group| !group.is_multicast()) {
+        return Err(wrong(FIELD, "groups of 224.0.0.0/4", other));
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(groups)
 }
 
 fn target(key: sync::MappingKey) -> Result<Target, WireError> {
@@ -424,21 +494,27 @@ fn mapping(put: sync::Mapping, layout: Layout) -> Result<(Target, Mapping), Wire
     Ok((target, Mapping { locator, also_accept, live, tags }))
 }
 
-fn locator(location: &sync::Location, vnet: VnetId, layout: Layout) -> Result<Locator, WireError> {
-    let bytes = usize::from(layout.prefix_length() / 8);
+/// The prefix of a host, of as many bytes as it is long.
+fn prefix(field: &'static str, bytes: &[u8], layout: Layout) -> Result<HostPrefix, WireError> {
+    let length = usize::from(layout.prefix_length() / 8);
     let mut octets = [0; 16];
-    match octets.get_mut(..bytes) {
-        Some(front) if location.prefix.len() == bytes => front.copy_from_slice(&location.prefix),
-        _ => {
-            let given = format!("{} bytes", location.prefix.len());
-            return Err(wrong("mapping.location.prefix", format!("{bytes} bytes"), given));
-        }
+    match octets.get_mut(..length) {
+        Some(front) if bytes.len() == length => front.copy_from_slice(bytes),
+        _ => return Err(wrong(field, format!("{length} bytes"), format!("{} bytes", bytes.len()))),
     }
     let address = Ipv6Addr::from_octets(octets);
-    let prefix = HostPrefix::new(layout, address)
-        .map_err(|error| wrong("mapping.location.prefix", error.legal, address))?;
+    HostPrefix::new(layout, address).map_err(|error| wrong(field, error.legal, address))
+}
+
+fn encode_prefix(prefix: HostPrefix, layout: Layout) -> Vec<u8> {
+    let length = usize::from(layout.prefix_length() / 8);
+    prefix.network().octets().into_iter().take(length).collect()
+}
+
+fn locator(location: &sync::Location, vnet: VnetId, layout: Layout) -> Result<Locator, WireError> {
+    let prefix = prefix("mapping.location.prefix", &location.prefix, layout)?;
     let slot = slot("mapping.location.slot", location.slot, layout)?;
-    Locator::new(layout, prefix, slot, vnet).map_err(|error| wrong("mapping.location", error.legal, address))
+    Locator::new(layout, prefix, slot, vnet).map_err(|error| wrong("mapping.location", error.legal, prefix))
 }
 
 fn encode_host(host: &Host) -> sync::Host {
@@ -464,6 +540,7 @@ fn encode_vnet(vnet: &Vnet) -> sync::Vnet {
         peerings: vnet.peerings.iter().map(peering).collect(),
         on_demand: vnet.on_demand,
         dhcp: vnet.dhcp.as_deref().map(encode_dhcp),
+        groups: Some(encode_groups(&vnet.groups)),
     }
 }
 
@@ -483,6 +560,7 @@ fn encode_interface(interface: &Interface) -> sync::Interface {
             device: interface.attachment.device.as_str().to_owned(),
         }),
         tags: encode_tags(&interface.tags),
+        groups: interface.groups.iter().map(|group| group.to_bits()).collect(),
     }
 }
 
@@ -491,12 +569,9 @@ fn encode_target(target: Target) -> sync::MappingKey {
 }
 
 fn encode_mapping(target: Target, mapping: &Mapping, layout: Layout) -> sync::Mapping {
-    let location = |locator: &Locator| {
-        let bytes = usize::from(layout.prefix_length() / 8);
-        sync::Location {
-            prefix: locator.prefix(layout).network().octets().into_iter().take(bytes).collect(),
-            slot: locator.slot(layout).get().into(),
-        }
+    let location = |locator: &Locator| sync::Location {
+        prefix: encode_prefix(locator.prefix(layout), layout),
+        slot: locator.slot(layout).get().into(),
     };
     let state = if mapping.live { sync::MappingState::Live } else { sync::MappingState::Down };
     sync::Mapping {

@@ -13,6 +13,7 @@ fn good_interface() -> sync::Interface {
             device: "veth-n1".into(),
         }),
         tags: vec![2, 9],
+        groups: vec![0xef01_0203],
     }
 }
 
@@ -36,6 +37,15 @@ fn good_dhcp() -> sync::Dhcp {
     }
 }
 
+fn good_groups() -> sync::GroupSettings {
+    sync::GroupSettings { no_broadcast: true, confined: vec!["224.0.0.0/16".into()] }
+}
+
+fn good_group() -> sync::Group {
+    let hosts = [10, 11].map(|last| vec![0xfd, 0, 0, 0, 0, 0, 0, last]).into();
+    sync::Group { vnet: 7, ipv4: 0xef01_0203, hosts }
+}
+
 fn check(what: sync::change::What) -> Result<Change, WireError> {
     change(sync::Change { revision: 3, what: Some(what) }, Layout::Slot64)
 }
@@ -56,6 +66,7 @@ fn what_is_legal_survives_the_wire_both_ways() {
         }],
         on_demand: true,
         dhcp: Some(good_dhcp()),
+        groups: Some(good_groups()),
     };
     let host = sync::Host { id: "host-a".into(), layout: "slot64".into(), prefix: "fd00:0:0:a::/64".into() };
     for what in [
@@ -68,6 +79,8 @@ fn what_is_legal_survives_the_wire_both_ways() {
         Wire::RefreshMapping(good_mapping()),
         Wire::PutHost(host),
         Wire::DeleteRule("web-in".into()),
+        Wire::PutGroup(good_group()),
+        Wire::DeleteGroup(sync::MappingKey { vnet: 7, ipv4: u32::MAX }),
     ] {
         let message = sync::Change { revision: 3, what: Some(what) };
         let checked = change(message.clone(), Layout::Slot64).unwrap();
@@ -129,6 +142,7 @@ fn what_is_not_legal_is_refused_by_field() {
             peerings: Vec::new(),
             on_demand: false,
             dhcp: None,
+            groups: Some(good_groups()),
         };
         check(Wire::PutVnet(vnet)).unwrap_err().field
     };
@@ -198,6 +212,7 @@ fn peerings_that_overlap_are_refused() {
             peerings,
             on_demand: false,
             dhcp: None,
+            groups: Some(good_groups()),
         }))
     };
     put(vec![peering(8, &["10.1.0.0/24", "10.1.2.0/24"]), peering(9, &["10.2.0.0/16"])]).unwrap();
@@ -233,4 +248,35 @@ fn what_nodes_are_told_by_dhcp_is_checked() {
     assert_eq!(put(|dhcp| dhcp.boot.as_mut().unwrap().server.clear()).unwrap_err(), "dhcp.boot.server");
     assert_eq!(put(|dhcp| dhcp.lease_seconds = 0).unwrap_err(), "put_vnet.dhcp");
     assert_eq!(put(|dhcp| dhcp.domain = "a b".into()).unwrap_err(), "put_vnet.dhcp");
+}
+
+#[test]
+fn groups_are_checked() {
+    use sync::change::What as Wire;
+    let group = |spoil: fn(&mut sync::Group)| {
+        let mut group = good_group();
+        spoil(&mut group);
+        check(Wire::PutGroup(group)).unwrap_err().field
+    };
+    assert_eq!(group(|g| g.ipv4 = 0x0a00_0001), "put_group.ipv4");
+    assert_eq!(group(|g| g.vnet = 0), "put_group.ipv4");
+    assert_eq!(group(|g| g.hosts[0].push(0)), "put_group.hosts");
+    assert_eq!(group(|g| g.hosts[0][0] = 0xff), "put_group.hosts");
+    assert_eq!(group(|g| g.hosts[0] = g.hosts[1].clone()), "put_group.hosts");
+    assert_eq!(group(|g| g.hosts = vec![Vec::new(); 4097]), "put_group.hosts");
+    let key = sync::MappingKey { vnet: 7, ipv4: 1 };
+    assert_eq!(check(Wire::DeleteGroup(key)).unwrap_err().field, "delete_group");
+    let settings = |confined: &[&str]| {
+        let confined = confined.iter().map(|net| (*net).to_owned()).collect();
+        let groups = Some(sync::GroupSettings { no_broadcast: false, confined });
+        check(Wire::PutVnet(sync::Vnet { id: 7, groups, ..sync::Vnet::default() })).unwrap_err().field
+    };
+    assert_eq!(settings(&["224"]), "groups.confined");
+    assert_eq!(settings(&["10.0.0.0/8"]), "put_vnet.groups");
+    assert_eq!(settings(&["224.0.0.0/24"; 17]), "groups.confined");
+    let interface = |groups: Vec<u32>| {
+        check(Wire::PutInterface(sync::Interface { groups, ..good_interface() })).unwrap_err().field
+    };
+    assert_eq!(interface(vec![0x0a00_0001]), "put_interface.groups");
+    assert_eq!(interface(vec![0xef00_0001; 65]), "put_interface.groups");
 }

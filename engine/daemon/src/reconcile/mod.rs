@@ -10,6 +10,7 @@ mod attachments;
 pub mod counted;
 mod hosts;
 mod links;
+mod membership;
 mod mtu;
 mod paths;
 mod persist;
@@ -37,7 +38,9 @@ use core::time::Duration;
 use hashbrown::HashSet;
 use hosts::Hosts;
 use links::Links;
+use membership::Memberships;
 use overlane_dataplane::address::HostPrefix;
+use overlane_dataplane::group::GroupLimit;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::resolve::Question;
@@ -69,6 +72,8 @@ pub struct Settings {
     pub translate: translate::Settings,
     /// How many ICMP errors an interface, and an uplink, is worth to each worker.
     pub icmp: IcmpLimit,
+    /// What an interface may ask of each worker for groups.
+    pub groups: GroupLimit,
     /// How long a path MTU that the substrate has told lasts.
     pub path_mtu_expiry: Duration,
     /// For how long a mapping is held that was resolved on demand.
@@ -144,6 +149,7 @@ pub struct Reconciler<D: Dataplane, K> {
     state: DesiredState,
     links: Links,
     attachments: Attachments,
+    memberships: Memberships,
     uplink: UplinkDriver,
     builder: Builder,
     translate: translate::Settings,
@@ -195,8 +201,9 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             state: DesiredState::default(),
             links: Links::default(),
             attachments: Attachments::default(),
+            memberships: Memberships::new(now),
             uplink: UplinkDriver::new(settings.uplink, settings.icmp.buckets(settings.workers)),
-            builder: Builder::new(settings.workers, settings.icmp),
+            builder: Builder::new(settings.workers, settings.icmp, settings.groups),
             translate: settings.translate,
             hosts: Hosts::default(),
             paths: Paths::new(settings.path_mtu_expiry),
@@ -281,8 +288,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 _ = self.inputs.punts.recv_many(&mut punts, BATCH), if !self.inputs.punts.is_closed() => {
                     let now = Instant::now();
                     for (port, frame) in punts.drain(..) {
-                        let step = self.uplink.input(port, &frame, now);
-                        self.take_step(step);
+                        self.take_frame(port, &frame, now);
                     }
                 }
                 _ = self.inputs.hints.recv_many(&mut hints, BATCH), if !self.inputs.hints.is_closed() => {
@@ -422,6 +428,16 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let _ = lookup.answer.send(lookup.of.iter().map(revision).collect());
     }
 
+    /// Takes a frame that a worker has handed up: of a node's what it wants to hear, else of the uplink's.
+    fn take_frame(&mut self, port: PortId, frame: &[u8], now: Instant) {
+        if self.memberships.has(port) {
+            self.dirty |= self.memberships.input(port, frame, now);
+        } else {
+            let step = self.uplink.input(port, frame, now);
+            self.take_step(step);
+        }
+    }
+
     fn take_step(&mut self, step: uplink::Step) {
         if let Some(port) = self.uplink.port() {
             for frame in &step.frames {
@@ -436,6 +452,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let others = [
             self.uplink.deadline(),
             self.attachments.retry_at(),
+            self.memberships.deadline(Instant::now()),
             self.expires_at,
             self.paths.deadline(),
             self.turn_at,
@@ -452,6 +469,11 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let now = Instant::now();
         let step = self.uplink.tick(now);
         self.take_step(step);
+        let (questions, changed) = self.memberships.tick(now);
+        for (port, frame) in &questions {
+            self.dataplane.inject(*port, frame);
+        }
+        self.dirty |= changed;
         if self.uplink.deadline().is_some_and(|at| at <= now)
             || self.attachments.retry_at().is_some_and(|at| at <= now)
         {

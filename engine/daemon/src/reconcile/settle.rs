@@ -6,6 +6,7 @@ use super::status::{InterfaceStatus, Provisioning, Status};
 use super::traits::{Dataplane, Kernel, OpenPort};
 use super::work::Work;
 use super::{Completion, Reconciler};
+use crate::provisioning::model::Interface;
 use crate::provisioning::{Applied, Connection, Reports};
 use core::time::Duration;
 use std::sync::Arc;
@@ -72,7 +73,23 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         self.closing.extend(plan.close.into_iter().map(|(id, port)| (Some(id), port)));
         self.closing.extend(uplink_close.map(|port| (None, port)));
         let clock = SystemTime::now();
-        let mut snapshot = self.builder.build(&self.state, &self.attachments, uplink, (clock, now));
+        let vnets = &self.state.vnets;
+        let gateway = |interface: &Interface| {
+            let subnets = &vnets.get(&interface.vnet)?.value.subnets;
+            let address = interface.addresses.first()?;
+            subnets.iter().find(|subnet| subnet.contains(*address))?.gateway
+        };
+        let ready = self.attachments.ready().map(|ready| {
+            let gateway = gateway(ready.interface);
+            (ready, gateway)
+        });
+        self.memberships.attach(ready, now);
+        let mut snapshot = self.builder.build(
+            &self.state,
+            (&self.attachments, &self.memberships),
+            uplink,
+            (clock, now),
+        );
         let windows = self.builder.turn_at().map(|turn| {
             let wait = turn.duration_since(clock).unwrap_or_default();
             now + wait.min(CLOCK_IS_TRUSTED)
@@ -137,7 +154,11 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
     fn tell(&mut self) {
         let node_mtu = self.uplink.place().1.map(node_mtu);
         self.attachments.compare_mtus(node_mtu);
-        let reports = self.attachments.reports();
+        let mut reports = self.attachments.reports();
+        let now = Instant::now();
+        for (id, report) in &mut reports {
+            report.groups = self.memberships.told(id, now);
+        }
         let status = self.status(&reports);
         self.outputs.reports.send_if_modified(|told| {
             let changed = **told != reports;

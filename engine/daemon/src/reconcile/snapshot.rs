@@ -1,14 +1,17 @@
 //! Builds host snapshots; objects that did not change are the same objects, and counters outlive all of them.
 
 use super::attachments::Attachments;
+use super::membership::Memberships;
 use super::policy::Policies;
 use crate::provisioning::desired::DesiredState;
 use crate::provisioning::desired::Version;
 use crate::provisioning::model::Target;
+use core::net::Ipv4Addr;
 use core::time::Duration;
 use hashbrown::HashMap;
 use overlane_dataplane::address::{Layout, Locator};
 use overlane_dataplane::counters::{Drops, PerWorker};
+use overlane_dataplane::group::{Filter, GroupLimit, Groups, Member};
 use overlane_dataplane::id::{PortId, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::policy::Peers;
@@ -26,6 +29,9 @@ pub(super) struct Builder {
     policies: Policies,
     /// Who carried tags in the last snapshot.
     peers: Arc<Peers>,
+    /// Who hears what in the last snapshot.
+    groups: Arc<Groups>,
+    limit: GroupLimit,
     /// How often what decides who may talk to whom has changed.
     policy_epoch: u32,
     interfaces: HashMap<Arc<str>, Arc<Interface>>,
@@ -46,13 +52,15 @@ const RESUMES: Duration = Duration::from_secs(120);
 pub(super) type Local = HashMap<Target, (Locator, PortId)>;
 
 impl Builder {
-    pub(super) fn new(workers: usize, icmp: IcmpLimit) -> Self {
+    pub(super) fn new(workers: usize, icmp: IcmpLimit, limit: GroupLimit) -> Self {
         Self {
             workers,
             icmp,
             vnets: HashMap::new(),
             policies: Policies::default(),
             peers: Arc::default(),
+            groups: Arc::default(),
+            limit,
             policy_epoch: 0,
             interfaces: HashMap::new(),
             settling: HashMap::new(),
@@ -64,7 +72,7 @@ impl Builder {
     pub(super) fn build(
         &mut self,
         state: &DesiredState,
-        attachments: &Attachments,
+        (attachments, memberships): (&Attachments, &Memberships),
         uplink: Option<Arc<Uplink>>,
         (clock, now): (SystemTime, Instant),
     ) -> HostSnapshot {
@@ -87,7 +95,9 @@ impl Builder {
                     && vnet.on_demand == wanted.on_demand
             });
             judged_anew |= !same_policy;
-            let same = |vnet: &Arc<Vnet>| vnet.subnets == wanted.subnets && vnet.dhcp == wanted.dhcp;
+            let same = |vnet: &Arc<Vnet>| {
+                vnet.subnets == wanted.subnets && vnet.dhcp == wanted.dhcp && vnet.groups == wanted.groups
+            };
             if !same_policy || !old.is_some_and(same) {
                 let uplink_drops = match old {
                     Some(old) => old.uplink_drops.clone(),
@@ -99,6 +109,7 @@ impl Builder {
                     peerings: wanted.peerings.clone(),
                     on_demand: wanted.on_demand,
                     dhcp: wanted.dhcp.clone(),
+                    groups: wanted.groups.clone(),
                     ..Vnet::new(*id, wanted.subnets.clone(), uplink_drops)
                 };
                 self.vnets.insert(*id, Arc::new(vnet));
@@ -146,6 +157,8 @@ impl Builder {
                     traffic: ready.port.traffic.clone(),
                     icmp_limit: old
                         .map_or_else(|| self.icmp.buckets(self.workers), |old| old.icmp_limit.clone()),
+                    group_limit: old
+                        .map_or_else(|| self.limit.buckets(self.workers), |old| old.group_limit.clone()),
                 }),
             };
             if snapshot.layout.has_slots()
@@ -157,6 +170,11 @@ impl Builder {
             interfaces.insert(wanted.id.clone(), interface);
         }
         self.interfaces = interfaces;
+        let groups = groups(state, attachments, memberships);
+        if *self.groups != groups {
+            self.groups = Arc::new(groups);
+        }
+        snapshot.groups = self.groups.clone();
         self.policies.tidy();
         if judged_anew {
             self.policy_epoch = self.policy_epoch.wrapping_add(1);
@@ -219,6 +237,34 @@ impl Builder {
     pub(super) fn vnets(&self) -> impl Iterator<Item = &Arc<Vnet>> {
         self.vnets.values()
     }
+}
+
+/// Who hears what is sent to groups.
+fn groups(state: &DesiredState, attachments: &Attachments, memberships: &Memberships) -> Groups {
+    let mut groups = Groups::default();
+    for (target, kept) in &state.groups {
+        groups.entry(target.vnet, target.ipv4).hosts = kept.value.clone();
+    }
+    let host = state.host.as_ref().map(|kept| &kept.value);
+    for ready in attachments.ready() {
+        let wanted = ready.interface;
+        // One that is moving hears where packets for it go.
+        let place = host.and_then(|host| Locator::new(host.layout, host.prefix, wanted.slot, wanted.vnet).ok());
+        let first = wanted.addresses.first().map(|ipv4| Target { vnet: wanted.vnet, ipv4: *ipv4 });
+        let mapping = first.and_then(|target| state.mappings.get(&target));
+        if place.is_none() || mapping.map(|kept| kept.value.locator) != place {
+            continue;
+        }
+        let mut join = |group, filter: &Filter| {
+            let member = Member { port: ready.port.id, filter: filter.clone() };
+            groups.entry(wanted.vnet, group).members.push(member);
+        };
+        join(Ipv4Addr::BROADCAST, &Filter::ALL);
+        wanted.groups.iter().for_each(|group| join(*group, &Filter::ALL));
+        let said = memberships.of(&wanted.id).filter(|(group, _)| !wanted.groups.contains(group));
+        said.for_each(|(group, filter)| join(group, filter));
+    }
+    groups
 }
 
 fn set_role(ports: &mut Vec<PortRole>, port: PortId, role: PortRole) {

@@ -10,6 +10,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::group::GroupLimit;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
@@ -206,6 +207,7 @@ fn settings() -> Settings {
         workers: 1,
         translate: translate::Settings { clamp_tcp_mss: true, ..translate::Settings::default() },
         icmp: IcmpLimit::default(),
+        groups: GroupLimit::default(),
         path_mtu_expiry: Duration::from_secs(600),
         mapping_expiry: Duration::from_secs(600),
         stale_max: Some(Duration::from_secs(3600)),
@@ -359,6 +361,7 @@ fn interface(id: &str, slot: u8, last: u8, device: &str) -> Interface {
         addresses: vec![Ipv4Addr::new(10, 0, 0, last)],
         attachment: Attachment { kind: AttachmentKind::Veth, device: DeviceName::new(device).unwrap() },
         tags: None,
+        groups: Vec::new(),
     }
 }
 
@@ -373,6 +376,7 @@ fn vnet(subnets: Vec<Subnet>, stateful: bool) -> Vnet {
         peerings,
         on_demand: false,
         dhcp: None,
+        groups: overlane_dataplane::group::Settings::default(),
     }
 }
 

@@ -169,7 +169,9 @@ fn send<P: Packet>(
 ) -> Result<(), DropReason> {
     let (snapshot, own, vnet) = (node.snapshot, node.interface, &node.interface.vnet);
     let group = carried(snapshot, vnet, header.destination)?;
-    let hosts: &[HostPrefix] = if vnet.groups.confines(header.destination) { &[] } else { &group.hosts };
+    let confined = vnet.groups.confines(header.destination);
+    let hosts = group.hosts.iter().filter(|host| !confined && Some(**host) != snapshot.prefix);
+    let mut hosts = hosts.copied().peekable();
     let members = group.members.iter().filter(|member| member.port != own.port);
     let members = members.filter(|member| member.filter.wants(header.source));
     let mut heard = false;
@@ -187,7 +189,7 @@ fn send<P: Packet>(
             deliver::to_member(copy, header, receiver)
         });
     }
-    if let Some(hosts) = Some(hosts).filter(|hosts| !hosts.is_empty()) {
+    if hosts.peek().is_some() {
         heard = true;
         // What the sender's rules forbid is forbidden for all.
         may_pass(snapshot, way)?;
@@ -196,8 +198,8 @@ fn send<P: Packet>(
         let header = if no_further { NetworkHeader { ttl: HOPS_OF_LINK + 1, ..*header } } else { *header };
         for host in hosts {
             copies.make(&packet, out, |copy| {
-                let destination = address(snapshot.layout, *host, vnet.id, (header.destination, no_further))?;
-                departure.to_group(copy, &header, (*host, destination))
+                let destination = address(snapshot.layout, host, vnet.id, (header.destination, no_further))?;
+                departure.to_group(copy, &header, (host, destination))
             });
         }
     }

@@ -21,6 +21,7 @@ fn interface(id: &str, tags: &[u32]) -> Arc<Interface> {
         addresses: vec![Ipv4Addr::new(10, 0, 0, 1)],
         attachment: Attachment { kind: AttachmentKind::Veth, device: DeviceName::new("veth-n1").unwrap() },
         tags: crate::provisioning::rule::tags(tags).unwrap(),
+        groups: Vec::new(),
     })
 }
 
