@@ -6,6 +6,7 @@
 
 use crate::access::{Placement, Quota, QuotaSpec};
 use crate::dhcp::Dhcp;
+use crate::group::GroupSettings;
 use crate::policy::DefaultAction;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -110,6 +111,9 @@ pub struct NetworkSpec {
     /// What its nodes are told by DHCP; if absent, engines answer none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<Dhcp>,
+    /// How it carries broadcast and multicast.
+    #[serde(default, skip_serializing_if = "GroupSettings::is_default")]
+    pub groups: GroupSettings,
 }
 
 /// How engines get to know where a network's addresses are.
@@ -176,6 +180,9 @@ pub struct Network {
     /// What its nodes are told by DHCP; if absent, engines answer none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<Dhcp>,
+    /// How it carries broadcast and multicast.
+    #[serde(default)]
+    pub groups: GroupSettings,
     /// The change that last touched it.
     pub revision: u64,
 }
@@ -306,6 +313,9 @@ pub struct InterfaceSpec {
     pub slot: Option<u32>,
     /// Its IPv4 addresses, 1 to 64, each inside a subnet of the network.
     pub addresses: Vec<String>,
+    /// Multicast groups that it is a member of whatever its node says by IGMP, up to 64, like `239.1.2.3`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// Where it is attached.
     pub attachment: Attachment,
 }
@@ -321,7 +331,7 @@ pub struct NodeSpec {
     /// What rules know it by (security groups): up to 16, each like an id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Its interfaces, 1 to 16. Of one that exists only the addresses can change.
+    /// Its interfaces, 1 to 16. Of one that exists only addresses and groups can change.
     pub interfaces: Vec<InterfaceSpec>,
 }
 
@@ -376,6 +386,12 @@ pub struct Interface {
     pub slot: u32,
     /// Its IPv4 addresses.
     pub addresses: Vec<String>,
+    /// Multicast groups that it is a member of by provisioning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Multicast groups that its node has joined by IGMP, as its engine last reported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<String>,
     /// Where it is attached.
     pub attachment: Attachment,
     /// How far it is, as its engine last reported.

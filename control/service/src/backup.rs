@@ -15,7 +15,7 @@ use std::io::BufRead;
 use std::path::Path;
 
 /// Every table that is kept in a backup.
-const TABLES: [(Table, &str); 20] = [
+const TABLES: [(Table, &str); 21] = [
     (Table::Entities, "entities"),
     (Table::Networks, "networks"),
     (Table::Hosts, "hosts"),
@@ -30,6 +30,7 @@ const TABLES: [(Table, &str); 20] = [
     (Table::Uses, "uses"),
     (Table::Presence, "presence"),
     (Table::Moves, "moves"),
+    (Table::Members, "members"),
     (Table::Rules, "rules"),
     (Table::Scopes, "scopes"),
     (Table::Peerings, "peerings"),

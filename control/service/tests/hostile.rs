@@ -137,9 +137,11 @@ async fn an_engine_that_says_what_no_engine_says_loses_its_stream_and_nothing_el
         (incarnation, any::<u64>()).prop_map(|(incarnation, number)| Body::Ack(Ack {
             revision: Some(Revision { incarnation, number }),
         })),
-        (text, any::<i32>(), text).prop_map(|(interface_id, state, detail)| {
-            Body::InterfaceReport(InterfaceReport { interface_id, state, detail })
-        }),
+        (text, any::<i32>(), text, prop::collection::vec(any::<u32>(), 0..70)).prop_map(
+            |(interface_id, state, detail, groups)| {
+                Body::InterfaceReport(InterfaceReport { interface_id, state, detail, groups })
+            }
+        ),
         (0usize..2000).prop_map(|count| Body::WorkersReport(WorkersReport {
             workers: vec![Default::default(); count],
         })),
@@ -173,6 +175,7 @@ async fn what_an_engine_said_says_nothing_again_and_nothing_in_anothers_mouth() 
             interface_id: "web/eth0".to_owned(),
             state: state.into(),
             detail: String::new(),
+            groups: Vec::new(),
         })),
     };
     // The very bytes, as somebody has recorded them.

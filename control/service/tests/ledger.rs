@@ -3,6 +3,7 @@
 
 use overlane_api::access::{Quota, TokenRole, TokenSpec};
 use overlane_api::dhcp::Dhcp;
+use overlane_api::group::GroupSettings;
 use overlane_api::policy::{Action, DefaultAction, Direction, PeeringSpec, RuleSpec, Selector};
 use overlane_api::resource::{
     Attachment, AttachmentKind, EntitySpec, HostSpec, InterfaceSpec, InterfaceState, MappingMode,
@@ -18,6 +19,7 @@ use overlane_control::store::{RedbStore, Step, Store, Table};
 use overlane_dataplane::address::Layout;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 const SETTINGS: Settings = Settings {
@@ -59,7 +61,8 @@ enum Operation {
     DeleteToken(u8),
     Move(u8, u8),
     Step(u8, bool),
-    Report(u8, u8, u8),
+    /// Of a node on a host: its state, and the groups that it has joined.
+    Report(u8, u8, u8, Vec<u8>),
     Rule {
         id: u8,
         entity: u8,
@@ -98,7 +101,9 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (0u8..4).prop_map(Operation::DeleteToken),
         3 => (0u8..5, 0u8..3).prop_map(|(node, host)| Operation::Move(node, host)),
         4 => (0u8..5, prop::bool::weighted(0.8)).prop_map(|(node, on)| Operation::Step(node, on)),
-        3 => (0u8..5, 0u8..3, 0u8..4).prop_map(|(node, host, state)| Operation::Report(node, host, state)),
+        4 => (0u8..5, 0u8..3, 0u8..4, prop::collection::btree_set(0u8..3, 0..3)).prop_map(
+            |(node, host, state, joined)| Operation::Report(node, host, state, joined.into_iter().collect())
+        ),
         6 => (0u8..4, 0u8..2, 0u8..9, 0u8..12, any::<bool>())
             .prop_map(|(id, entity, on, peer, deny)| Operation::Rule { id, entity, on, peer, deny }),
         2 => (0u8..4).prop_map(Operation::DeleteRule),
@@ -106,6 +111,10 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(id, networks, deny)| Operation::Peering { id, networks, deny }),
         2 => (0u8..2).prop_map(Operation::DeletePeering),
     ]
+}
+
+fn group(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(239, 0, 0, last)
 }
 
 fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
@@ -127,6 +136,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 default_action: Default::default(),
                 mapping: MappingMode::default(),
                 dhcp: None,
+                groups: GroupSettings::default(),
             };
             ledger.put_network(&format!("n{id}"), &spec).map(|_| ())
         }
@@ -144,6 +154,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 default_action: Default::default(),
                 mapping,
                 dhcp: None,
+                groups: GroupSettings::default(),
             };
             ledger.put_network(&id, &spec).map(|_| ())
         }
@@ -165,6 +176,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 default_action: Default::default(),
                 mapping: serde_json::from_value(found["mapping"].clone()).unwrap(),
                 dhcp: second.then(Dhcp::default),
+                groups: GroupSettings { broadcast: second, ..GroupSettings::default() },
             };
             ledger.put_network(&id, &spec).map(|_| ())
         }
@@ -181,6 +193,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 mac: None,
                 slot: None,
                 addresses: is["addresses"].as_array().unwrap().iter().map(text).collect(),
+                groups: tags.iter().map(|tag| group(*tag).to_string()).collect(),
                 attachment: serde_json::from_value(is["home"]["attachment"].clone()).unwrap(),
             };
             let spec = NodeSpec {
@@ -205,6 +218,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 mac: None,
                 slot,
                 addresses: addresses.iter().map(|last| format!("10.{}.0.{last}", network % 2)).collect(),
+                groups: tags.iter().map(|tag| group(*tag).to_string()).collect(),
                 attachment: Attachment { kind: AttachmentKind::Veth, device: format!("d{device}") },
             };
             let spec = NodeSpec {
@@ -233,9 +247,10 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
             let how = if on { MoveStep::Advance } else { MoveStep::Cancel };
             phase.map_or(Ok(()), |phase| ledger.step_move(&id, phase, how))
         }
-        Operation::Report(node, host, state) => {
+        Operation::Report(node, host, state, joined) => {
             let state = InterfaceState::ALL[usize::from(state)];
-            ledger.report(&format!("h{host}"), &format!("w{node}/eth0"), state, "").map(|_| ())
+            let joined: Vec<Ipv4Addr> = joined.into_iter().map(group).collect();
+            ledger.report(&format!("h{host}"), &format!("w{node}/eth0"), state, "", &joined).map(|_| ())
         }
         Operation::Rule { id, entity, on, peer, deny } => {
             let spec = rule(entity, selector(on), selector(peer), deny);
@@ -308,6 +323,8 @@ fn learn(known: &mut Known, change: Change) {
         What::DeleteMapping(key) => (format!("mapping {key:?}"), false),
         What::PutRule(rule) => (format!("rule {}", rule.id), true),
         What::DeleteRule(id) => (format!("rule {id}"), false),
+        What::PutGroup(group) => (format!("group {} {}", group.vnet, group.ipv4), true),
+        What::DeleteGroup(key) => (format!("group {} {}", key.vnet, key.ipv4), false),
         // It is for engines that hold the mapping.
         What::RefreshMapping(mapping) => {
             let key = format!("mapping {:?}", mapping.key.unwrap());
@@ -325,7 +342,7 @@ fn learn(known: &mut Known, change: Change) {
 }
 
 /// What an engine forgets by itself: what it holds of vnets that are on demand, but for its own interfaces' addresses, and of
-/// vnets that it has nothing to do with.
+/// vnets that it has nothing to do with; of those that it has left the groups.
 fn forget(known: &mut Known) {
     let mut on_demand = BTreeMap::new();
     let mut own = Vec::new();
@@ -347,7 +364,15 @@ fn forget(known: &mut Known) {
             on_demand.insert(vnet.id, vnet.on_demand);
         }
     }
+    let present: Vec<u32> = known
+        .values()
+        .filter_map(|(_, what)| match what {
+            What::PutVnet(vnet) => Some(vnet.id),
+            _ => None,
+        })
+        .collect();
     known.retain(|_, (_, what)| match what {
+        What::PutGroup(group) => present.contains(&group.vnet),
         What::PutMapping(mapping) => {
             let key = mapping.key.unwrap();
             on_demand.get(&key.vnet).is_none_or(|on_demand| !on_demand) || own.contains(&(key.vnet, key.ipv4))
@@ -359,7 +384,7 @@ fn forget(known: &mut Known) {
 fn fresh(ledger: &Ledger, host: &str) -> Option<Known> {
     let mut known = Known::new();
     let view = ledger.view().unwrap();
-    let audience = Audience { layout: SETTINGS.layout, host, resolves: true };
+    let audience = Audience { layout: SETTINGS.layout, host, groups: true };
     snapshot(&*view, audience, &mut |changes| {
         changes.into_iter().for_each(|change| learn(&mut known, change));
         Step::Continue(())
@@ -427,7 +452,7 @@ proptest! {
                 continue;
             };
             let now = *ledger.revisions().borrow();
-            let audience = Audience { layout: SETTINGS.layout, host: &host, resolves: true };
+            let audience = Audience { layout: SETTINGS.layout, host: &host, groups: true };
             let known = match engine.take() {
                 None => truth.clone(),
                 Some((since, mut known)) => match catch_up(&*view, audience, since, 4096).unwrap() {
@@ -471,12 +496,12 @@ fn a_store_of_a_newer_schema_or_another_layout_is_left_alone() {
 
     let store = RedbStore::open(&path).unwrap();
     let mut update = store.update().unwrap();
-    update.put(Table::Meta, b"schema", &4u64.to_be_bytes()).unwrap();
+    update.put(Table::Meta, b"schema", &5u64.to_be_bytes()).unwrap();
     update.commit().unwrap();
     drop(store);
     let newer = refusal(open(SETTINGS));
     assert!(
-        newer.contains("has schema version 4; this build of overlane-control knows versions 1 to 3"),
+        newer.contains("has schema version 5; this build of overlane-control knows versions 1 to 4"),
         "{newer}"
     );
 }
@@ -497,7 +522,7 @@ fn a_store_of_the_schema_before_is_taken_over() {
     update.commit().unwrap();
     drop(store);
     drop(Ledger::open(Arc::new(RedbStore::open(&path).unwrap()), &path, SETTINGS).unwrap());
-    assert_eq!(schema(), Some(3));
+    assert_eq!(schema(), Some(4));
 }
 
 #[test]

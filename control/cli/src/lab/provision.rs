@@ -2,7 +2,7 @@
 //! through the HTTP API, by the client of the `overlane` command.
 
 use super::handle::Lab;
-use super::plan::{INTERFACE, LAYOUT, Node, Plan};
+use super::plan::{self, INTERFACE, LAYOUT, Node, Plan};
 use super::probe::ping;
 use super::service::SERVER_NAME;
 use super::state::State;
@@ -11,6 +11,7 @@ use crate::client::{Client, Failure};
 use crate::settings::Connection;
 use anyhow::{Context, Result, ensure};
 use overlane_api::access::{Token, TokenRole, TokenSpec};
+use overlane_api::group::GroupSettings;
 use overlane_api::policy::{Action, DefaultAction, Direction, RuleSpec, Selector};
 use overlane_api::resource::{
     Attachment, AttachmentKind, Entity, EntitySpec, Host, HostSpec, InterfaceSpec, InterfaceState,
@@ -149,8 +150,23 @@ pub fn node_spec(node: &Node, kind: AttachmentKind) -> NodeSpec {
             mac: Some(node.mac.clone()),
             slot: Some(node.slot.into()),
             addresses: vec![node.ipv4.to_string()],
+            groups: Vec::new(),
             attachment: Attachment { kind, device: node.device.clone() },
         }],
+    }
+}
+
+/// What the API is told of a network.
+#[must_use]
+pub fn network_spec(network: &plan::Network) -> NetworkSpec {
+    NetworkSpec {
+        entity: network.entity.clone(),
+        vnet: Some(network.vnet),
+        subnets: vec![Subnet { cidr: network.subnet.clone(), gateway: Some(network.gateway.to_string()) }],
+        default_action: DefaultAction::default(),
+        mapping: MappingMode::default(),
+        dhcp: None,
+        groups: GroupSettings::default(),
     }
 }
 
@@ -169,17 +185,7 @@ pub fn provision(lab: &Lab) -> Result<()> {
             let spec =
                 EntitySpec { description: format!("the lab's {}", network.entity), ..EntitySpec::default() };
             client.put::<Entity>(&format!("/v1/entities/{}", network.entity), &spec).await?;
-            let spec = NetworkSpec {
-                dhcp: None,
-                entity: network.entity.clone(),
-                vnet: Some(network.vnet),
-                subnets: vec![Subnet {
-                    cidr: network.subnet.clone(),
-                    gateway: Some(network.gateway.to_string()),
-                }],
-                default_action: DefaultAction::default(),
-                mapping: MappingMode::default(),
-            };
+            let spec = network_spec(network);
             client.put::<Network>(&format!("/v1/networks/{}", network.id), &spec).await?;
         }
         for (id, spec) in &hosts {

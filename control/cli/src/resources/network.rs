@@ -4,8 +4,9 @@ use std::io;
 
 use clap::{Args, Subcommand};
 use overlane_api::dhcp::{Dhcp, DhcpBoot, DhcpRoute};
+use overlane_api::group::{GroupSettings, Membership};
 use overlane_api::policy::DefaultAction;
-use overlane_api::resource::{ListQuery, MappingMode, Network, NetworkSpec, Subnet};
+use overlane_api::resource::{ListQuery, MAX_PAGE, MappingMode, Network, NetworkSpec, Page, Subnet};
 
 use super::{Resource, parse_id, parse_pairs, required, single};
 use crate::args::ListArgs;
@@ -20,6 +21,7 @@ pub enum Command {
 Examples:
   overlane network create blue --entity acme --subnet 10.0.0.0/24,gateway=10.0.0.254
   overlane network create blue --entity acme --subnet 10.0.0.0/24,gateway=10.0.0.254 --dhcp --dhcp-dns 10.0.0.53
+  overlane network create blue --entity acme --subnet 10.0.0.0/24,gateway=10.0.0.254 --confined 224.0.0.0/16
 
 The gateway is answered for by the engines; no node may have its address. Two networks may use the same addresses.")]
     Create {
@@ -45,6 +47,9 @@ The gateway is answered for by the engines; no node may have its address. Two ne
         /// What its nodes are told by DHCP.
         #[command(flatten)]
         dhcp: DhcpArgs,
+        /// How it carries broadcast and multicast.
+        #[command(flatten)]
+        groups: GroupArgs,
     },
     /// Lists networks
     List {
@@ -60,6 +65,15 @@ The gateway is answered for by the engines; no node may have its address. Two ne
         /// Its id
         #[arg(value_parser = parse_id)]
         id: String,
+    },
+    /// Lists who is a member of its multicast groups, by provisioning or by IGMP
+    Groups {
+        /// Its id
+        #[arg(value_parser = parse_id)]
+        id: String,
+        /// Show the first so many [default: all]
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
     },
     /// Deletes a network that has no interface any more
     Delete {
@@ -97,6 +111,29 @@ impl DhcpArgs {
         let Self { dhcp, dns, domain, lease, routes, boot } = self;
         let lease_seconds = lease.unwrap_or(Dhcp::default().lease_seconds);
         dhcp.then_some(Dhcp { dns, domain, lease_seconds, routes, boot })
+    }
+}
+
+/// How broadcast and multicast are carried.
+#[derive(Debug, Args)]
+pub struct GroupArgs {
+    /// Broadcast is not carried
+    #[arg(long)]
+    no_broadcast: bool,
+    /// Multicast groups that never leave a host; repeat it for more [default: 224.0.0.0/24, the groups of a link]
+    #[arg(long, value_name = "CIDR")]
+    confined: Vec<String>,
+    /// No multicast group stays on its host
+    #[arg(long, conflicts_with = "confined")]
+    nothing_confined: bool,
+}
+
+impl GroupArgs {
+    fn settings(self) -> GroupSettings {
+        let Self { no_broadcast, confined, nothing_confined } = self;
+        let usual = GroupSettings::default();
+        let confined = if confined.is_empty() && !nothing_confined { usual.confined } else { confined };
+        GroupSettings { broadcast: !no_broadcast, confined }
     }
 }
 
@@ -166,15 +203,64 @@ impl Resource for Network {
         };
         facts.push(("mapping", mapping));
         facts.extend(self.dhcp.iter().flat_map(dhcp_facts));
+        facts.push(("broadcast", if self.groups.broadcast { "carried" } else { "not carried" }.to_owned()));
+        let confined = self.groups.confined.join(", ");
+        facts.push(("groups that stay", if confined.is_empty() { "none".to_owned() } else { confined }));
         facts.push(("revision", self.revision.to_string()));
         printer.facts(facts)
     }
 }
 
+const MEMBERS: &[&str] = &["GROUP", "INTERFACE", "HOST", "BY"];
+
+/// Who is a member of a network's groups.
+async fn members(
+    client: &Client,
+    printer: &mut Printer<'_>,
+    id: &str,
+    limit: Option<u64>,
+) -> anyhow::Result<()> {
+    let limit = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let (mut items, mut after): (Vec<Membership>, Option<String>) = (Vec::new(), None);
+    while items.len() < limit {
+        // What a page ends with is made of addresses and ids, which need no escaping in a URL.
+        let behind = after.as_ref().map(|after| format!("&after={after}")).unwrap_or_default();
+        let path = format!("{}/groups?limit={MAX_PAGE}{behind}", Network::path(id));
+        let page: Page<Membership> = client.get(&path).await?;
+        // A service whose list does not go on would keep us here for ever.
+        let goes_on = !page.items.is_empty() && page.next.is_some() && page.next != after;
+        items.extend(page.items);
+        after = page.next.filter(|next| next.bytes().all(is_plain));
+        if !goes_on || after.is_none() {
+            break;
+        }
+    }
+    items.truncate(limit);
+    if printer.is_json() {
+        printer.json(&items)?;
+        return Ok(());
+    }
+    let by = |item: &Membership| match (item.provisioned, item.joined) {
+        (true, true) => "provisioning, IGMP",
+        (true, false) => "provisioning",
+        (false, _) => "IGMP",
+    };
+    let row = |item: &Membership| {
+        vec![item.group.clone(), item.interface.clone(), item.host.clone(), by(item).to_owned()]
+    };
+    Ok(printer.table(MEMBERS, items.iter().map(row))?)
+}
+
+/// Whether an octet of a page's end is one of those that there can be.
+const fn is_plain(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'/')
+}
+
 pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     match command {
-        Command::Create { id, entity, vnet, subnets, default_action, mapping, dhcp } => {
-            let spec = NetworkSpec { entity, vnet, subnets, default_action, mapping, dhcp: dhcp.settings() };
+        Command::Create { id, entity, vnet, subnets, default_action, mapping, dhcp, groups } => {
+            let (dhcp, groups) = (dhcp.settings(), groups.settings());
+            let spec = NetworkSpec { entity, vnet, subnets, default_action, mapping, dhcp, groups };
             super::create::<Network>(client, printer, &id, &spec).await
         }
         Command::List { entity, list } => {
@@ -182,6 +268,7 @@ pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer
             super::list::<Network>(client, printer, filter, list.limit).await
         }
         Command::Show { id } => super::show::<Network>(client, printer, &id).await,
+        Command::Groups { id, limit } => members(client, printer, &id, limit).await,
         Command::Delete { id } => super::delete::<Network>(client, printer, &id).await,
     }
 }

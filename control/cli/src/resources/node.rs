@@ -16,12 +16,13 @@ use crate::output::Printer;
 /// What to do with nodes.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Creates a node on a host, or confirms that it is there; its addresses can be changed so, too
+    /// Creates a node on a host, or confirms that it is there; its addresses and groups can be changed so, too
     #[command(after_help = "\
 An interface is written as KEY=VALUE, separated by commas:
   name=NAME        its name within the node
   network=ID       the network that it belongs to
   address=IPV4     its address; repeat it for more
+  group=IPV4       a multicast group that it is a member of whatever its node says by IGMP; repeat it for more
   device=NAME      the kernel interface on the host: the veth's host side, or the tap to be made
   kind=veth|tap    what the device is [default: veth]
   mac=MAC          its hardware address [default: a random one that is free]
@@ -107,10 +108,12 @@ Examples:
 }
 
 fn parse_interface(text: &str) -> anyhow::Result<InterfaceSpec> {
-    let keys = ["name", "network", "address", "device", "kind", "mac", "slot"];
+    let keys = ["name", "network", "address", "group", "device", "kind", "mac", "slot"];
     let pairs = parse_pairs(text, None, &keys)?;
-    let addresses: Vec<_> =
-        pairs.iter().filter(|(key, _)| *key == "address").map(|(_, value)| (*value).to_owned()).collect();
+    let all = |wanted: &str| -> Vec<String> {
+        pairs.iter().filter(|(key, _)| *key == wanted).map(|(_, value)| (*value).to_owned()).collect()
+    };
+    let addresses = all("address");
     anyhow::ensure!(!addresses.is_empty(), "address=… is missing");
     Ok(InterfaceSpec {
         name: required(&pairs, "name")?.to_owned(),
@@ -118,6 +121,7 @@ fn parse_interface(text: &str) -> anyhow::Result<InterfaceSpec> {
         mac: single(&pairs, "mac")?.map(str::to_owned),
         slot: parse_slot(&pairs)?,
         addresses,
+        groups: all("group"),
         attachment: Attachment { kind: parse_kind(&pairs)?, device: required(&pairs, "device")?.to_owned() },
     })
 }
@@ -196,6 +200,12 @@ impl Resource for Node {
         if !self.tags.is_empty() {
             facts.push(("tags", self.tags.join(" ")));
         }
+        for interface in self.interfaces.iter().filter(|interface| !interface.groups.is_empty()) {
+            facts.push(("groups", format!("{}: {}", interface.name, interface.groups.join(" "))));
+        }
+        for interface in self.interfaces.iter().filter(|interface| !interface.joined.is_empty()) {
+            facts.push(("joined", format!("{}: {}", interface.name, interface.joined.join(" "))));
+        }
         facts.extend(self.moving.iter().map(|progress| ("move", moving::describe(progress))));
         facts.push(("revision", self.revision.to_string()));
         printer.facts(facts)?;
@@ -245,13 +255,14 @@ mod tests {
 
     #[test]
     fn an_interface_is_written_as_pairs() {
-        let whole = "name=eth0,network=blue,address=10.0.0.1,address=10.0.0.2,device=tap0,kind=tap,mac=02:00:00:00:00:01,slot=3";
+        let whole = "name=eth0,network=blue,address=10.0.0.1,address=10.0.0.2,group=239.1.2.3,device=tap0,kind=tap,mac=02:00:00:00:00:01,slot=3";
         let expected = InterfaceSpec {
             name: "eth0".into(),
             network: "blue".into(),
             mac: Some("02:00:00:00:00:01".into()),
             slot: Some(3),
             addresses: vec!["10.0.0.1".into(), "10.0.0.2".into()],
+            groups: vec!["239.1.2.3".into()],
             attachment: Attachment { kind: AttachmentKind::Tap, device: "tap0".into() },
         };
         assert_eq!(parse_interface(whole).unwrap(), expected);

@@ -7,7 +7,7 @@ use etherparse::{IpNumber, Ipv4Header, UdpHeader};
 use nix::sys::signal::Signal;
 use overlane_api::dhcp::{Dhcp, DhcpBoot, DhcpRoute};
 use overlane_api::event::Event;
-use overlane_api::resource::{Network, NetworkSpec, Page, Subnet};
+use overlane_api::resource::{Network, NetworkSpec, Page};
 use overlane_cli::client::Client;
 use overlane_cli::lab::attack::expect_drops;
 use overlane_cli::lab::handle::Lab;
@@ -16,7 +16,7 @@ use overlane_cli::lab::netns::run;
 use overlane_cli::lab::plan::{NODE_DEVICE, Node};
 use overlane_cli::lab::probe::ping;
 use overlane_cli::lab::process::Process;
-use overlane_cli::lab::provision::{change, with_client};
+use overlane_cli::lab::provision::{change, network_spec, with_client};
 use overlane_cli::lab::wait;
 use overlane_cli::lab::wiring::configure_node;
 use overlane_dataplane::drop::DropReason;
@@ -95,14 +95,7 @@ fn expect(told: &Told, wanted: &[(&str, &str)]) -> Result<()> {
 fn serve(lab: &Lab, node: &Node, dhcp: Option<Dhcp>) -> Result<()> {
     let plan = lab.plan();
     let network = plan.networks.iter().find(|network| network.id == node.network).context("its network")?;
-    let spec = NetworkSpec {
-        entity: network.entity.clone(),
-        vnet: None,
-        subnets: vec![Subnet { cidr: network.subnet.clone(), gateway: Some(network.gateway.to_string()) }],
-        default_action: Default::default(),
-        mapping: Default::default(),
-        dhcp: dhcp.clone(),
-    };
+    let spec = NetworkSpec { dhcp: dhcp.clone(), ..network_spec(network) };
     let path = format!("/v1/networks/{}", network.id);
     let (_, now): (bool, Network) = change(lab, async |client: Client| client.put(&path, &spec).await)?;
     ensure!(now.dhcp == dhcp, "{now:?}");

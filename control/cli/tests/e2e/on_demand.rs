@@ -3,9 +3,7 @@
 use crate::fixture::{Case, lab_name, up_shaped};
 use anyhow::{Context, Result, ensure};
 use overlane_api::policy::{Action, Direction, Rule};
-use overlane_api::resource::{
-    AttachmentKind, MappingMode, Network, NetworkSpec, Node as NodeResource, Subnet,
-};
+use overlane_api::resource::{AttachmentKind, MappingMode, Network, NetworkSpec, Node as NodeResource};
 use overlane_cli::client::Client;
 use overlane_cli::lab::engine;
 use overlane_cli::lab::handle::{self, Lab};
@@ -13,7 +11,7 @@ use overlane_cli::lab::inject::{Macs, RawPort, udp4};
 use overlane_cli::lab::plan::{NODE_DEVICE, Node, TELEMETRY};
 use overlane_cli::lab::probe::ping;
 use overlane_cli::lab::progress::{Lines, Silent};
-use overlane_cli::lab::provision::{change, node_spec, rule_about, wait_node_live};
+use overlane_cli::lab::provision::{change, network_spec, node_spec, rule_about, wait_node_live};
 use overlane_cli::lab::service;
 use overlane_cli::lab::session::EchoSession;
 use overlane_cli::lab::shape::Shape;
@@ -48,15 +46,7 @@ fn in_lab(label: &str, work: fn(&Lab) -> Result<()>) -> Result<()> {
 fn on_demand(lab: &Lab) -> Result<()> {
     let plan = lab.plan();
     let network = plan.networks.iter().find(|network| network.id == "acme-net").context("acme's network")?;
-    let subnets = vec![Subnet { cidr: network.subnet.clone(), gateway: Some(network.gateway.to_string()) }];
-    let spec = NetworkSpec {
-        entity: network.entity.clone(),
-        vnet: None,
-        subnets,
-        default_action: Default::default(),
-        mapping: MappingMode::OnDemand,
-        dhcp: None,
-    };
+    let spec = NetworkSpec { mapping: MappingMode::OnDemand, ..network_spec(network) };
     let (_, told): (bool, Network) =
         change(lab, async |client: Client| client.put("/v1/networks/acme-net", &spec).await)?;
     ensure!(told.on_demand, "{told:?}");

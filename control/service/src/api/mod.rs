@@ -5,6 +5,7 @@ mod body;
 mod door;
 mod events;
 mod fail;
+mod groups;
 mod objects;
 mod policy;
 mod resources;
@@ -71,6 +72,7 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(resources::put_entity, resources::get_entity, resources::delete_entity))
         .routes(routes!(resources::list_networks))
         .routes(routes!(resources::put_network, resources::get_network, resources::delete_network))
+        .routes(routes!(groups::list_memberships))
         .routes(routes!(resources::list_hosts))
         .routes(routes!(resources::put_host, resources::get_host, resources::delete_host))
         .routes(routes!(resources::list_nodes))

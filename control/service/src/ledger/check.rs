@@ -5,9 +5,11 @@ use crate::error::{Error, Result};
 use ipnet::Ipv4Net;
 use overlane_api::access::Placement;
 use overlane_api::dhcp::Dhcp;
+use overlane_api::group::GroupSettings;
 use overlane_api::resource::{Attachment, DEVICE_NAME_LEGAL, ID_LEGAL, Subnet, is_device_name, is_id};
 use overlane_dataplane::address::{HostPrefix, Layout};
 use overlane_dataplane::dhcp;
+use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -99,6 +101,47 @@ pub(super) fn dhcp(given: &Dhcp) -> Result<()> {
     settings.check().map_err(|dhcp::Illegal { field, legal, given }| {
         Error::invalid(format!("dhcp.{field}"), format!("{} is none of them", shown(&given)), legal)
     })
+}
+
+/// How a network carries broadcast and multicast.
+pub(super) fn group_settings(given: &GroupSettings) -> Result<()> {
+    let net = |(place, text): (usize, &String)| {
+        let refuse = |_| {
+            let legal = "IPv4 in CIDR form, like 224.0.0.0/24";
+            Error::invalid(format!("groups.confined[{place}]"), format!("{} is none", shown(text)), legal)
+        };
+        text.parse().map_err(refuse)
+    };
+    let confined = given.confined.iter().enumerate().map(net).collect::<Result<_>>()?;
+    let settings = group::Settings { broadcast: given.broadcast, confined };
+    settings.check().map_err(|group::Illegal { field, legal, given }| {
+        Error::invalid(format!("groups.{field}"), format!("{} is none of them", shown(&given)), legal)
+    })
+}
+
+/// The groups of an interface, sorted, each once.
+pub(super) fn groups(given: &[String]) -> Result<Vec<Ipv4Addr>> {
+    let most = group::MAX_GROUPS;
+    if given.len() > most {
+        return Err(Error::invalid(
+            "groups",
+            format!("{} given", given.len()),
+            format!("up to {most} of them"),
+        ));
+    }
+    let mut groups = std::collections::BTreeSet::new();
+    for (place, text) in given.iter().enumerate() {
+        let group = text.parse::<Ipv4Addr>().ok().filter(Ipv4Addr::is_multicast);
+        groups.insert(group.ok_or_else(|| {
+            let message = format!("{} is no group", shown(text));
+            Error::invalid(
+                format!("groups[{place}]"),
+                message,
+                "a multicast address of 224.0.0.0/4, like 239.1.2.3",
+            )
+        })?);
+    }
+    Ok(groups.into_iter().collect())
 }
 
 fn list(field: &str, length: usize, most: usize) -> Result<()> {

@@ -9,7 +9,7 @@ use super::record::{
     meta_number, pair, revision, text, try_scan, vnet_key,
 };
 use super::resolved::{self, Resolved};
-use super::{network, peering, rule};
+use super::{group, network, peering, rule};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::dhcp::{Dhcp, DhcpBoot, DhcpRoute};
@@ -41,8 +41,8 @@ pub struct Audience<'a> {
     pub layout: Layout,
     /// Its host.
     pub host: &'a str,
-    /// Whether it resolves on demand, as engines do since version 2 of the protocol; others are told everything.
-    pub resolves: bool,
+    /// Whether it knows of groups, as engines do since version 3 of the protocol.
+    pub groups: bool,
 }
 
 /// Turns records into messages for one engine.
@@ -50,30 +50,30 @@ struct Teller<'a> {
     view: &'a dyn View,
     layout: Layout,
     host: &'a str,
-    resolves: bool,
     /// Substrate prefixes of hosts, as locations carry them.
     prefixes: HashMap<String, Vec<u8>>,
 }
 
 impl<'a> Teller<'a> {
     fn new(view: &'a dyn View, audience: Audience<'a>) -> Self {
-        let Audience { layout, host, resolves } = audience;
-        Self { view, layout, host, resolves, prefixes: HashMap::new() }
+        let Audience { layout, host, .. } = audience;
+        Self { view, layout, host, prefixes: HashMap::new() }
     }
 
     /// Those of these vnets whose mappings the engine has to ask for.
     fn on_demand(&self, vnets: impl IntoIterator<Item = u32>) -> Result<BTreeSet<u32>> {
         let mut found = BTreeSet::new();
         for vnet in vnets {
-            if self.resolves && network::of_vnet(self.view, vnet)?.is_some_and(|record| record.on_demand) {
+            if network::of_vnet(self.view, vnet)?.is_some_and(|record| record.on_demand) {
                 found.insert(vnet);
             }
         }
         Ok(found)
     }
 
-    fn location(&mut self, (host, slot): (&str, u8)) -> Result<sync::Location> {
-        let prefix = match self.prefixes.get(host) {
+    /// The substrate prefix of a host.
+    fn prefix(&mut self, host: &str) -> Result<Vec<u8>> {
+        Ok(match self.prefixes.get(host) {
             Some(prefix) => prefix.clone(),
             None => {
                 let record: HostRecord = load(self.view, Table::Hosts, host)?.ok_or_else(|| {
@@ -84,7 +84,11 @@ impl<'a> Teller<'a> {
                 self.prefixes.insert(host.to_owned(), prefix.clone());
                 prefix
             }
-        };
+        })
+    }
+
+    fn location(&mut self, (host, slot): (&str, u8)) -> Result<sync::Location> {
+        let prefix = self.prefix(host)?;
         // Layouts without slots have no place for one in addresses.
         let slot = if self.layout.has_slots() { u32::from(slot) } else { 0 };
         Ok(sync::Location { prefix, slot })
@@ -104,6 +108,15 @@ impl<'a> Teller<'a> {
 
     fn put_mapping(&mut self, ipv4: Ipv4Addr, record: &InterfaceRecord) -> Result<Change> {
         Ok(Change { revision: record.revision, what: Some(What::PutMapping(self.mapping(ipv4, record)?)) })
+    }
+
+    /// Where a group's members are; as it is at `revision`. `None`: there are none.
+    fn put_group(&mut self, vnet: u32, ipv4: Ipv4Addr, revision: u64) -> Result<Option<Change>> {
+        let hosts = group::hosts(self.view, vnet, ipv4)?;
+        let hosts = hosts.iter().map(|host| self.prefix(host)).collect::<Result<Vec<_>>>()?;
+        let message = sync::Group { vnet, ipv4: ipv4.to_bits(), hosts };
+        let some = !message.hosts.is_empty();
+        Ok(some.then_some(Change { revision, what: Some(What::PutGroup(message)) }))
     }
 
     /// The mappings of the host's own interfaces in these vnets.
@@ -137,6 +150,7 @@ impl<'a> Teller<'a> {
                     device: place.attachment.device.clone(),
                 }),
                 tags: record.tags.clone(),
+                groups: record.groups.iter().map(|group| group.to_bits()).collect(),
             })),
         })
     }
@@ -154,7 +168,7 @@ impl<'a> Teller<'a> {
                 vnet: other.vnet,
                 cidrs: other.subnets.iter().map(|subnet| subnet.net.to_string()).collect(),
                 default_action: default_action(peering.default_action).into(),
-                on_demand: self.resolves && other.on_demand,
+                on_demand: other.on_demand,
             });
         }
         let message = sync::Vnet {
@@ -163,8 +177,12 @@ impl<'a> Teller<'a> {
             subnets: subnets.collect(),
             default_action: default_action(record.default_action).into(),
             peerings,
-            on_demand: self.resolves && record.on_demand,
+            on_demand: record.on_demand,
             dhcp: record.dhcp.map(dhcp),
+            groups: Some(sync::GroupSettings {
+                no_broadcast: !record.groups.broadcast,
+                confined: record.groups.confined,
+            }),
         };
         Ok(Some(Change { revision: record.revision, what: Some(What::PutVnet(message)) }))
     }
@@ -285,7 +303,16 @@ pub fn snapshot(
         }
     }
     part.extend(interfaces.iter().filter_map(|record| teller.put_interface(record)));
-    if tell(part).is_break() { Ok(None) } else { revision(view).map(Some) }
+    let now = revision(view)?;
+    for vnet in vnets.iter().copied().filter(|_| audience.groups) {
+        for ipv4 in group::of_vnet(view, vnet)? {
+            part.extend(teller.put_group(vnet, ipv4, now)?);
+            if part.len() >= PART && tell(std::mem::take(&mut part)).is_break() {
+                return Ok(None);
+            }
+        }
+    }
+    if tell(part).is_break() { Ok(None) } else { Ok(Some(now)) }
 }
 
 /// What was touched, key by key; with the revision of what was deleted last.
@@ -302,6 +329,8 @@ struct Touched {
     /// Vnets whose mappings engines may have to hear of as a whole, or not any more.
     whole: BTreeSet<u32>,
     mappings: BTreeMap<(u32, Ipv4Addr), Option<u64>>,
+    /// Groups whose members are elsewhere than they were.
+    groups: BTreeSet<(u32, Ipv4Addr)>,
     /// Vnets that were on demand and are not any more.
     subscribed: BTreeSet<u32>,
 }
@@ -342,6 +371,13 @@ fn touched(
             Touch::Presence { host: of, vnet } if of == host => {
                 touched.presence.insert(vnet);
             }
+            // All that are in a vnet hear broadcast.
+            Touch::Presence { vnet, .. } if vnets.contains(&vnet) => {
+                touched.groups.insert((vnet, Ipv4Addr::BROADCAST));
+            }
+            Touch::Group { vnet, group } if vnets.contains(&vnet) => {
+                touched.groups.insert((vnet, group));
+            }
             Touch::Peering { vnets } => touched.peerings.push(vnets),
             Touch::Rule { id, deleted } => {
                 touched.rules.insert(id, deleted);
@@ -354,7 +390,7 @@ fn touched(
         }
         let changes =
             [touched.mappings.len(), touched.interfaces.len(), touched.vnets.len(), touched.rules.len()];
-        full = changes.into_iter().sum::<usize>() + touched.peerings.len() > limit;
+        full = changes.into_iter().sum::<usize>() + touched.peerings.len() + touched.groups.len() > limit;
         !full
     })?;
     if full {
@@ -488,6 +524,21 @@ pub fn catch_up(view: &dyn View, audience: Audience<'_>, since: u64, limit: usiz
                 .push(Change { revision: deleted.unwrap_or(now), what: Some(What::DeleteInterface(id)) }),
         }
     }
+    if audience.groups {
+        // A vnet that has come brings all its groups; one that has gone takes them along.
+        for &vnet in touched.presence.intersection(&vnets) {
+            touched.groups.extend(group::of_vnet(view, vnet)?.into_iter().map(|group| (vnet, group)));
+        }
+        for (vnet, ipv4) in touched.groups {
+            match teller.put_group(vnet, ipv4, now)? {
+                Some(put) => puts.push(put),
+                None => {
+                    let key = sync::MappingKey { vnet, ipv4: ipv4.to_bits() };
+                    deletes.push(Change { revision: now, what: Some(What::DeleteGroup(key)) });
+                }
+            }
+        }
+    }
     for &vnet in touched.presence.difference(&vnets) {
         let put = teller.put_vnet(vnet)?.map(|put| put.revision);
         let deleted = put.or_else(|| touched.vnets.get(&vnet).copied().flatten()).unwrap_or(now);
@@ -508,7 +559,7 @@ pub(super) fn mapping(
     ipv4: Ipv4Addr,
     record: &InterfaceRecord,
 ) -> Result<sync::Mapping> {
-    Teller::new(view, Audience { layout, host: "", resolves: false }).mapping(ipv4, record)
+    Teller::new(view, Audience { layout, host: "", groups: false }).mapping(ipv4, record)
 }
 
 /// As engines are told it.

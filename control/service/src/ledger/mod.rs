@@ -8,6 +8,7 @@ pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod delta;
 pub(crate) mod entity;
+pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod judge;
 pub(crate) mod list;
@@ -52,8 +53,8 @@ use tokio::sync::watch;
 pub(crate) use transaction::Transaction;
 
 /// The version of the records' meaning that this build reads and writes. Version 2 has rules and peerings, version 3 tokens,
-/// quotas and the audit log: whoever does not know them must not serve it.
-pub const SCHEMA: u64 = 3;
+/// quotas and the audit log, version 4 groups: whoever does not know them must not serve it.
+pub const SCHEMA: u64 = 4;
 /// The oldest version that is one of this build's without them.
 pub(crate) const OLDEST_SCHEMA: u64 = 1;
 

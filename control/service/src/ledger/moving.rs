@@ -172,6 +172,7 @@ fn places(
             attachment: attachment.unwrap_or_else(|| interface.home.attachment.clone()),
             state: InterfaceState::Defined,
             detail: String::new(),
+            joined: Vec::new(),
         };
         let was_live = interface.home.state == InterfaceState::Live;
         after.push(InterfaceRecord {

@@ -27,6 +27,7 @@ pub(super) fn resource(id: &str, record: NetworkRecord) -> Network {
         mapping: record.mapping,
         on_demand: record.on_demand,
         dhcp: record.dhcp,
+        groups: record.groups,
         revision: record.revision,
     }
 }
@@ -85,6 +86,7 @@ impl Acting<'_> {
         let vnet = spec.vnet.map(check::vnet).transpose()?;
         let subnets = check::subnets(&spec.subnets)?;
         spec.dhcp.as_ref().map(check::dhcp).transpose()?;
+        check::group_settings(&spec.groups)?;
         self.write(|txn| {
             let found: Option<NetworkRecord> = txn.load(Table::Networks, id)?;
             let owner = found.as_ref().map(|found| found.entity.as_str());
@@ -119,6 +121,7 @@ impl Acting<'_> {
                 mapping: spec.mapping,
                 on_demand: txn.on_demand(spec.mapping, false, 0),
                 dhcp: spec.dhcp.clone(),
+                groups: spec.groups.clone(),
                 revision: txn.revision(),
             };
             txn.save(Table::Networks, id, &record)?;
@@ -193,6 +196,7 @@ fn change(
         && found.default_action == spec.default_action
         && found.mapping == spec.mapping
         && found.dhcp == spec.dhcp
+        && found.groups == spec.groups
         && was_on_demand == on_demand;
     if is_same {
         return Ok(found);
@@ -205,9 +209,16 @@ fn change(
             txn.touch(Touch::Vnet { vnet: other.vnet, deleted: None });
         }
     }
-    let (default_action, mapping, dhcp) = (spec.default_action, spec.mapping, spec.dhcp.clone());
-    let revision = txn.revision();
-    let record = NetworkRecord { subnets, default_action, mapping, on_demand, dhcp, revision, ..found };
+    let record = NetworkRecord {
+        subnets,
+        default_action: spec.default_action,
+        mapping: spec.mapping,
+        on_demand,
+        dhcp: spec.dhcp.clone(),
+        groups: spec.groups.clone(),
+        revision: txn.revision(),
+        ..found
+    };
     txn.save(Table::Networks, id, &record)?;
     txn.touch(Touch::Vnet { vnet: record.vnet, deleted: None });
     if record.on_demand != was_on_demand {

@@ -5,7 +5,7 @@ use super::network::missing;
 use super::quota::{self, Of};
 use super::record::{InterfaceRecord, NetworkRecord, NodeRecord, Placement, in_vnet, interface_id, load};
 use super::transaction::Transaction;
-use super::{Outcome, check, host, moving, rule, tag};
+use super::{Outcome, check, group, host, moving, rule, tag};
 use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Table, View};
@@ -43,6 +43,8 @@ pub(super) fn resource(id: &str, record: &NodeRecord, interfaces: &[InterfaceRec
             mac: interface.mac.clone(),
             slot: u32::from(place.slot),
             addresses: interface.addresses.iter().map(ToString::to_string).collect(),
+            groups: interface.groups.iter().map(ToString::to_string).collect(),
+            joined: place.joined.iter().map(ToString::to_string).collect(),
             attachment: place.attachment.clone(),
             state: place.state,
             detail: place.detail.clone(),
@@ -77,6 +79,7 @@ pub(super) fn replace(
     for was in &gone {
         txn.unindex(was)?;
         txn.delete(Table::Interfaces, was.id().as_bytes())?;
+        group::settle(txn, Some(was), None)?;
         txn.touch_interface(Some(was), None)?;
     }
     for (is, _) in after.iter().zip(&changed).filter(|(_, changed)| **changed) {
@@ -92,6 +95,7 @@ pub(super) fn replace(
             other => other.within(&format!("interfaces[{place}]")),
         })?;
         txn.save(Table::Interfaces, &is.id(), is)?;
+        group::settle(txn, twin(&is.name), Some(is))?;
         txn.touch_interface(twin(&is.name), Some(is))?;
     }
     Ok(true)
@@ -108,6 +112,7 @@ pub(super) fn replace_state(
     }
     after.revision = txn.revision();
     txn.save(Table::Interfaces, &after.id(), &after)?;
+    group::settle(txn, Some(before), Some(&after))?;
     txn.touch_interface(Some(before), Some(&after))?;
     Ok(true)
 }
@@ -183,6 +188,7 @@ fn check_spec(spec: &NodeSpec) -> Result<()> {
             }
             interface.slot.map(check::slot).transpose()?;
             interface.mac.as_deref().map(check::mac).transpose()?;
+            check::groups(&interface.groups)?;
             check::addresses(&interface.addresses).map(|_| ())
         };
         checked().map_err(|error| error.within(&outer))?;
@@ -190,14 +196,14 @@ fn check_spec(spec: &NodeSpec) -> Result<()> {
     Ok(())
 }
 
-/// An interface of an existing node: only its addresses can change.
+/// An interface of an existing node: only its addresses and groups can change.
 fn kept(found: &InterfaceRecord, spec: &InterfaceSpec) -> Result<InterfaceRecord> {
     let current = found.current();
     let fixed = |field: &str, is: String| {
         let id = found.id();
         Err(Error::conflict(
             field,
-            format!("interface {id} has {is}; only addresses can change: make another interface"),
+            format!("interface {id} has {is}; only addresses and groups can change: make another interface"),
             is,
         ))
     };
@@ -220,7 +226,8 @@ fn kept(found: &InterfaceRecord, spec: &InterfaceSpec) -> Result<InterfaceRecord
     if spec.attachment.kind != current.attachment.kind {
         return fixed("attachment.kind", format!("{:?}", current.attachment.kind).to_lowercase());
     }
-    Ok(InterfaceRecord { addresses: check::addresses(&spec.addresses)?, ..found.clone() })
+    let (addresses, groups) = (check::addresses(&spec.addresses)?, check::groups(&spec.groups)?);
+    Ok(InterfaceRecord { addresses, groups, ..found.clone() })
 }
 
 /// The records that a specification asks for; those that stay as they are, are as they were.
@@ -287,6 +294,7 @@ fn asked(
                 vnet: network.vnet,
                 mac,
                 addresses: check::addresses(&is.addresses)?,
+                groups: check::groups(&is.groups)?,
                 tags: Vec::new(),
                 home: Placement {
                     host: spec.host.clone(),
@@ -294,6 +302,7 @@ fn asked(
                     attachment: is.attachment.clone(),
                     state: InterfaceState::Defined,
                     detail: String::new(),
+                    joined: Vec::new(),
                 },
                 next: None,
                 revision: 0,

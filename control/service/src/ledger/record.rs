@@ -9,6 +9,7 @@ use crate::store::{Step, Table, View};
 use ipnet::Ipv4Net;
 use overlane_api::access::{AuditEntry, Placement as Grant, QuotaSpec, TokenRole};
 use overlane_api::dhcp::Dhcp;
+use overlane_api::group::GroupSettings;
 use overlane_api::policy::{DefaultAction, RuleSpec};
 use overlane_api::resource::{Attachment, InterfaceState, MappingMode, MovePhase};
 use serde::de::DeserializeOwned;
@@ -49,6 +50,8 @@ pub(crate) struct NetworkRecord {
     pub(crate) on_demand: bool,
     #[serde(default)]
     pub(crate) dhcp: Option<Dhcp>,
+    #[serde(default, skip_serializing_if = "GroupSettings::is_default")]
+    pub(crate) groups: GroupSettings,
     pub(crate) revision: u64,
 }
 
@@ -97,6 +100,9 @@ pub(crate) struct InterfaceRecord {
     pub(crate) vnet: u32,
     pub(crate) mac: String,
     pub(crate) addresses: Vec<Ipv4Addr>,
+    /// The groups that it is a member of whatever its node says, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<Ipv4Addr>,
     /// The numbers of its node's tags, ascending.
     #[serde(default)]
     pub(crate) tags: Vec<u32>,
@@ -115,6 +121,9 @@ pub(crate) struct Placement {
     pub(crate) attachment: Attachment,
     pub(crate) state: InterfaceState,
     pub(crate) detail: String,
+    /// The groups that its node has joined there, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) joined: Vec<Ipv4Addr>,
 }
 
 /// The place that an interface moves to.
@@ -285,6 +294,9 @@ pub(crate) enum Touch {
     /// The first interface of the vnet came to the host, or its last one left.
     #[serde(rename = "p")]
     Presence { host: String, vnet: u32 },
+    /// The group has members where it had none, or the other way round.
+    #[serde(rename = "g")]
+    Group { vnet: u32, group: Ipv4Addr },
     #[serde(rename = "m")]
     Mapping {
         vnet: u32,

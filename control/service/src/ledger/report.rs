@@ -4,6 +4,7 @@ use super::record::{InterfaceRecord, load};
 use super::{Ledger, Result, node};
 use crate::store::Table;
 use overlane_api::resource::InterfaceState;
+use std::net::Ipv4Addr;
 
 /// Longest detail that is kept, in bytes.
 const MAX_DETAIL: usize = 256;
@@ -32,7 +33,7 @@ pub(crate) fn clipped(text: &str) -> String {
 }
 
 impl Ledger {
-    /// Keeps the state of an interface, as the engine of `host` reports it.
+    /// Keeps the state of an interface, as the engine of `host` reports it, and the groups that its node has joined, sorted.
     ///
     /// # Errors
     /// [`Error::Store`](crate::error::Error::Store).
@@ -42,10 +43,12 @@ impl Ledger {
         interface: &str,
         state: InterfaceState,
         detail: &str,
+        joined: &[Ipv4Addr],
     ) -> Result<Reported> {
         let detail = clipped(detail);
         let news = |record: &InterfaceRecord| {
-            record.place_on(host).map(|place| place.state != state || place.detail != detail)
+            let place = record.place_on(host)?;
+            Some(place.state != state || place.detail != detail || place.joined != joined)
         };
         // Most reports are no news; those make no transaction.
         match load::<InterfaceRecord>(&*self.view()?, Table::Interfaces, interface)?.as_ref().and_then(news) {
@@ -61,6 +64,7 @@ impl Ledger {
             let Some(place) = after.place_on_mut(host) else { return Ok(Reported::NotThere) };
             place.state = state;
             place.detail.clone_from(&detail);
+            place.joined = joined.to_vec();
             match node::replace_state(txn, &before, after)? {
                 true => Ok(Reported::News),
                 false => Ok(Reported::Known),

@@ -43,6 +43,8 @@ pub enum Table {
     Presence,
     /// node id → nothing: nodes that are moving.
     Moves,
+    /// (vnet, group, interface id) → nothing; all members of a group lie together.
+    Members,
     /// id → rule.
     Rules,
     /// (whose traffic, rule id) → nothing; all rules that judge somebody's traffic lie together.

@@ -34,6 +34,7 @@ const fn definition(table: Table) -> Definition {
         Table::Uses => "uses",
         Table::Presence => "presence",
         Table::Moves => "moves",
+        Table::Members => "members",
         Table::Rules => "rules",
         Table::Scopes => "scopes",
         Table::Peerings => "peerings",

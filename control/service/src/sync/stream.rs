@@ -12,6 +12,9 @@ use overlane_api::sync::{
     self, Changes, Delta, EngineMessage, Hello, PROTOCOL_VERSION, Revision, ServiceMessage, SnapshotBegin,
     SnapshotEnd, Welcome, engine_message, service_message::Body,
 };
+use overlane_dataplane::group;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -25,8 +28,8 @@ const HELLO: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(30);
 /// The longest delta, in changes; beyond it a snapshot is sent.
 const MAX_DELTA: usize = 4096;
-/// Engines resolve mappings on demand since this version of the protocol.
-const ON_DEMAND_SINCE: u32 = 2;
+/// Engines know of groups since this version of the protocol.
+const GROUPS_SINCE: u32 = 3;
 /// Reports of events that come sooner after the one before are left unread.
 const EVENTS_APART: Duration = Duration::from_secs(4);
 /// Of how many interfaces that are not its an engine can claim on one stream that they are live, and it is told.
@@ -83,6 +86,18 @@ pub(super) async fn open(
     Ok(Response::new(ReceiverStream::new(receiver)))
 }
 
+/// The groups in a report, checked, sorted, each once.
+fn joined(given: &[u32]) -> Result<Vec<Ipv4Addr>, Status> {
+    let groups: BTreeSet<_> = given.iter().map(|bits| Ipv4Addr::from_bits(*bits)).collect();
+    if given.len() > group::MAX_GROUPS || groups.iter().any(|group| !group.is_multicast()) {
+        let most = group::MAX_GROUPS;
+        return Err(Status::invalid_argument(format!(
+            "InterfaceReport.groups must be up to {most} of 224.0.0.0/4"
+        )));
+    }
+    Ok(groups.into_iter().collect())
+}
+
 fn introduction(service: &SyncService, hello: Hello) -> Result<Introduction, Status> {
     let version = hello.engine_version;
     if version.len() > 64 || version.chars().any(char::is_control) {
@@ -128,7 +143,7 @@ async fn tell(
         return Ok(());
     }
     let mut revisions = ledger.revisions();
-    let resolves = version >= ON_DEMAND_SINCE;
+    let groups = version >= GROUPS_SINCE;
     let mut told = engine.applied;
     let mut first = true;
     loop {
@@ -143,7 +158,7 @@ async fn tell(
             }
             match since {
                 Some(since) => {
-                    let audience = Audience { layout, host: &wanted, resolves };
+                    let audience = Audience { layout, host: &wanted, groups };
                     catch_up(&*view, audience, since, MAX_DELTA).map(Some)
                 }
                 None => Ok(Some(Catchup::Snapshot)),
@@ -167,7 +182,7 @@ async fn tell(
                 told = Some(now);
             }
             Catchup::Snapshot => {
-                told = Some(send_snapshot(service, (host, resolves), ticket, outbound).await?);
+                told = Some(send_snapshot(service, (host, groups), ticket, outbound).await?);
             }
         }
         first = false;
@@ -199,7 +214,7 @@ async fn send_delta(
 /// Sends everything, in parts, from one view of the store.
 async fn send_snapshot(
     service: &SyncService,
-    (host, resolves): (&str, bool),
+    (host, groups): (&str, bool),
     ticket: &Arc<Ticket>,
     outbound: &Outbound,
 ) -> Result<u64, Status> {
@@ -222,7 +237,7 @@ async fn send_snapshot(
         if send(Body::SnapshotBegin(SnapshotBegin { revision: revision.clone() })).is_break() {
             return Ok(None);
         }
-        let audience = Audience { layout: ledger.layout(), host: &host, resolves };
+        let audience = Audience { layout: ledger.layout(), host: &host, groups };
         let told = snapshot(&*view, audience, &mut |changes| send(Body::SnapshotPart(Changes { changes })))?;
         if told.is_none() {
             return Ok(None);
@@ -275,10 +290,12 @@ async fn listen(
                         )));
                     }
                 };
+                let joined = joined(&report.groups)?;
                 service.metrics.reports.inc();
                 let of = host.to_owned();
                 let (id, reported) = blocking(&service.ledger, move |ledger| {
-                    let reported = ledger.report(&of, &report.interface_id, state, &report.detail)?;
+                    let reported =
+                        ledger.report(&of, &report.interface_id, state, &report.detail, &joined)?;
                     tracing::debug!(host = of, interface = report.interface_id, %state, ?reported, "report");
                     Ok((report.interface_id, reported))
                 })

@@ -17,7 +17,7 @@ use overlane_control::config::Config;
 use overlane_control::service::Service;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -265,6 +265,10 @@ pub struct Known {
     pub rules: BTreeMap<String, (u64, overlane_api::sync::Rule)>,
     /// Which vnets are on demand.
     pub on_demand: BTreeMap<u32, bool>,
+    /// Which hosts have members of which groups: vnet, group, last octets of prefixes.
+    pub groups: BTreeMap<(u32, Ipv4Addr), Vec<u8>>,
+    /// How vnets carry broadcast and multicast.
+    pub carrying: BTreeMap<u32, overlane_api::sync::GroupSettings>,
     /// What nodes are told by DHCP.
     pub dhcp: BTreeMap<u32, Option<overlane_api::sync::Dhcp>>,
     /// The last octets of addresses that it was told to refresh.
@@ -280,6 +284,7 @@ impl Known {
                 self.vnets.insert(vnet.id, change.revision);
                 self.on_demand.insert(vnet.id, vnet.on_demand);
                 self.dhcp.insert(vnet.id, vnet.dhcp);
+                self.carrying.extend(vnet.groups.map(|groups| (vnet.id, groups)));
             }
             What::DeleteVnet(id) => {
                 if !late(self.vnets.get(&id).copied()) {
@@ -310,6 +315,13 @@ impl Known {
                 if !late(self.mappings.get(&key).map(|kept| kept.0)) {
                     self.mappings.remove(&key);
                 }
+            }
+            What::PutGroup(group) => {
+                let hosts = group.hosts.iter().map(|prefix| *prefix.last().unwrap()).collect();
+                self.groups.insert((group.vnet, Ipv4Addr::from_bits(group.ipv4)), hosts);
+            }
+            What::DeleteGroup(key) => {
+                self.groups.remove(&(key.vnet, Ipv4Addr::from_bits(key.ipv4)));
             }
             What::PutRule(rule) => {
                 self.rules.insert(rule.id.clone(), (change.revision, rule));
@@ -375,10 +387,15 @@ impl Engine {
     }
 
     pub async fn report(&self, interface: &str, state: InterfaceState) {
+        self.report_groups(interface, state, &[]).await;
+    }
+
+    pub async fn report_groups(&self, interface: &str, state: InterfaceState, groups: &[Ipv4Addr]) {
         let report = InterfaceReport {
             interface_id: interface.to_owned(),
             state: state.into(),
             detail: String::new(),
+            groups: groups.iter().map(|group| group.to_bits()).collect(),
         };
         self.send(engine_message::Body::InterfaceReport(report)).await;
     }

@@ -1,7 +1,7 @@
 //! The configuration as it is written, and its checks.
 
-use super::groups::Groups;
 use super::flows::Flows;
+use super::groups::Groups;
 use super::resolve::Resolve;
 use super::translate::{Fragments, Icmp, PathMtu, Translate};
 use super::{

@@ -1,7 +1,8 @@
 //! The desired state: everything provisioning has said, at one revision.
 
 use super::model::{
-    Change, Host, Interface, MAX_GROUPS, MAX_INTERFACES, MAX_MAPPINGS, MAX_VNETS, Mapping, Revision, Target, Vnet, What,
+    Change, Host, Interface, MAX_GROUPS, MAX_INTERFACES, MAX_MAPPINGS, MAX_VNETS, Mapping, Revision, Target,
+    Vnet, What,
 };
 use super::rule::{MAX_RULES, Rule};
 use hashbrown::HashMap;

@@ -298,7 +298,12 @@ impl<'a> Site<'a> {
                 peerings: Vec::new(),
                 on_demand: false,
                 dhcp: raw.dhcp.as_ref().map(|dhcp| self.dhcp(dhcp)).transpose()?.map(Arc::new),
-                groups: raw.groups.as_ref().map(|groups| self.groups(groups)).transpose()?.unwrap_or_default(),
+                groups: raw
+                    .groups
+                    .as_ref()
+                    .map(|groups| self.groups(groups))
+                    .transpose()?
+                    .unwrap_or_default(),
             });
             if self.networks.insert(name.clone(), vnet).is_some() {
                 return self.refuse(&raw.id.span(), format!("network {name} is there already"));
@@ -489,7 +494,10 @@ impl<'a> Site<'a> {
             let group = *raw.as_ref();
             if !group.is_multicast() || groups.len() == group::MAX_GROUPS {
                 let most = group::MAX_GROUPS;
-                return self.refuse(&raw.span(), format!("must be one of up to {most} groups of 224.0.0.0/4, not {group}"));
+                return self.refuse(
+                    &raw.span(),
+                    format!("must be one of up to {most} groups of 224.0.0.0/4, not {group}"),
+                );
             }
             groups.insert(group);
         }

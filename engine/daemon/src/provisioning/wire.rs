@@ -1,8 +1,8 @@
 //! Between the sync protocol's messages and the checked model. Every field from the wire is hostile until it is here.
 
 use super::model::{
-    Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_GROUP_HOSTS, MAX_NAME, MAX_PEERINGS,
-    MAX_SUBNETS, Mapping, Revision, Target, Vnet, What,
+    Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_GROUP_HOSTS,
+    MAX_NAME, MAX_PEERINGS, MAX_SUBNETS, Mapping, Revision, Target, Vnet, What,
 };
 use super::rule_wire::{action, encode_action, encode_rule, encode_tags, node_tags, rule};
 use crate::telemetry::WorkerVitals;

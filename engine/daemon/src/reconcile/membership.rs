@@ -98,8 +98,12 @@ impl Memberships {
 
     /// Takes a frame that a worker has handed up; whether anything changed.
     pub(super) fn input(&mut self, port: PortId, frame: &[u8], now: Instant) -> bool {
-        let Some(listener) = self.by_id.values_mut().find(|listener| listener.port == port) else { return false };
-        let Some(message) = payload(frame).and_then(|bytes| Message::new_checked(bytes).ok()) else { return false };
+        let Some(listener) = self.by_id.values_mut().find(|listener| listener.port == port) else {
+            return false;
+        };
+        let Some(message) = payload(frame).and_then(|bytes| Message::new_checked(bytes).ok()) else {
+            return false;
+        };
         listener.take(message, now)
     }
 

@@ -249,7 +249,8 @@ fn groups(state: &DesiredState, attachments: &Attachments, memberships: &Members
     for ready in attachments.ready() {
         let wanted = ready.interface;
         // One that is moving hears where packets for it go.
-        let place = host.and_then(|host| Locator::new(host.layout, host.prefix, wanted.slot, wanted.vnet).ok());
+        let place =
+            host.and_then(|host| Locator::new(host.layout, host.prefix, wanted.slot, wanted.vnet).ok());
         let first = wanted.addresses.first().map(|ipv4| Target { vnet: wanted.vnet, ipv4: *ipv4 });
         let mapping = first.and_then(|target| state.mappings.get(&target));
         if place.is_none() || mapping.map(|kept| kept.value.locator) != place {
