@@ -16,6 +16,8 @@ mod events;
 mod faults;
 #[path = "e2e/fixture.rs"]
 mod fixture;
+#[path = "e2e/groups.rs"]
+mod groups;
 #[path = "e2e/instruments.rs"]
 mod instruments;
 #[path = "e2e/isolation.rs"]
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         attacks::tokens::CASES,
         attacks::certificates::CASES,
         dhcp::CASES,
+        groups::CASES,
         on_demand::CASES,
         trace::CASES,
         malformed::CASES,

@@ -43,6 +43,8 @@ async fn engines_hear_where_members_are_and_that_they_have_gone() {
     // By the API, beside what the node says.
     api.put("/v1/nodes/web", with_groups("host-a", "10.0.0.1", &["239.1.2.3", "239.1.2.3"])).await;
     a.until("both hosts", |known| known.groups.get(&(BLUE, VIDEO)) == Some(&vec![10, 11])).await;
+    let own = |known: &common::Known| known.interfaces["web/eth0"].1.groups == [VIDEO.to_bits()];
+    a.until("the groups of its own interface", own).await;
     let list = api.get("/v1/networks/blue/groups").await;
     let expected = json!([
         {"group": "239.1.2.3", "interface": "db/eth0", "host": "host-b", "provisioned": false, "joined": true},

@@ -193,7 +193,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 mac: None,
                 slot: None,
                 addresses: is["addresses"].as_array().unwrap().iter().map(text).collect(),
-                groups: tags.iter().map(|tag| group(*tag).to_string()).collect(),
+                groups: tags.iter().map(|tag| group((*tag + 1) % 3).to_string()).collect(),
                 attachment: serde_json::from_value(is["home"]["attachment"].clone()).unwrap(),
             };
             let spec = NodeSpec {

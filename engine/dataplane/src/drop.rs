@@ -57,7 +57,7 @@ reasons! {
     DhcpMalformed = "dhcp_malformed",
     /// A DHCP message that gets no answer: a release, a decline, or the choice of another server.
     DhcpIgnored = "dhcp_ignored",
-    /// A node plays the DHCP server where the engine is the only one.
+    /// A node plays the DHCP server, which none is.
     DhcpServerForeign = "dhcp_server_foreign",
     // --- IPv4 from a node ---
     /// A malformed IPv4 header: version, header length or total length.

@@ -6,7 +6,7 @@ use super::capture::{self, Capture};
 use super::certificates;
 use super::checks::describe;
 use super::handle::{Lab, LabOptions};
-use super::plan::Node;
+use super::plan::{NODE_DEVICE, Node};
 use super::probe::{IperfServer, Load, ping};
 use super::progress::Progress;
 use super::provision;
@@ -19,9 +19,11 @@ use super::wait;
 use crate::client::Client;
 use anyhow::{Context, Result, bail, ensure};
 use overlane_api::event::{Event, EventKind};
+use overlane_api::group::Membership;
 use overlane_api::pki::Kind;
 use overlane_api::policy::{Action, DefaultAction, Direction, Peering, PeeringSpec, Rule};
 use overlane_api::resource::Page;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// Seconds that each iperf3 run lasts.
@@ -69,6 +71,7 @@ const CHAPTERS: &[(&str, Show)] = &[
     ("ping across hosts and within a host, in both networks at once", pings),
     ("TCP (iperf3) across hosts and within a host, in both networks at once", tcp),
     ("on the router: plain TCP over IPv6, virtual addresses inside, no encapsulation", wire),
+    ("a node calls everybody in its network, and those who have joined a group", called),
     ("a node spoofs its neighbour's address", spoofing),
     ("a forged IPv6 packet on the substrate", forgery),
     ("a node tries to reach its host's own kernel", host_kernel),
@@ -184,6 +187,61 @@ fn wire(lab: &Lab) -> Result<String> {
         "other packets than expected"
     );
     Ok(format!("{} packets, each Ethernet, IPv6, TCP and nothing between them", packets.len()))
+}
+
+/// Where the nodes of a chapter wait to be called: by broadcast, and as members of a group.
+const CALLED: (Ipv4Addr, u16) = (Ipv4Addr::new(239, 1, 2, 3), 5004);
+
+fn called(lab: &Lab) -> Result<String> {
+    let (group, port) = CALLED;
+    let from = lab.node("acme-1")?;
+    let socket = |node: &Node, port: u16| {
+        lab.namespace(&node.id).enter(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
+            socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+            socket.set_broadcast(true)?;
+            Ok(socket)
+        })
+    };
+    let plan = lab.plan();
+    let listeners = plan.nodes.iter().filter(|node| node.id != from.id);
+    let listeners = listeners.map(|node| Ok((node, socket(node, port)?))).collect::<Result<Vec<_>>>()?;
+    let heard = |text: &str| -> Vec<String> {
+        let hears = |(node, socket): &&(&Node, UdpSocket)| {
+            let mut bytes = [0; 64];
+            let read = socket.recv(&mut bytes);
+            let hears = read.is_ok_and(|length| bytes.get(..length) == Some(text.as_bytes()));
+            println!("  {} of {}: {}", node.id, node.network, if hears { text } else { "hears nothing" });
+            hears
+        };
+        listeners.iter().filter(hears).map(|(node, _)| node.id.clone()).collect()
+    };
+    lab.namespace(&from.id).ip(&format!("route replace 224.0.0.0/4 dev {NODE_DEVICE}"))?;
+    let voice = socket(&from, 0)?;
+    voice.send_to(b"to all", (Ipv4Addr::BROADCAST, port))?;
+    let all = heard("to all");
+    ensure!(all == ["acme-2", "acme-3"], "{all:?} heard it");
+    for (node, socket) in
+        listeners.iter().filter(|(node, _)| ["acme-3", "globex-3"].contains(&node.id.as_str()))
+    {
+        socket.join_multicast_v4(&group, &node.ipv4)?;
+    }
+    let members = |network: &str| -> Result<usize> {
+        let path = format!("/v1/networks/{network}/groups");
+        let page: Page<Membership> =
+            provision::with_client(lab, async |client: Client| client.get(&path).await)?;
+        Ok(page.items.len())
+    };
+    wait::until_ok("the service to hear of the members", Duration::from_secs(10), || {
+        ensure!(members("acme-net")? == 1 && members("globex-net")? == 1, "they are not known yet");
+        Ok(())
+    })?;
+    lab.wait_healthy(Duration::from_secs(10))?;
+    voice.send_to(b"to members", (group, port))?;
+    let members = heard("to members");
+    ensure!(members == ["acme-3"], "{members:?} heard it");
+    Ok("broadcast reached the network's nodes on both hosts, the group its one member, globex nobody"
+        .to_owned())
 }
 
 fn spoofing(lab: &Lab) -> Result<String> {

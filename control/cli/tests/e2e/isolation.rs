@@ -134,8 +134,8 @@ fn unreachable(lab: &Lab) -> Result<()> {
         (Ipv4Addr::new(10, 0, 0, 99), DropReason::NoMapping),
         (Ipv4Addr::new(192, 0, 2, 1), DropReason::NoMapping),
         (GATEWAY, DropReason::GatewayItself),
-        (Ipv4Addr::new(224, 0, 0, 7), DropReason::GroupNoMembers),
-        (Ipv4Addr::BROADCAST, DropReason::GroupNoMembers),
+        (Ipv4Addr::new(224, 0, 0, 7), DropReason::UnknownDstMac),
+        (Ipv4Addr::BROADCAST, DropReason::UnknownDstMac),
     ] {
         let frame = udp4(gateway, from.ipv4, to, SECRET.as_bytes())?;
         expect_drops(lab, &from.host, &[(reason, ATTEMPTS)], || from_node(lab, &from, &[frame]))
@@ -205,7 +205,7 @@ fn forged_destinations(lab: &Lab) -> Result<()> {
         (forge(own, target.slot, 0x12_3456, target.ipv4)?, DropReason::DstUnknownNode),
         ("fd00:0:0:a::1".parse()?, DropReason::DstAddressInvalid),
         (with_flags(true_destination, 0b10), DropReason::DstFormUnsupported),
-        (with_flags(true_destination, 0b01), DropReason::DstFormUnsupported),
+        (with_flags(true_destination, 0b01), DropReason::DstAddressInvalid),
         (with_flags(true_destination, 0b11), DropReason::DstAddressInvalid),
     ] {
         from_substrate(lab, &target, source, destination, reason)?;

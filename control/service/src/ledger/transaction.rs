@@ -280,6 +280,7 @@ impl<'a> Transaction<'a> {
                     place.slot,
                     record.mac.clone(),
                     record.addresses.clone(),
+                    record.groups.clone(),
                     place.attachment.clone(),
                     record.tags.clone(),
                 ))

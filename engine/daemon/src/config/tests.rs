@@ -1,4 +1,6 @@
 use super::*;
+use overlane_dataplane::group::GroupLimit;
+use overlane_dataplane::limit::Rate;
 use overlane_dataplane::table::flow::Timeouts;
 use overlane_dataplane::translate::RouterSource;
 
@@ -203,6 +205,8 @@ fn errors_in_optional_tables_name_them_too() {
         ),
         ("[icmp]\nrate = 0", "[icmp] rate: must be 1 to 1000000 errors per second, not 0"),
         ("[icmp]\nburst = 1000001", "[icmp] burst: must be 1 to 1000000 errors, not 1000001"),
+        ("[groups]\ncopy_rate = 0", "[groups] copy_rate: must be 1 to 100000000 copies per second, not 0"),
+        ("[groups]\nigmp_burst = 1001", "[groups] igmp_burst: must be 1 to 1000 messages, not 1001"),
         ("[fragments]\ndatagrams = 63", "[fragments] datagrams: must be 64 to 1048576 datagrams, not 63"),
         (
             "[fragments]\nheld = 4097",
@@ -263,6 +267,9 @@ fn choices_that_the_standards_leave_are_the_operators() {
                 fragmented_icmp = \"carry\"\nrouter_source = \"gateway\"\ntcp_mss_clamp = false";
     assert_eq!(with(same).translate, Settings::default());
     assert_eq!(with("[icmp]\nrate = 7\nburst = 9").icmp, IcmpLimit { rate: 7, burst: 9 });
+    let groups = with("[groups]\ncopy_rate = 1\ncopy_burst = 2\nigmp_rate = 3\nigmp_burst = 4").groups;
+    let (copies, messages) = (Rate { rate: 1, burst: 2 }, Rate { rate: 3, burst: 4 });
+    assert_eq!(groups, GroupLimit { copies, messages });
     assert_eq!(with("[path_mtu]\nexpiry = \"5m\"").path_mtu_expiry, Duration::from_secs(300));
 }
 
@@ -341,7 +348,7 @@ fn defaults_that_the_sample_shows_for_translation_are_the_defaults() {
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
         .collect();
-    assert_eq!(shown.iter().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 28);
+    assert_eq!(shown.iter().filter(|line| !line.starts_with('#') && line.contains(" = ")).count(), 32);
     let (shown, default) = (parse(&format!("{GOOD}\n{}\n", shown.join("\n"))).unwrap(), parse(GOOD).unwrap());
     assert_eq!(shown, default);
 }

@@ -68,6 +68,16 @@ fn everything_wrong_in_a_site_is_refused_with_field_and_legal_values() {
             "lease_seconds = 5",
             "[[network]] dhcp: dhcp.lease_seconds must be 60 to 1000000000 seconds, not 5",
         ),
+        (
+            "vnet = 7\n",
+            "vnet = 7\ngroups = { confined = [\"10.0.0.0/8\"] }\n",
+            "[[network]] groups: groups.confined must be ranges within 224.0.0.0/4, like 224.0.0.0/24, not 10.0.0.0/8",
+        ),
+        (
+            "slot = 0\n",
+            "slot = 0\ngroups = [\"10.0.0.1\"]\n",
+            "[[interface]] groups: must be one of up to 64 groups of 224.0.0.0/4, not 10.0.0.1",
+        ),
         ("id = \"blue\"", "id = \"red\"", "[[network]] id: network red is there already"),
         (
             "gateway = \"10.0.0.1\"",
@@ -159,6 +169,28 @@ fn rules_of_a_site_are_the_same_for_every_host() {
 /// The sample with more of it.
 fn with(more: &str) -> Result<DesiredState, FileError> {
     site(&format!("{SAMPLE}\n{more}"), "host-a")
+}
+
+#[test]
+fn hosts_with_members_are_those_of_interfaces_and_mappings() {
+    let text = SAMPLE.replacen("slot = 0\n", "slot = 0\ngroups = [\"239.1.2.3\"]\n", 1);
+    let host = |id: &str| {
+        let text = format!("fd00:0:0:{id}::/64");
+        HostPrefix::parse(Layout::Slot64, &text).unwrap()
+    };
+    let hosts = |of: &str, group: Ipv4Addr| {
+        let state = site(&text, of).unwrap();
+        let target = Target { vnet: VnetId::new(7).unwrap(), ipv4: group };
+        state.groups.get(&target).map(|kept| kept.value.to_vec())
+    };
+    let video = Ipv4Addr::new(239, 1, 2, 3);
+    assert_eq!(hosts("host-a", Ipv4Addr::BROADCAST), Some(vec![host("a"), host("b")]));
+    for of in ["host-a", "host-b"] {
+        assert_eq!(hosts(of, video), Some(vec![host("a")]), "as seen by {of}");
+    }
+    let state = site(&text, "host-a").unwrap();
+    let own: Vec<_> = state.interfaces.values().filter(|kept| kept.value.groups == [video]).collect();
+    assert_eq!(own.len(), 1);
 }
 
 const GREEN: &str = "[[network]]\nid = \"green\"\nvnet = 9\nsubnets = [{ cidr = \"10.5.0.0/24\", gateway = \"10.5.0.1\" }]\n\

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use tokio::sync::Notify;
 
+mod groups;
 mod mtu;
 mod resolve;
 mod rules;
@@ -49,6 +50,7 @@ struct Seen {
     states: BTreeMap<Target, State>,
     snapshots: Vec<HostSnapshot>,
     traffic: Vec<Arc<PerWorker<Traffic>>>,
+    injected: Vec<(PortId, Vec<u8>)>,
     /// Mappings that the table has room for.
     room: Option<usize>,
     refuse_open: Option<String>,
@@ -102,8 +104,9 @@ impl Dataplane for Fake {
         Ok(())
     }
 
-    fn inject(&self, _port: PortId, _frame: &[u8]) {
+    fn inject(&self, port: PortId, frame: &[u8]) {
         self.tell(Told::Inject);
+        self.seen.lock().injected.push((port, frame.to_vec()));
     }
 
     fn put_mapping(

@@ -1,7 +1,7 @@
 //! From a node: DHCP. The engine answers in place, from provisioning, in the name of the node's gateway; it keeps nothing of
 //! what it has told, since the address is the node's anyway.
 
-use super::{Burst, FromNode, Outbound};
+use super::{Burst, FromNode, Outbound, group};
 use crate::dhcp::Settings;
 use crate::drop::DropReason;
 use crate::failure::Claim;
@@ -29,17 +29,18 @@ pub(crate) enum Role {
     None,
     /// It is a client's, for any server.
     Client,
-    /// It is a server's, and there is none but the engine.
+    /// It is a server's, and no node is one.
     Server,
 }
 
-/// What a packet to everybody has to do with DHCP, in a vnet where the engine answers it.
+/// What a packet to everybody has to do with DHCP.
 pub(crate) fn role(node: &FromNode<'_>, packet: &mut impl Packet, header: &NetworkHeader) -> Role {
-    if node.interface.vnet.dhcp.is_none() || !header.destination.is_broadcast() {
+    let (vnet, destination) = (&node.interface.vnet, header.destination);
+    if !destination.is_broadcast() && !group::is_subnet_broadcast(vnet, destination) {
         return Role::None;
     }
     match ports(packet, header) {
-        Some((CLIENT_PORT, SERVER_PORT)) => Role::Client,
+        Some((CLIENT_PORT, SERVER_PORT)) if vnet.dhcp.is_some() && destination.is_broadcast() => Role::Client,
         Some((SERVER_PORT, CLIENT_PORT)) => {
             node.note(DropReason::DhcpServerForeign, Claim::Ipv4(header.source));
             Role::Server

@@ -50,7 +50,7 @@ pub(crate) fn is_for(node: &FromNode<'_>, mac: MacAddr, destination: Ipv4Addr) -
     Ok(true)
 }
 
-fn is_subnet_broadcast(vnet: &Vnet, destination: Ipv4Addr) -> bool {
+pub(crate) fn is_subnet_broadcast(vnet: &Vnet, destination: Ipv4Addr) -> bool {
     vnet.subnet_of(destination)
         .is_some_and(|subnet| subnet.net.prefix_len() < 31 && subnet.net.broadcast() == destination)
 }

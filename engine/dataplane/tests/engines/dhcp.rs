@@ -257,4 +257,9 @@ fn what_cannot_be_read_is_refused_wherever_it_ends() {
 fn where_the_engine_answers_none_it_is_a_broadcast_like_any_other() {
     let mut engine = Engine::new(Layout::Slot64, 0);
     is_refused(&mut engine, &Asked { own: ALICE.ipv4, ..ASKED }.to_all(), DropReason::GroupNoMembers);
+    // A node that plays the server is none there either.
+    for destination in [Ipv4Addr::BROADCAST, Ipv4Addr::new(10, 0, 0, 255)] {
+        let (macs, ends) = ((ALICE.mac(), MacAddr::BROADCAST), (ALICE.ipv4, destination));
+        is_refused(&mut engine, &udp(macs, ends, (67, 68), &[2; 300]), DropReason::DhcpServerForeign);
+    }
 }

@@ -9,6 +9,7 @@ use overlane_cli::lab::handle::Lab;
 use overlane_cli::lab::inject::Macs;
 use overlane_cli::lab::plan::{GATEWAY, Node};
 use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::group;
 use overlane_dataplane::mac::MacAddr;
 use std::net::Ipv4Addr;
 
@@ -183,6 +184,10 @@ fn group_macs(lab: &Lab) -> Result<()> {
     for destination in [MacAddr::BROADCAST, MacAddr([1, 0, 0x5e, 0, 0, 1]), MacAddr([0x33, 0x33, 0, 0, 0, 1])]
     {
         for target in [near.ipv4, far.ipv4, Ipv4Addr::BROADCAST, Ipv4Addr::new(224, 0, 0, 1)] {
+            // What is sent to a group's own MAC is no attack.
+            if destination == group::mac(target) && (target.is_broadcast() || target.is_multicast()) {
+                continue;
+            }
             frames.push(Four::secret(macs(attacker.mac()?, destination), attacker.ipv4, target)?.frame()?);
         }
     }
@@ -191,8 +196,8 @@ fn group_macs(lab: &Lab) -> Result<()> {
     let mut offer = Four::secret(offer, attacker.ipv4, Ipv4Addr::BROADCAST)?;
     let ports = [0, 67, 0, 68];
     offer.payload.get_mut(..4).context("no ports")?.copy_from_slice(&ports);
-    frames.push(offer.frame()?);
-    refused(lab, &attacker, DropReason::GroupNoMembers, &frames)
+    refused(lab, &attacker, DropReason::UnknownDstMac, &frames)?;
+    refused(lab, &attacker, DropReason::DhcpServerForeign, &[offer.frame()?])
 }
 
 fn directed_broadcast(lab: &Lab) -> Result<()> {

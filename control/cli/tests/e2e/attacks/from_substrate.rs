@@ -227,15 +227,24 @@ fn destination_flags(lab: &Lab) -> Result<()> {
     each(lab, |scene| {
         let prefix = Scene::prefix(lab, &scene.target)?;
         let mut frames = Vec::new();
-        for flags in [0b10, 0b01] {
-            frames.push(scene.secret(scene.from, with_flags(scene.to, flags))?);
-            // A group, an address that nobody has, the slot of another.
-            for (slot, ipv4) in [(scene.target.slot, [224, 0, 0, 1]), (33, [255; 4]), (4, [10, 0, 0, 2])] {
-                let to = forge(&prefix, slot, scene.target.vnet, Ipv4Addr::from(ipv4))?;
-                frames.push(scene.secret(scene.from, with_flags(to, flags))?);
-            }
+        let forged = |slot, ipv4| forge(&prefix, slot, scene.target.vnet, Ipv4Addr::from(ipv4));
+        frames.push(scene.secret(scene.from, with_flags(scene.to, 0b10))?);
+        // A group, an address that nobody has, the slot of another.
+        for (slot, ipv4) in [(scene.target.slot, [224, 0, 0, 1]), (33, [255; 4]), (4, [10, 0, 0, 2])] {
+            frames.push(scene.secret(scene.from, with_flags(forged(slot, ipv4)?, 0b10))?);
         }
         scene.refused(lab, DropReason::DstFormUnsupported, &frames)?;
+        // As if a node was a group, and a group in a slot that means nothing.
+        let mut frames = vec![scene.secret(scene.from, with_flags(scene.to, 0b01))?];
+        for (slot, ipv4) in [(0, [10, 0, 0, 77]), (33, [255; 4]), (2, [239, 1, 2, 3])] {
+            frames.push(scene.secret(scene.from, with_flags(forged(slot, ipv4)?, 0b01))?);
+        }
+        scene.refused(lab, DropReason::DstAddressInvalid, &frames)?;
+        // Groups of a link do not leave their host, and this one has no members.
+        let frames = [scene.secret(scene.from, with_flags(forged(0, [224, 0, 0, 1])?, 0b01))?];
+        scene.refused(lab, DropReason::GroupConfined, &frames)?;
+        let frames = [scene.secret(scene.from, with_flags(forged(0, [239, 1, 2, 3])?, 0b01))?];
+        scene.refused(lab, DropReason::GroupNoMembers, &frames)?;
         let frames = [scene.secret(scene.from, with_flags(scene.to, 0b11))?];
         scene.refused_at_uplink(lab, DropReason::DstAddressInvalid, &frames)
     })

@@ -12,6 +12,7 @@ use overlane_cli::lab::inject::{RawPort, arp};
 use overlane_cli::lab::netns::run;
 use overlane_cli::lab::plan::{GATEWAY, Node, UPLINK};
 use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::group;
 use overlane_dataplane::mac::MacAddr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -94,12 +95,16 @@ fn by_ping(lab: &Lab) -> Result<()> {
 }
 
 fn by_broadcast(lab: &Lab) -> Result<()> {
-    unseen(lab, DropReason::GroupNoMembers, |_, attacker| {
+    unseen(lab, DropReason::UnknownDstMac, |_, attacker| {
         let own = (attacker.mac()?, attacker.ipv4);
         let mut frames = Vec::new();
         for to in KERNELS.into_iter().chain([Ipv4Addr::BROADCAST, Ipv4Addr::new(224, 0, 0, 1)]) {
-            frames.push(ping(own, MacAddr::BROADCAST, to)?);
-            frames.push(ping(own, MacAddr([1, 0, 0x5e, 0, 0, 1]), to)?);
+            // What is sent to a group's own MAC is for the vnet's nodes.
+            let macs = [MacAddr::BROADCAST, MacAddr([1, 0, 0x5e, 0, 0, 1])];
+            let is_group = to.is_broadcast() || to.is_multicast();
+            for mac in macs.into_iter().filter(|mac| !is_group || *mac != group::mac(to)) {
+                frames.push(ping(own, mac, to)?);
+            }
         }
         Ok(frames)
     })
