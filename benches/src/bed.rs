@@ -121,6 +121,7 @@ impl Bed {
             mtu: 1480,
             traffic: Arc::new(PerWorker::new(1)),
             icmp_limit: IcmpLimit::default().buckets(1),
+            cap: None,
             group_limit: GroupLimit::default().buckets(1),
         });
         let way = Arc::new(Uplink {

@@ -98,6 +98,7 @@ pub(crate) fn snapshot(
         mtu: NODE_MTU,
         traffic: Arc::clone(&node.traffic),
         icmp_limit: IcmpLimit::default().buckets(workers),
+        cap: None,
         group_limit: GroupLimit::default().buckets(workers),
     });
     let way = Arc::new(Uplink {

@@ -42,6 +42,26 @@ pub fn is_device_name(name: &str) -> bool {
     (1..=15).contains(&name.len()) && name.bytes().all(legal) && !name.starts_with('-') && !reserved
 }
 
+/// How much the node of an interface may send. What is more its engine drops, and counts as `rate_exceeded`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Packets per second, 1 to 100000000; any number if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets_per_second: Option<u32>,
+    /// Bits per second, 8000 to 400000000000; any number if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits_per_second: Option<u64>,
+}
+
+impl RateLimit {
+    /// Whether it limits nothing.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A customer, as written.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +75,9 @@ pub struct EntitySpec {
     /// Where it may place nodes with a token of its own; nowhere if absent: operators do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// The most that each interface of its nodes may send, whatever the interface itself says.
+    #[serde(default, skip_serializing_if = "RateLimit::is_default")]
+    pub rate: RateLimit,
 }
 
 /// A customer; owns networks and nodes.
@@ -76,6 +99,9 @@ pub struct Entity {
     /// Where it may place nodes with a token of its own; nowhere if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// The most that each interface of its nodes may send, whatever the interface itself says.
+    #[serde(default, skip_serializing_if = "RateLimit::is_default")]
+    pub rate: RateLimit,
     /// The change that last touched it.
     pub revision: u64,
 }
@@ -316,6 +342,9 @@ pub struct InterfaceSpec {
     /// Multicast groups that it is a member of whatever its node says by IGMP, up to 64, like `239.1.2.3`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
+    /// How much its node may send, within what its entity may.
+    #[serde(default, skip_serializing_if = "RateLimit::is_default")]
+    pub rate: RateLimit,
     /// Where it is attached.
     pub attachment: Attachment,
 }
@@ -331,7 +360,7 @@ pub struct NodeSpec {
     /// What rules know it by (security groups): up to 16, each like an id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Its interfaces, 1 to 16. Of one that exists only addresses and groups can change.
+    /// Its interfaces, 1 to 16. Of one that exists only addresses, groups and rate can change.
     pub interfaces: Vec<InterfaceSpec>,
 }
 
@@ -392,6 +421,9 @@ pub struct Interface {
     /// Multicast groups that its node has joined by IGMP, as its engine last reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joined: Vec<String>,
+    /// How much its node may send, within what its entity may.
+    #[serde(default, skip_serializing_if = "RateLimit::is_default")]
+    pub rate: RateLimit,
     /// Where it is attached.
     pub attachment: Attachment,
     /// How far it is, as its engine last reported.

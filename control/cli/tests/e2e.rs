@@ -32,6 +32,8 @@ mod mtu;
 mod on_demand;
 #[path = "e2e/operation.rs"]
 mod operation;
+#[path = "e2e/rates.rs"]
+mod rates;
 #[path = "e2e/route.rs"]
 mod route;
 #[path = "e2e/rules.rs"]
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         attacks::certificates::CASES,
         dhcp::CASES,
         groups::CASES,
+        rates::CASES,
         on_demand::CASES,
         trace::CASES,
         malformed::CASES,

@@ -7,7 +7,7 @@ use overlane_api::group::GroupSettings;
 use overlane_api::policy::{Action, DefaultAction, Direction, PeeringSpec, RuleSpec, Selector};
 use overlane_api::resource::{
     Attachment, AttachmentKind, EntitySpec, HostSpec, InterfaceSpec, InterfaceState, MappingMode,
-    MoveRequest, NetworkSpec, NodeSpec, Subnet,
+    MoveRequest, NetworkSpec, NodeSpec, RateLimit, Subnet,
 };
 use overlane_api::sync::{Change, change::What};
 use overlane_control::access::{Actor, Caller, Role};
@@ -38,7 +38,8 @@ fn operator() -> Caller {
 
 #[derive(Debug, Clone)]
 enum Operation {
-    Entity(u8, bool),
+    /// With how many packets a second its interfaces may send; deleted.
+    Entity(u8, Option<u8>),
     Network(u8, u8, u8, bool),
     /// A second subnet, or not.
     Subnets(u8, bool),
@@ -84,7 +85,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     let tags = prop::collection::vec(0u8..3, 0..3);
     let node = (0u8..5, 0u8..3, 0u8..3, prop::option::of(0u32..4), addresses, 0u8..5, tags);
     prop_oneof![
-        1 => (0u8..2, any::<bool>()).prop_map(|(id, put)| Operation::Entity(id, put)),
+        1 => (0u8..2, prop::option::weighted(0.7, 0u8..3)).prop_map(|(id, put)| Operation::Entity(id, put)),
         2 => (0u8..3, 0u8..2, 1u8..4, prop::bool::weighted(0.8))
             .prop_map(|(id, entity, vnet, put)| Operation::Network(id, entity, vnet, put)),
         1 => (0u8..3, any::<bool>()).prop_map(|(id, second)| Operation::Subnets(id, second)),
@@ -121,10 +122,13 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
     let operator = operator();
     let ledger = &ledger.by(&operator);
     match operation.clone() {
-        Operation::Entity(id, true) => {
-            ledger.put_entity(&format!("e{id}"), &EntitySpec::default()).map(|_| ())
+        Operation::Entity(id, Some(rate)) => {
+            let packets_per_second = (rate > 0).then_some(rate.into());
+            let rate = RateLimit { packets_per_second, bits_per_second: None };
+            let spec = EntitySpec { rate, ..EntitySpec::default() };
+            ledger.put_entity(&format!("e{id}"), &spec).map(|_| ())
         }
-        Operation::Entity(id, false) => ledger.delete_entity(&format!("e{id}")),
+        Operation::Entity(id, None) => ledger.delete_entity(&format!("e{id}")),
         Operation::Network(id, entity, vnet, true) => {
             // Two of the three have the same addresses.
             let (cidr, gateway) = (format!("10.{}.0.0/29", id % 2), format!("10.{}.0.6", id % 2));
@@ -194,6 +198,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 slot: None,
                 addresses: is["addresses"].as_array().unwrap().iter().map(text).collect(),
                 groups: tags.iter().map(|tag| group((*tag + 1) % 3).to_string()).collect(),
+                rate: RateLimit::default(),
                 attachment: serde_json::from_value(is["home"]["attachment"].clone()).unwrap(),
             };
             let spec = NodeSpec {
@@ -219,6 +224,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 slot,
                 addresses: addresses.iter().map(|last| format!("10.{}.0.{last}", network % 2)).collect(),
                 groups: tags.iter().map(|tag| group(*tag).to_string()).collect(),
+                rate: RateLimit { packets_per_second: slot.map(|slot| slot + 1), bits_per_second: None },
                 attachment: Attachment { kind: AttachmentKind::Veth, device: format!("d{device}") },
             };
             let spec = NodeSpec {

@@ -92,6 +92,7 @@ impl Host {
                 mtu: interface.mtu,
                 traffic: Arc::clone(&port.traffic),
                 icmp_limit: IcmpLimit::default().buckets(workers),
+                cap: None,
                 group_limit: GroupLimit::default().buckets(workers),
             });
             if site.layout.has_slots()

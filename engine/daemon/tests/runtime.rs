@@ -158,6 +158,7 @@ impl World {
             mtu: opened.mtu,
             traffic: opened.traffic,
             icmp_limit: IcmpLimit::default().buckets(2),
+            cap: None,
             group_limit: GroupLimit::default().buckets(2),
         }));
         self.publish();

@@ -41,6 +41,9 @@ reasons! {
     NotOurMac = "not_our_mac",
     /// A checksum or a segmentation left to be done contradicts the packet's headers.
     OffloadInvalid = "offload_invalid",
+    // --- what a node may send ---
+    /// The node sends more packets or bits than its interface may.
+    RateExceeded = "rate_exceeded",
     // --- ARP from a node ---
     /// An ARP packet with wrong hardware or protocol type, lengths or operation.
     ArpMalformed = "arp_malformed",

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod buffer;
+pub mod cap;
 pub mod counters;
 pub mod dhcp;
 pub mod drop;

@@ -212,7 +212,13 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
             PortRole::Uplink(uplink) => uplink.traffic.get(self.worker),
             PortRole::Absent => None,
         };
-        count_received(traffic.unwrap_or(&self.unplaced), burst);
+        let traffic = traffic.unwrap_or(&self.unplaced);
+        count_received(traffic, burst);
+        if let PortRole::Node(interface) = snapshot.role(port)
+            && let Some(cap) = &interface.cap
+        {
+            cap.police(self.clock.now(), burst, &traffic.drops);
+        }
         self.carry(reader, snapshot, port, burst, out, &mut watch);
     }
 

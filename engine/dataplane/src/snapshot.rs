@@ -4,6 +4,7 @@
 //! shared between snapshots, and counters live in them by `Arc`, so that numbers survive every change.
 
 use crate::address::{HostPrefix, Layout};
+use crate::cap::Cap;
 use crate::counters::{Drops, PerWorker, Traffic};
 use crate::dhcp;
 use crate::group::{self, GroupBuckets, Groups};
@@ -95,6 +96,8 @@ pub struct Interface {
     pub traffic: Arc<PerWorker<Traffic>>,
     /// How many ICMP errors are still sent for packets of its node.
     pub icmp_limit: Arc<PerWorker<TokenBucket>>,
+    /// How much its node may send, if that is limited.
+    pub cap: Option<Arc<Cap>>,
     /// How much its node may still do with groups.
     pub group_limit: Arc<PerWorker<GroupBuckets>>,
 }

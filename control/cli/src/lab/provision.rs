@@ -16,7 +16,7 @@ use overlane_api::policy::{Action, DefaultAction, Direction, RuleSpec, Selector}
 use overlane_api::resource::{
     Attachment, AttachmentKind, Entity, EntitySpec, Host, HostSpec, InterfaceSpec, InterfaceState,
     MappingMode, MoveInterfaceSpec, MoveRequest, Network, NetworkSpec, Node as NodeResource, NodeSpec,
-    Status, Subnet,
+    RateLimit, Status, Subnet,
 };
 use std::fmt::Write;
 use std::future::Future;
@@ -151,6 +151,7 @@ pub fn node_spec(node: &Node, kind: AttachmentKind) -> NodeSpec {
             slot: Some(node.slot.into()),
             addresses: vec![node.ipv4.to_string()],
             groups: Vec::new(),
+            rate: RateLimit::default(),
             attachment: Attachment { kind, device: node.device.clone() },
         }],
     }

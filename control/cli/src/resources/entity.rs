@@ -4,8 +4,9 @@ use std::io;
 
 use clap::{Args, Subcommand};
 use overlane_api::access::{Placement, QuotaSpec};
-use overlane_api::resource::{Entity, EntitySpec, ListQuery};
+use overlane_api::resource::{Entity, EntitySpec, ListQuery, RateLimit};
 
+use super::node::rate;
 use super::{Resource, parse_id};
 use crate::args::ListArgs;
 use crate::client::Client;
@@ -29,6 +30,9 @@ pub enum Command {
         /// Where it may place nodes.
         #[command(flatten)]
         placement: PlacementArgs,
+        /// How much its nodes may send.
+        #[command(flatten)]
+        rate: RateArgs,
     },
     /// Changes what an entity may have and where it may place nodes; what is not given stays as it is
     #[command(after_help = "\
@@ -36,6 +40,7 @@ A quota is a number, or `default` for the service's. Lowering one below what the
 
 Examples:
   overlane entity change acme --quota-nodes 200 --quota-rules default
+  overlane entity change acme --rate-packets 100000 --rate-bits 1000000000
   overlane entity change acme --place-on rack1-a,rack1-b --device-prefix acme-")]
     Change {
         /// Its id
@@ -50,6 +55,9 @@ Examples:
         /// Where it may place nodes.
         #[command(flatten)]
         placement: PlacementArgs,
+        /// How much its nodes may send.
+        #[command(flatten)]
+        rate: RateArgs,
         /// It may place nodes nowhere by itself
         #[arg(long, conflicts_with_all = ["hosts", "device_prefix"])]
         no_placement: bool,
@@ -118,6 +126,40 @@ impl QuotaArgs {
     }
 }
 
+/// How much each interface of an entity's nodes may send, whatever the interface itself says.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct RateArgs {
+    /// Packets a second that each interface of its nodes may send, or `any` [default: any]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_most::<u32>)]
+    rate_packets: Option<Most<u32>>,
+    /// Bits a second that each interface of its nodes may send, or `any`
+    #[arg(long, value_name = "NUMBER", value_parser = parse_most::<u64>)]
+    rate_bits: Option<Most<u64>>,
+}
+
+/// A limit, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most<T>(Option<T>);
+
+fn parse_most<T: std::str::FromStr>(text: &str) -> Result<Most<T>, String> {
+    match text {
+        "any" => Ok(Most(None)),
+        number => {
+            number.parse().map(|number| Most(Some(number))).map_err(|_| "legal: a number, or any".to_owned())
+        }
+    }
+}
+
+impl RateArgs {
+    /// What is asked for, where `now` is what there is.
+    fn over(self, now: RateLimit) -> RateLimit {
+        RateLimit {
+            packets_per_second: self.rate_packets.map_or(now.packets_per_second, |Most(most)| most),
+            bits_per_second: self.rate_bits.map_or(now.bits_per_second, |Most(most)| most),
+        }
+    }
+}
+
 /// Where an entity may place nodes with a token of its own.
 #[derive(Debug, Clone, Args)]
 pub struct PlacementArgs {
@@ -161,6 +203,10 @@ impl Resource for Entity {
             ("rules", of(used.rules, limits.rules)),
             ("tokens", of(used.tokens, limits.tokens)),
             ("nodes are placed", placement),
+            (
+                "an interface may send",
+                if self.rate.is_default() { "anything".to_owned() } else { rate(self.rate) },
+            ),
             ("revision", self.revision.to_string()),
         ])
     }
@@ -168,17 +214,18 @@ impl Resource for Entity {
 
 pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     match command {
-        Command::Create { id, description, quota, placement } => {
-            let quota = quota.over(QuotaSpec::default());
-            let spec = EntitySpec { description, quota, placement: placement.placement() };
+        Command::Create { id, description, quota, placement, rate } => {
+            let (quota, rate) = (quota.over(QuotaSpec::default()), rate.over(RateLimit::default()));
+            let spec = EntitySpec { description, quota, placement: placement.placement(), rate };
             super::create::<Entity>(client, printer, &id, &spec).await
         }
-        Command::Change { id, description, quota, placement, no_placement } => {
+        Command::Change { id, description, quota, placement, rate, no_placement } => {
             let now: Entity = client.get(&Entity::path(&id)).await?;
             let spec = EntitySpec {
                 description: description.unwrap_or(now.description),
                 quota: quota.over(now.quota),
                 placement: placement.placement().or(now.placement.filter(|_| !no_placement)),
+                rate: rate.over(now.rate),
             };
             let (_, entity): (bool, Entity) = client.put(&Entity::path(&id), &spec).await?;
             if printer.is_json() {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use overlane_api::resource::{
     Attachment, AttachmentKind, Interface, InterfaceSpec, ListQuery, MoveInterfaceSpec, Node, NodeSpec,
+    RateLimit,
 };
 
 use super::{Resource, moving, parse_id, parse_pairs, required, single};
@@ -16,13 +17,15 @@ use crate::output::Printer;
 /// What to do with nodes.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Creates a node on a host, or confirms that it is there; its addresses and groups can be changed so, too
+    /// Creates a node on a host, or confirms that it is there; its addresses, groups and rate can be changed so, too
     #[command(after_help = "\
 An interface is written as KEY=VALUE, separated by commas:
   name=NAME        its name within the node
   network=ID       the network that it belongs to
   address=IPV4     its address; repeat it for more
   group=IPV4       a multicast group that it is a member of whatever its node says by IGMP; repeat it for more
+  pps=NUMBER       how many packets a second its node may send [default: as many as it likes]
+  bps=NUMBER       how many bits a second its node may send [default: as many as it likes]
   device=NAME      the kernel interface on the host: the veth's host side, or the tap to be made
   kind=veth|tap    what the device is [default: veth]
   mac=MAC          its hardware address [default: a random one that is free]
@@ -108,7 +111,7 @@ Examples:
 }
 
 fn parse_interface(text: &str) -> anyhow::Result<InterfaceSpec> {
-    let keys = ["name", "network", "address", "group", "device", "kind", "mac", "slot"];
+    let keys = ["name", "network", "address", "group", "pps", "bps", "device", "kind", "mac", "slot"];
     let pairs = parse_pairs(text, None, &keys)?;
     let all = |wanted: &str| -> Vec<String> {
         pairs.iter().filter(|(key, _)| *key == wanted).map(|(_, value)| (*value).to_owned()).collect()
@@ -122,6 +125,10 @@ fn parse_interface(text: &str) -> anyhow::Result<InterfaceSpec> {
         slot: parse_slot(&pairs)?,
         addresses,
         groups: all("group"),
+        rate: RateLimit {
+            packets_per_second: parse_number(&pairs, "pps")?,
+            bits_per_second: parse_number(&pairs, "bps")?,
+        },
         attachment: Attachment { kind: parse_kind(&pairs)?, device: required(&pairs, "device")?.to_owned() },
     })
 }
@@ -138,6 +145,11 @@ fn parse_move_interface(text: &str) -> anyhow::Result<MoveInterfaceSpec> {
         slot: parse_slot(&pairs)?,
         attachment,
     })
+}
+
+fn parse_number<T: std::str::FromStr>(pairs: &[(&str, &str)], key: &str) -> anyhow::Result<Option<T>> {
+    let parse = |text: &str| text.parse().map_err(|_| anyhow::anyhow!("{key} {text:?} is no such number"));
+    single(pairs, key)?.map(parse).transpose()
 }
 
 fn parse_slot(pairs: &[(&str, &str)]) -> anyhow::Result<Option<u32>> {
@@ -164,6 +176,15 @@ pub(crate) fn attachment(attachment: &Attachment) -> String {
 
 fn lines<'a, T: 'a>(items: impl IntoIterator<Item = &'a T>, line: impl Fn(&T) -> String) -> String {
     items.into_iter().map(line).collect::<Vec<_>>().join(", ")
+}
+
+/// How much may be sent, in words.
+pub(crate) fn rate(limit: RateLimit) -> String {
+    let parts = [
+        limit.packets_per_second.map(|rate| format!("{rate} packets/s")),
+        limit.bits_per_second.map(|rate| format!("{rate} bit/s")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn state(interface: &Interface) -> String {
@@ -205,6 +226,9 @@ impl Resource for Node {
         }
         for interface in self.interfaces.iter().filter(|interface| !interface.joined.is_empty()) {
             facts.push(("joined", format!("{}: {}", interface.name, interface.joined.join(" "))));
+        }
+        for interface in self.interfaces.iter().filter(|interface| !interface.rate.is_default()) {
+            facts.push(("may send", format!("{}: {}", interface.name, rate(interface.rate))));
         }
         facts.extend(self.moving.iter().map(|progress| ("move", moving::describe(progress))));
         facts.push(("revision", self.revision.to_string()));
@@ -255,7 +279,7 @@ mod tests {
 
     #[test]
     fn an_interface_is_written_as_pairs() {
-        let whole = "name=eth0,network=blue,address=10.0.0.1,address=10.0.0.2,group=239.1.2.3,device=tap0,kind=tap,mac=02:00:00:00:00:01,slot=3";
+        let whole = "name=eth0,network=blue,address=10.0.0.1,address=10.0.0.2,group=239.1.2.3,pps=1000,bps=8000000,device=tap0,kind=tap,mac=02:00:00:00:00:01,slot=3";
         let expected = InterfaceSpec {
             name: "eth0".into(),
             network: "blue".into(),
@@ -263,6 +287,7 @@ mod tests {
             slot: Some(3),
             addresses: vec!["10.0.0.1".into(), "10.0.0.2".into()],
             groups: vec!["239.1.2.3".into()],
+            rate: RateLimit { packets_per_second: Some(1000), bits_per_second: Some(8_000_000) },
             attachment: Attachment { kind: AttachmentKind::Tap, device: "tap0".into() },
         };
         assert_eq!(parse_interface(whole).unwrap(), expected);
@@ -279,6 +304,7 @@ mod tests {
             ("name=a,network=blue,address=10.0.0.1", "device=… is missing"),
             ("name=a,network=blue,address=10.0.0.1,device=v,slot=x", "legal: 0 to 63"),
             ("name=a,network=blue,address=10.0.0.1,device=v,kind=x", "legal: veth, tap"),
+            ("name=a,network=blue,address=10.0.0.1,device=v,pps=-1", "pps \"-1\" is no such number"),
             ("name=a,name=b,network=blue,address=10.0.0.1,device=v", "name is given more than once"),
         ] {
             let error = parse_interface(bad).unwrap_err().to_string();

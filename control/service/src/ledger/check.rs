@@ -6,8 +6,11 @@ use ipnet::Ipv4Net;
 use overlane_api::access::Placement;
 use overlane_api::dhcp::Dhcp;
 use overlane_api::group::GroupSettings;
-use overlane_api::resource::{Attachment, DEVICE_NAME_LEGAL, ID_LEGAL, Subnet, is_device_name, is_id};
+use overlane_api::resource::{
+    Attachment, DEVICE_NAME_LEGAL, ID_LEGAL, RateLimit, Subnet, is_device_name, is_id,
+};
 use overlane_dataplane::address::{HostPrefix, Layout};
+use overlane_dataplane::cap;
 use overlane_dataplane::dhcp;
 use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
@@ -117,6 +120,15 @@ pub(super) fn group_settings(given: &GroupSettings) -> Result<()> {
     settings.check().map_err(|group::Illegal { field, legal, given }| {
         Error::invalid(format!("groups.{field}"), format!("{} is none of them", shown(&given)), legal)
     })
+}
+
+/// How much a node may send.
+pub(super) fn rate(given: RateLimit) -> Result<()> {
+    let RateLimit { packets_per_second, bits_per_second } = given;
+    let limit = cap::RateLimit { packets_per_second, bits_per_second };
+    limit
+        .check()
+        .map_err(|(field, legal)| Error::invalid(format!("rate.{field}"), "it is out of range", legal))
 }
 
 /// The groups of an interface, sorted, each once.

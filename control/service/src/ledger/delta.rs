@@ -5,8 +5,8 @@
 
 use super::network::each_address;
 use super::record::{
-    HostRecord, InterfaceRecord, NetworkRecord, RuleRecord, Touch, decode, in_vnet, load, load_id,
-    meta_number, pair, revision, text, try_scan, vnet_key,
+    EntityRecord, HostRecord, InterfaceRecord, NetworkRecord, NodeRecord, RuleRecord, Touch, decode, in_vnet,
+    load, load_id, meta_number, pair, revision, text, try_scan, vnet_key,
 };
 use super::resolved::{self, Resolved};
 use super::{group, network, peering, rule};
@@ -14,9 +14,10 @@ use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::dhcp::{Dhcp, DhcpBoot, DhcpRoute};
 use overlane_api::policy::DefaultAction;
-use overlane_api::resource::AttachmentKind;
+use overlane_api::resource::{AttachmentKind, RateLimit};
 use overlane_api::sync::{self, Change, change::What};
 use overlane_dataplane::address::Layout;
+use overlane_dataplane::cap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
@@ -130,14 +131,14 @@ impl<'a> Teller<'a> {
         Ok(puts)
     }
 
-    fn put_interface(&self, record: &InterfaceRecord) -> Option<Change> {
-        let place = record.place_on(self.host)?;
+    fn put_interface(&self, record: &InterfaceRecord) -> Result<Option<Change>> {
+        let Some(place) = record.place_on(self.host) else { return Ok(None) };
         let kind = match place.attachment.kind {
             AttachmentKind::Veth => sync::AttachmentKind::Veth,
             AttachmentKind::Tap => sync::AttachmentKind::Tap,
         };
-        let mac: overlane_dataplane::mac::MacAddr = record.mac.parse().ok()?;
-        Some(Change {
+        let Ok(mac) = record.mac.parse::<overlane_dataplane::mac::MacAddr>() else { return Ok(None) };
+        Ok(Some(Change {
             revision: record.revision,
             what: Some(What::PutInterface(sync::Interface {
                 id: record.id(),
@@ -151,8 +152,25 @@ impl<'a> Teller<'a> {
                 }),
                 tags: record.tags.clone(),
                 groups: record.groups.iter().map(|group| group.to_bits()).collect(),
+                rate: self.rate(record)?,
             })),
-        })
+        }))
+    }
+
+    /// How much an interface's node may send: what it and its entity say.
+    fn rate(&self, record: &InterfaceRecord) -> Result<Option<sync::RateLimit>> {
+        let node: Option<NodeRecord> = load(self.view, Table::Nodes, &record.node)?;
+        let entity = node.map(|node| load::<EntityRecord>(self.view, Table::Entities, &node.entity));
+        let limit = |RateLimit { packets_per_second, bits_per_second }| cap::RateLimit {
+            packets_per_second,
+            bits_per_second,
+        };
+        let most = entity.transpose()?.flatten().map_or(RateLimit::default(), |entity| entity.rate);
+        let both = limit(record.rate).and(limit(most));
+        Ok((!both.is_none()).then(|| sync::RateLimit {
+            packets_per_second: both.packets_per_second.unwrap_or_default(),
+            bits_per_second: both.bits_per_second.unwrap_or_default(),
+        }))
     }
 
     fn put_vnet(&self, vnet: u32) -> Result<Option<Change>> {
@@ -302,7 +320,9 @@ pub fn snapshot(
             return Ok(None);
         }
     }
-    part.extend(interfaces.iter().filter_map(|record| teller.put_interface(record)));
+    for record in &interfaces {
+        part.extend(teller.put_interface(record)?);
+    }
     let now = revision(view)?;
     for vnet in vnets.iter().copied().filter(|_| audience.groups) {
         for ipv4 in group::of_vnet(view, vnet)? {
@@ -518,7 +538,7 @@ pub fn catch_up(view: &dyn View, audience: Audience<'_>, since: u64, limit: usiz
     }
     for (id, deleted) in touched.interfaces {
         let record = load::<InterfaceRecord>(view, Table::Interfaces, &id)?;
-        match record.and_then(|record| teller.put_interface(&record)) {
+        match record.map(|record| teller.put_interface(&record)).transpose()?.flatten() {
             Some(put) => puts.push(put),
             None => deletes
                 .push(Change { revision: deleted.unwrap_or(now), what: Some(What::DeleteInterface(id)) }),

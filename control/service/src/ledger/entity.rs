@@ -3,7 +3,7 @@
 use super::acting::{Acting, outcome};
 use super::record::{EntityRecord, load};
 use super::transaction::Transaction;
-use super::{Outcome, check, network::missing, quota};
+use super::{Outcome, check, network::missing, node, quota};
 use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Table, View};
@@ -18,6 +18,7 @@ fn resource(view: &dyn View, default: Quota, id: &str, record: EntityRecord) -> 
         limits: quota::limits(&record.quota, default),
         used: quota::used(view, id)?,
         placement: record.placement,
+        rate: record.rate,
         revision: record.revision,
     })
 }
@@ -47,6 +48,7 @@ impl Acting<'_> {
         check::id("id", id)?;
         check::description(&spec.description)?;
         spec.placement.as_ref().map(check::placement).transpose()?;
+        check::rate(spec.rate)?;
         self.write(|txn| {
             let default = txn.settings().quota;
             let found: Option<EntityRecord> = txn.load(Table::Entities, id)?;
@@ -55,6 +57,7 @@ impl Acting<'_> {
                 description: spec.description.clone(),
                 quota: spec.quota,
                 placement: spec.placement.clone(),
+                rate: spec.rate,
                 revision: found.as_ref().map_or(0, |found| found.revision),
             };
             let outcome = outcome(found.is_some());
@@ -66,6 +69,9 @@ impl Acting<'_> {
             check_hosts(txn, spec)?;
             let record = EntityRecord { revision: txn.revision(), ..asked };
             txn.save(Table::Entities, id, &record)?;
+            if before.as_ref().is_some_and(|before| before.rate != spec.rate) {
+                node::touch_all(txn, id)?;
+            }
             let after = resource(txn.view(), default, id, record)?;
             txn.summarise(before.as_ref(), Some(&after));
             Ok((outcome, after))

@@ -103,6 +103,7 @@ fn interface(view: &dyn View, record: &InterfaceRecord, moment: SystemTime) -> R
         mtu: u16::MAX,
         traffic: Arc::new(PerWorker::new(0)),
         icmp_limit: IcmpLimit::default().buckets(0),
+        cap: None,
         group_limit: GroupLimit::default().buckets(0),
     })
 }

@@ -3,7 +3,9 @@
 use super::acting::Acting;
 use super::network::missing;
 use super::quota::{self, Of};
-use super::record::{InterfaceRecord, NetworkRecord, NodeRecord, Placement, in_vnet, interface_id, load};
+use super::record::{
+    InterfaceRecord, NetworkRecord, NodeRecord, Placement, Touch, in_vnet, interface_id, load, load_all_users,
+};
 use super::transaction::Transaction;
 use super::{Outcome, check, group, host, moving, rule, tag};
 use crate::access::Kind;
@@ -44,6 +46,7 @@ pub(super) fn resource(id: &str, record: &NodeRecord, interfaces: &[InterfaceRec
             slot: u32::from(place.slot),
             addresses: interface.addresses.iter().map(ToString::to_string).collect(),
             groups: interface.groups.iter().map(ToString::to_string).collect(),
+            rate: interface.rate,
             joined: place.joined.iter().map(ToString::to_string).collect(),
             attachment: place.attachment.clone(),
             state: place.state,
@@ -115,6 +118,20 @@ pub(super) fn replace_state(
     group::settle(txn, Some(before), Some(&after))?;
     txn.touch_interface(Some(before), Some(&after))?;
     Ok(true)
+}
+
+/// Has engines told anew of all interfaces of an entity's nodes.
+pub(super) fn touch_all(txn: &mut Transaction<'_>, entity: &str) -> Result<()> {
+    for id in load_all_users(txn.view(), &format!("entity/{entity}"), "node/")? {
+        let Some(record) = txn.load::<NodeRecord>(Table::Nodes, &id)? else { continue };
+        for interface in interfaces(txn.view(), &id, &record)? {
+            for place in interface.places() {
+                let (host, id) = (place.host.clone(), interface.id());
+                txn.touch(Touch::Interface { host, id, deleted: None, left: Vec::new() });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a node needs, as `kind/id`.
@@ -189,6 +206,7 @@ fn check_spec(spec: &NodeSpec) -> Result<()> {
             interface.slot.map(check::slot).transpose()?;
             interface.mac.as_deref().map(check::mac).transpose()?;
             check::groups(&interface.groups)?;
+            check::rate(interface.rate)?;
             check::addresses(&interface.addresses).map(|_| ())
         };
         checked().map_err(|error| error.within(&outer))?;
@@ -196,14 +214,16 @@ fn check_spec(spec: &NodeSpec) -> Result<()> {
     Ok(())
 }
 
-/// An interface of an existing node: only its addresses and groups can change.
+/// An interface of an existing node: only its addresses, groups and rate can change.
 fn kept(found: &InterfaceRecord, spec: &InterfaceSpec) -> Result<InterfaceRecord> {
     let current = found.current();
     let fixed = |field: &str, is: String| {
         let id = found.id();
         Err(Error::conflict(
             field,
-            format!("interface {id} has {is}; only addresses and groups can change: make another interface"),
+            format!(
+                "interface {id} has {is}; only addresses, groups and rate can change: make another interface"
+            ),
             is,
         ))
     };
@@ -227,7 +247,7 @@ fn kept(found: &InterfaceRecord, spec: &InterfaceSpec) -> Result<InterfaceRecord
         return fixed("attachment.kind", format!("{:?}", current.attachment.kind).to_lowercase());
     }
     let (addresses, groups) = (check::addresses(&spec.addresses)?, check::groups(&spec.groups)?);
-    Ok(InterfaceRecord { addresses, groups, ..found.clone() })
+    Ok(InterfaceRecord { addresses, groups, rate: spec.rate, ..found.clone() })
 }
 
 /// The records that a specification asks for; those that stay as they are, are as they were.
@@ -295,6 +315,7 @@ fn asked(
                 mac,
                 addresses: check::addresses(&is.addresses)?,
                 groups: check::groups(&is.groups)?,
+                rate: is.rate,
                 tags: Vec::new(),
                 home: Placement {
                     host: spec.host.clone(),

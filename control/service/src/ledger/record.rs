@@ -11,7 +11,7 @@ use overlane_api::access::{AuditEntry, Placement as Grant, QuotaSpec, TokenRole}
 use overlane_api::dhcp::Dhcp;
 use overlane_api::group::GroupSettings;
 use overlane_api::policy::{DefaultAction, RuleSpec};
-use overlane_api::resource::{Attachment, InterfaceState, MappingMode, MovePhase};
+use overlane_api::resource::{Attachment, InterfaceState, MappingMode, MovePhase, RateLimit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -25,6 +25,8 @@ pub(crate) struct EntityRecord {
     pub(crate) quota: QuotaSpec,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) placement: Option<Grant>,
+    #[serde(default, skip_serializing_if = "RateLimit::is_default")]
+    pub(crate) rate: RateLimit,
     pub(crate) revision: u64,
 }
 
@@ -103,6 +105,8 @@ pub(crate) struct InterfaceRecord {
     /// The groups that it is a member of whatever its node says, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) groups: Vec<Ipv4Addr>,
+    #[serde(default, skip_serializing_if = "RateLimit::is_default")]
+    pub(crate) rate: RateLimit,
     /// The numbers of its node's tags, ascending.
     #[serde(default)]
     pub(crate) tags: Vec<u32>,

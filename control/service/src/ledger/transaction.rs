@@ -280,7 +280,7 @@ impl<'a> Transaction<'a> {
                     place.slot,
                     record.mac.clone(),
                     record.addresses.clone(),
-                    record.groups.clone(),
+                    (record.groups.clone(), record.rate),
                     place.attachment.clone(),
                     record.tags.clone(),
                 ))

@@ -18,6 +18,7 @@ use overlane_api::config::{FileError, Source};
 use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{DEVICE_NAME_LEGAL, is_id};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::cap::RateLimit;
 use overlane_dataplane::dhcp;
 use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
@@ -124,7 +125,15 @@ struct RawInterface {
     tags: Vec<Spanned<String>>,
     #[serde(default)]
     groups: Vec<Spanned<Ipv4Addr>>,
+    rate: Option<Spanned<RawRate>>,
     attachment: Option<RawAttachment>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRate {
+    packets_per_second: Option<u32>,
+    bits_per_second: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -483,7 +492,9 @@ impl<'a> Site<'a> {
         self.state.vnets.insert(vnet.id, kept(vnet.clone()));
         let id: Arc<str> = id.into();
         let vnet = vnet.id;
-        let interface = Interface { id: id.clone(), vnet, slot, mac, addresses, attachment, tags, groups };
+        let rate = raw.rate.as_ref().map(|rate| self.rate(rate)).transpose()?.unwrap_or_default();
+        let interface =
+            Interface { id: id.clone(), vnet, slot, mac, addresses, attachment, tags, groups, rate };
         self.state.interfaces.insert(id, kept(Arc::new(interface)));
         Ok(())
     }
@@ -502,6 +513,15 @@ impl<'a> Site<'a> {
             groups.insert(group);
         }
         Ok(groups.into_iter().collect())
+    }
+
+    fn rate(&self, given: &Spanned<RawRate>) -> Result<RateLimit, FileError> {
+        let RawRate { packets_per_second, bits_per_second } = *given.as_ref();
+        let limit = RateLimit { packets_per_second, bits_per_second };
+        match limit.check() {
+            Ok(()) => Ok(limit),
+            Err((field, legal)) => self.refuse(&given.span(), format!("{field} must be {legal}")),
+        }
     }
 
     fn attachment(&self, raw: &RawAttachment) -> Result<Attachment, FileError> {

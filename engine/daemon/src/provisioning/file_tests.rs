@@ -78,6 +78,11 @@ fn everything_wrong_in_a_site_is_refused_with_field_and_legal_values() {
             "slot = 0\ngroups = [\"10.0.0.1\"]\n",
             "[[interface]] groups: must be one of up to 64 groups of 224.0.0.0/4, not 10.0.0.1",
         ),
+        (
+            "slot = 0\n",
+            "slot = 0\nrate = { bits_per_second = 1000 }\n",
+            "[[interface]] rate: bits_per_second must be 8000 to 400000000000",
+        ),
         ("id = \"blue\"", "id = \"red\"", "[[network]] id: network red is there already"),
         (
             "gateway = \"10.0.0.1\"",

@@ -5,6 +5,7 @@ use core::fmt;
 use core::net::Ipv4Addr;
 use overlane_api::resource::is_device_name;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::cap::RateLimit;
 use overlane_dataplane::dhcp;
 use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
@@ -101,6 +102,8 @@ pub struct Interface {
     pub tags: Tags,
     /// The groups that it is a member of whatever its node says, sorted.
     pub groups: Vec<Ipv4Addr>,
+    /// How much its node may send.
+    pub rate: RateLimit,
 }
 
 impl Interface {

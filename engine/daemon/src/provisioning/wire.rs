@@ -13,6 +13,7 @@ use ipnet::Ipv4Net;
 use overlane_api::resource::DEVICE_NAME_LEGAL;
 use overlane_api::sync;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::cap::RateLimit;
 use overlane_dataplane::dhcp;
 use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
@@ -458,7 +459,21 @@ fn interface(put: sync::Interface, layout: Layout) -> Result<Interface, WireErro
         attachment: Attachment { kind, device },
         tags: node_tags("put_interface.tags", &put.tags)?,
         groups: interface_groups(&put.groups)?,
+        rate: put.rate.map_or(Ok(RateLimit::default()), rate_limit)?,
     })
+}
+
+fn rate_limit(put: sync::RateLimit) -> Result<RateLimit, WireError> {
+    let limit = RateLimit {
+        packets_per_second: Some(put.packets_per_second).filter(|rate| *rate != 0),
+        bits_per_second: Some(put.bits_per_second).filter(|rate| *rate != 0),
+    };
+    limit.check().map_err(|(field, legal)| {
+        let given =
+            if field == "bits_per_second" { put.bits_per_second } else { put.packets_per_second.into() };
+        wrong("put_interface.rate", format!("{field} of {legal}, or 0"), given)
+    })?;
+    Ok(limit)
 }
 
 fn interface_groups(given: &[u32]) -> Result<Vec<Ipv4Addr>, WireError> {
@@ -561,6 +576,10 @@ fn encode_interface(interface: &Interface) -> sync::Interface {
         }),
         tags: encode_tags(&interface.tags),
         groups: interface.groups.iter().map(|group| group.to_bits()).collect(),
+        rate: (!interface.rate.is_none()).then(|| sync::RateLimit {
+            packets_per_second: interface.rate.packets_per_second.unwrap_or_default(),
+            bits_per_second: interface.rate.bits_per_second.unwrap_or_default(),
+        }),
     }
 }
 

@@ -14,6 +14,7 @@ fn good_interface() -> sync::Interface {
         }),
         tags: vec![2, 9],
         groups: vec![0xef01_0203],
+        rate: Some(sync::RateLimit { packets_per_second: 1000, bits_per_second: 0 }),
     }
 }
 
@@ -111,6 +112,8 @@ fn what_is_not_legal_is_refused_by_field() {
         interface(|i| i.addresses = (1..=2000).map(|n| 0x0a00_0000 + n).collect()),
         "put_interface.addresses"
     );
+    assert_eq!(interface(|i| i.rate.as_mut().unwrap().bits_per_second = 7_999), "put_interface.rate");
+    assert_eq!(interface(|i| i.rate.as_mut().unwrap().packets_per_second = u32::MAX), "put_interface.rate");
     assert_eq!(interface(|i| i.attachment = None), "put_interface.attachment");
     assert_eq!(interface(|i| i.attachment.as_mut().unwrap().kind = 9), "put_interface.attachment.kind");
     assert_eq!(

@@ -1,6 +1,7 @@
 use super::*;
 use crate::provisioning::model::{Attachment, AttachmentKind, DeviceName};
 use crate::runtime::OpenPort;
+use overlane_dataplane::cap::RateLimit;
 use overlane_dataplane::counters::PerWorker;
 use overlane_dataplane::id::{Slot, VnetId};
 
@@ -25,6 +26,7 @@ fn interface() -> Arc<Interface> {
         attachment: Attachment { kind: AttachmentKind::Veth, device: DeviceName::new("veth0").unwrap() },
         tags: None,
         groups: Vec::new(),
+        rate: RateLimit::default(),
     })
 }
 

@@ -10,6 +10,7 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 use hashbrown::HashMap;
 use overlane_dataplane::address::{Layout, Locator};
+use overlane_dataplane::cap::{Cap, RateLimit};
 use overlane_dataplane::counters::{Drops, PerWorker};
 use overlane_dataplane::group::{Filter, GroupLimit, Groups, Member};
 use overlane_dataplane::id::{PortId, VnetId};
@@ -140,6 +141,7 @@ impl Builder {
                     && old.addresses == wanted.addresses
                     && old.mtu == ready.mtu
                     && old.settling == settling
+                    && old.cap.as_ref().map_or(RateLimit::default(), |cap| cap.limit()) == wanted.rate
                     && same_policy(old)
             };
             let interface = match old.filter(same) {
@@ -157,6 +159,7 @@ impl Builder {
                     traffic: ready.port.traffic.clone(),
                     icmp_limit: old
                         .map_or_else(|| self.icmp.buckets(self.workers), |old| old.icmp_limit.clone()),
+                    cap: cap(wanted.rate, old.and_then(|old| old.cap.as_ref())),
                     group_limit: old
                         .map_or_else(|| self.limit.buckets(self.workers), |old| old.group_limit.clone()),
                 }),
@@ -237,6 +240,12 @@ impl Builder {
     pub(super) fn vnets(&self) -> impl Iterator<Item = &Arc<Vnet>> {
         self.vnets.values()
     }
+}
+
+/// The cap of an interface: the one that it has, as long as its limit stays.
+fn cap(limit: RateLimit, old: Option<&Arc<Cap>>) -> Option<Arc<Cap>> {
+    let same = old.filter(|cap| cap.limit() == limit).cloned();
+    same.or_else(|| (!limit.is_none()).then(|| Arc::new(Cap::new(limit))))
 }
 
 /// Who hears what is sent to groups.

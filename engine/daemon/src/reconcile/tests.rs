@@ -8,6 +8,7 @@ use crate::provisioning::model::{
 };
 use core::net::{Ipv4Addr, Ipv6Addr};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::cap::RateLimit;
 use overlane_dataplane::counters::{PerWorker, Traffic};
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::group::GroupLimit;
@@ -365,6 +366,7 @@ fn interface(id: &str, slot: u8, last: u8, device: &str) -> Interface {
         attachment: Attachment { kind: AttachmentKind::Veth, device: DeviceName::new(device).unwrap() },
         tags: None,
         groups: Vec::new(),
+        rate: RateLimit::default(),
     }
 }
 

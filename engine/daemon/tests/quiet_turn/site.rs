@@ -107,6 +107,7 @@ pub(crate) fn snapshot(node: &OpenPort, uplink: &OpenPort, stateful: bool) -> Ho
         mtu: 1_480,
         traffic: Arc::clone(&node.traffic),
         icmp_limit: IcmpLimit::default().buckets(1),
+        cap: None,
         group_limit: GroupLimit::default().buckets(1),
     });
     let way = Arc::new(Uplink {

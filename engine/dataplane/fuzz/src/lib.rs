@@ -197,6 +197,7 @@ impl Host {
                     mtu: if node == ANNA { 600 } else { MTU - 20 },
                     traffic: Arc::new(PerWorker::new(1)),
                     icmp_limit: IcmpLimit::default().buckets(1),
+                    cap: None,
                     group_limit: GroupLimit::default().buckets(1),
                 });
                 snapshot.ports.push(PortRole::Node(Arc::clone(&interface)));

@@ -152,7 +152,8 @@ fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a
         Some((header, plain)) => (header, Some(plain)),
         None => (read_ipv4(packet)?, None),
     };
-    if header.protocol == protocol::IGMP {
+    // To one address it is a packet like any other, which does not leave its link.
+    if header.protocol == protocol::IGMP && header.destination.is_multicast() {
         // A host that has no address yet says so too (RFC 3376, 4.2.13).
         if !header.source.is_unspecified() {
             source_check::check(node, header.source)?;

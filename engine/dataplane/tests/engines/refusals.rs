@@ -3,10 +3,13 @@
 use crate::frames::{self, Transport, shape, tcp, udp};
 use crate::world::*;
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
 use overlane_dataplane::address::Layout;
+use overlane_dataplane::cap::{Cap, RateLimit};
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::table::mapping::State;
+use std::sync::Arc;
 
 /// A frame from Alice to Bob, changed, that her host must refuse at her port.
 #[track_caller]
@@ -235,6 +238,27 @@ fn destinations_that_no_interface_has_are_counted_in_their_vnet() {
     vnet(DropReason::DstUnknownNode, |frame| frame[53] = 99);
     vnet(DropReason::DstFormUnsupported, |frame| frame[46] |= 2);
     vnet(DropReason::DstAddressInvalid, |frame| frame[46] |= 1);
+}
+
+#[test]
+fn a_node_sends_no_more_than_it_may_and_its_neighbours_are_none_the_worse() {
+    let mut here = Engine::new(Layout::Slot64, 0);
+    let limit = RateLimit { packets_per_second: Some(1000), bits_per_second: None };
+    let cap = Arc::new(Cap::new(limit));
+    here.change_interface(&ALICE, |interface| interface.cap = Some(Arc::clone(&cap)));
+    let frame = frames::to_node(&ALICE, &BOB, udp(b"more"));
+    let burst = |engine: &mut Engine, port: u16, frame: &[u8]| {
+        let packets: Vec<_> = (0..64).map(|_| engine.pool.packet(frame).unwrap()).collect();
+        engine.receive_packets(port, packets).sent.len()
+    };
+    // A tenth of a second's worth at once, and then as time goes on.
+    let sent: Vec<usize> = (0..3).map(|_| burst(&mut here, ALICE.port, &frame)).collect();
+    assert_eq!(sent, [64, 36, 0]);
+    assert_eq!(here.total("node1", DropReason::RateExceeded), 28 + 64);
+    here.clock.advance(Duration::from_millis(10));
+    assert_eq!(burst(&mut here, ALICE.port, &frame), 10);
+    let other = frames::to_node(&ANNA, &BOB, udp(b"as ever"));
+    assert_eq!(burst(&mut here, ANNA.port, &other), 64);
 }
 
 #[test]

@@ -298,6 +298,7 @@ impl Engine {
                 mtu: NODE_MTU,
                 traffic: Arc::new(PerWorker::new(2)),
                 icmp_limit: IcmpLimit::default().buckets(2),
+                cap: None,
                 group_limit: GroupLimit::default().buckets(2),
             });
             snapshot.ports[usize::from(node.port)] = PortRole::Node(Arc::clone(&interface));

@@ -4,6 +4,7 @@ use crate::provisioning::rule::{Tags, tags};
 use core::net::Ipv4Addr;
 use overlane_api::policy::Weekly;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
+use overlane_dataplane::cap::RateLimit;
 use overlane_dataplane::id::Slot;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::policy::{Action, Facts};
@@ -22,6 +23,7 @@ fn interface(id: &str, tags: &[u32]) -> Arc<Interface> {
         attachment: Attachment { kind: AttachmentKind::Veth, device: DeviceName::new("veth-n1").unwrap() },
         tags: crate::provisioning::rule::tags(tags).unwrap(),
         groups: Vec::new(),
+        rate: RateLimit::default(),
     })
 }
 
