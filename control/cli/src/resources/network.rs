@@ -46,7 +46,7 @@ The gateway is answered for by the engines; no node may have its address. Two ne
         mapping: MappingMode,
         /// What its nodes are told by DHCP.
         #[command(flatten)]
-        dhcp: DhcpArgs,
+        dhcp: Box<DhcpArgs>,
         /// How it carries broadcast and multicast.
         #[command(flatten)]
         groups: GroupArgs,
