@@ -5,7 +5,7 @@ use std::io;
 use clap::Subcommand;
 use overlane_api::resource::{DEFAULT_CAPACITY, EngineStatus, Host, HostSpec, ListQuery};
 
-use super::{Resource, parse_id, workers};
+use super::{Resource, drain, parse_id, workers};
 use crate::args::ListArgs;
 use crate::client::Client;
 use crate::output::Printer;
@@ -38,6 +38,15 @@ The id must be the DNS name in the certificate of the host's engine.")]
         #[arg(value_parser = parse_id)]
         id: String,
     },
+    /// Moves all nodes of a host elsewhere, or lists them
+    #[command(after_help = "\
+Each node is moved as by `overlane node move`: its devices have to appear on the new host, under their old names. The
+command waits for all of them, shows how far they are, and fails if one is not moved; repeated, it goes on with those.
+
+Examples:
+  overlane host drain rack1-a --list
+  overlane host drain rack1-a --to rack1-b,rack1-c --at-once 8")]
+    Drain(drain::DrainArgs),
     /// Deletes a host that has no interface any more
     Delete {
         /// Its id
@@ -102,6 +111,7 @@ pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer
         }
         Command::List(list) => super::list::<Host>(client, printer, ListQuery::default(), list.limit).await,
         Command::Show { id } => super::show::<Host>(client, printer, &id).await,
+        Command::Drain(args) => drain::run(args, client, printer).await,
         Command::Delete { id } => super::delete::<Host>(client, printer, &id).await,
     }
 }

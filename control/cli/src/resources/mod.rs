@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::output::Printer;
 
 pub mod audit;
+pub mod drain;
 pub mod entity;
 pub mod event;
 pub mod host;
@@ -106,7 +107,7 @@ pub(crate) async fn list<R: Resource>(
 }
 
 /// Reads page after page.
-async fn collect<R: Resource>(
+pub(super) async fn collect<R: Resource>(
     client: &Client,
     filter: ListQuery,
     limit: Option<u64>,

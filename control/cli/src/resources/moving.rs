@@ -69,7 +69,12 @@ pub(crate) async fn run(
 
 /// Waits until the move is over. A service that is away for a moment does not end the wait: the move goes on without
 /// us, and without it.
-async fn follow(client: &Client, id: &str, accepted: &Move, timeout: Duration) -> anyhow::Result<Node> {
+pub(super) async fn follow(
+    client: &Client,
+    id: &str,
+    accepted: &Move,
+    timeout: Duration,
+) -> anyhow::Result<Node> {
     let progress = Progress::start(id);
     let deadline = Instant::now() + timeout;
     let mut last = describe(accepted);

@@ -333,3 +333,76 @@ fn settings_that_make_no_sense_are_usage_errors() {
         assert!(error.to_string().contains(said), "{said} in {error:#}");
     }
 }
+
+/// A node of host a with so many interfaces, or of another and without a move under way.
+fn drained(id: &str, interfaces: usize, host: &str, to: Option<&str>) -> String {
+    let interface = r#"{"name":"eth0","network":"blue","vnet":7,"mac":"02:00:00:00:00:01","slot":0,"addresses":["10.0.0.1"],
+        "attachment":{"kind":"veth","device":"v"},"state":"live"}"#;
+    let interfaces = vec![interface; interfaces].join(",");
+    let moving = to.map_or("null".to_owned(), |to| {
+        progress("prepare").replace(r#""to":"b""#, &format!(r#""to":"{to}""#))
+    });
+    format!(
+        r#"{{"id":"{id}","entity":"acme","host":"{host}","interfaces":[{interfaces}],"moving":{moving},"revision":7}}"#
+    )
+}
+
+fn host(id: &str, capacity: u32, interfaces: u32) -> String {
+    format!(
+        r#"{{"id":"{id}","prefix":"fd00:0:0:b::/64","layout":"slot64","capacity":{capacity},"interfaces":{interfaces},
+            "engine":{{"connected":true}},"revision":1}}"#
+    )
+}
+
+#[test]
+fn a_host_is_drained_to_where_there_is_room_and_what_finds_none_is_named() {
+    let pki = Pki::new();
+    let script = |asked: &str| {
+        let (status, body) = match asked {
+            "GET /v1/nodes?limit=1000&host=a" => {
+                let nodes =
+                    [("db", 2), ("huge", 9), ("web", 1)].map(|(id, count)| drained(id, count, "a", None));
+                (200, format!(r#"{{"items":[{}]}}"#, nodes.join(",")))
+            }
+            "GET /v1/hosts/b" => (200, host("b", 4, 2)),
+            "GET /v1/hosts/c" => (200, host("c", 4, 1)),
+            "POST /v1/nodes/db/move" => (202, drained("db", 2, "a", Some("c"))),
+            "POST /v1/nodes/web/move" => (202, drained("web", 1, "a", Some("b"))),
+            "GET /v1/nodes/db" => (200, drained("db", 2, "c", None)),
+            "GET /v1/nodes/web" => (200, drained("web", 1, "b", None)),
+            other => panic!("{other}"),
+        };
+        answer(status, &body)
+    };
+    let service = Scripted::start(&pki.service, Box::new(script));
+    let mut line = vec!["overlane".to_owned()];
+    line.extend(pki.flags(service.address));
+    line.extend(["host", "drain", "a", "--to", "b,c"].map(str::to_owned));
+    let mut out = Vec::new();
+    let error = overlane_cli::run(Cli::try_parse_from(line).unwrap(), &mut out).unwrap_err();
+    assert_eq!(error.to_string(), "1 of 3 nodes are not moved; host a is not empty");
+    let said = String::from_utf8(out).unwrap();
+    let words: Vec<_> =
+        said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    // The larger room first, which then is the smaller one.
+    let expected =
+        ["NODE TO OUTCOME", "huge - no host has room for its 9 interfaces", "db c moved", "web b moved"];
+    assert_eq!(words, expected);
+    let moves = service.requests().into_iter().filter(|asked| asked.starts_with("POST")).count();
+    assert_eq!(moves, 2);
+}
+
+#[test]
+fn what_a_host_has_is_listed_and_not_moved() {
+    let pki = Pki::new();
+    let script = |asked: &str| {
+        assert_eq!(asked, "GET /v1/nodes?limit=1000&host=a");
+        let nodes = [drained("web", 1, "a", None), drained("db", 1, "b", Some("a"))];
+        answer(200, &format!(r#"{{"items":[{}]}}"#, nodes.join(",")))
+    };
+    let service = Scripted::start(&pki.service, Box::new(script));
+    let said = overlane(&pki.flags(service.address), "host drain a --list").unwrap();
+    assert!(said.contains("web") && said.contains("node db is on its way to a"), "{said}");
+    let error = overlane(&pki.flags(service.address), "host drain a --to a,b").unwrap_err();
+    assert!(error.to_string().contains("--to a is the host that is to be empty"), "{error:#}");
+}

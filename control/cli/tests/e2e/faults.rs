@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use overlane_api::resource::InterfaceState;
 use overlane_cli::lab::attack::{expect_drops, repeat, substrate_port};
 use overlane_cli::lab::engine;
-use overlane_cli::lab::handle::Lab;
+use overlane_cli::lab::handle::{Lab, find_binary};
 use overlane_cli::lab::inject::{Macs, RawPort, udp4, udp6};
 use overlane_cli::lab::netns::{Namespace, run};
 use overlane_cli::lab::plan::{GATEWAY, NODE_DEVICE};
@@ -24,6 +24,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::Shared("a_node_that_is_not_live_neither_gets_packets_nor_sends_any", not_live),
     Case::Shared("a_stuck_node_costs_others_nothing", stuck),
     Case::Shared("a_live_connection_survives_its_node_moving_there_and_back", moved),
+    Case::Shared("a_host_is_drained_of_its_nodes_whose_connections_go_on", drained),
 ];
 
 const SOON: Duration = Duration::from_secs(10);
@@ -253,6 +254,45 @@ fn reads_again(node: &Namespace) -> Result<()> {
 /// Runs commands of tc, one per line.
 fn tc(node: &Namespace, commands: &str) -> Result<()> {
     commands.lines().try_for_each(|line| run(node.command("tc").args(line.split_whitespace())).map(|_| ()))
+}
+
+/// Drains a host by the command, while its devices are carried over as an orchestrator does.
+fn drained(lab: &Lab) -> Result<()> {
+    let plan = lab.plan();
+    let (from, to) = ("host-b", "host-a");
+    let leaving: Vec<_> = plan.nodes.iter().filter(|node| node.host == from).cloned().collect();
+    let session = session(lab, "acme-1", "acme-3")?;
+    session.advance(20, SOON)?;
+    let mut command = plan.service().command(find_binary("overlane")?);
+    command.arg("--config").arg(lab.state().file("conf/cli.toml"));
+    command.args(["host", "drain", from, "--to", to, "--at-once", "2", "--timeout", "30"]);
+    let drain = std::thread::spawn(move || command.output());
+    for node in &leaving {
+        wait::until_ok(&format!("{} to be on its way", node.id), SOON, || {
+            ensure!(provision::node(lab, &node.id)?.moving.is_some(), "it is not moving");
+            Ok(())
+        })?;
+        wiring::carry_over(&plan, &node.device, from, to)?;
+    }
+    let output = drain.join().map_err(|_| anyhow::anyhow!("the command panicked"))??;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let outcome = (|| {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{said}{complaint}");
+        for node in &leaving {
+            ensure!(said.contains(&node.id), "{} is not among them: {said}", node.id);
+            let there = provision::node(lab, &node.id)?;
+            ensure!(there.host == to, "{} is on {}", node.id, there.host);
+            let slot = there.interfaces.first().context("it has no interface")?.slot;
+            lab.relocate(&node.id, to, u8::try_from(slot)?)?;
+        }
+        session.advance(50, SOON).context("a connection during the drain")?;
+        session.finish().map(|_| ())
+    })();
+    for node in &leaving {
+        provision::move_node(lab, &node.id, from)?;
+    }
+    outcome
 }
 
 fn moved(lab: &Lab) -> Result<()> {
