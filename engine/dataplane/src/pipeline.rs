@@ -5,6 +5,7 @@ use crate::counters::Traffic;
 use crate::drop::DropReason;
 use crate::failure::Failures;
 use crate::fragment::FragmentLimits;
+use crate::header::NetworkHeader;
 use crate::id::PortId;
 use crate::packet::{Clock, Packet, Pool};
 use crate::resolve::{Answer, Outcome, Question, ResolveLimits, Side, Waiting};
@@ -75,6 +76,9 @@ pub(crate) trait Observer<P> {
     /// What is left of packets of a node.
     #[inline(always)]
     fn outbound<'a>(&mut self, _: Moment, _: &FromNode<'a>, _: &mut Flows, _: &mut Burst<P, Outbound<'a>>) {}
+
+    /// What a node sends to groups, or says of them.
+    fn groups(&mut self, _: &FromNode<'_>, _: &[(P, NetworkHeader)]) {}
 
     /// What is left of packets from the substrate.
     #[inline(always)]
@@ -351,6 +355,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
             dhcp::run(&node, &mut aside.dhcps, out);
         }
         if !aside.groups.is_empty() {
+            watch.groups(&node, &aside.groups);
             group::outbound(&node, &self.pool, &mut aside.groups, out);
         }
         burst.find(view);

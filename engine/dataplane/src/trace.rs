@@ -9,19 +9,22 @@ use crate::address::HostPrefix;
 use crate::buffer::{HeapOptions, HeapPacket, HeapPool};
 use crate::drop::DropReason;
 use crate::fragment::FragmentLimits;
+use crate::group::Member;
+use crate::header::NetworkHeader;
 use crate::id::{PortId, VnetId};
 use crate::packet::{Clock, Packet};
 use crate::pipeline::{Moment, Observer, Outbox, Pipeline, StageCycles};
 use crate::policy::{Action, Rule, default_between, judge};
 use crate::resolve::Question;
 use crate::segment::{self, Capabilities};
-use crate::snapshot::{HostSnapshot, Interface, PortRole};
+use crate::snapshot::{HostSnapshot, Interface, PortRole, Vnet};
 use crate::stage::flow::{self, Flows};
 use crate::stage::passage::{self, Side};
 use crate::stage::{Burst, FromNode, FromUplink, Inbound, Known, Outbound};
 use crate::table::flow::{FlowLimits, FlowTable, Timeouts};
 use crate::table::mapping::{FoundMapping, MappingKey, MappingTable, State};
 use crate::table::qsbr::{Domain, Reader};
+use crate::wire::protocol;
 use core::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -107,7 +110,7 @@ pub fn trace(subject: &Subject<'_>, clock: impl Clock + Clone, port: PortId, fra
     let (fragments, table) = (FragmentLimits::default(), mappings.clone());
     let mut pipeline =
         Pipeline::new(workers, table, own_flows, pool.clone(), clock.clone(), fragments, [0, 0]);
-    let mut tracer = Tracer { flows, steps: Vec::new() };
+    let mut tracer = Tracer { flows, steps: Vec::new(), is_for_group: false };
     let mut out = Told::default();
     if let Some(packet) = pool.packet(frame) {
         pipeline.observe(reader, snapshot, port, packet, &mut out, &mut tracer);
@@ -125,6 +128,8 @@ pub fn trace(subject: &Subject<'_>, clock: impl Clock + Clone, port: PortId, fra
         }
     }
     let fate = match dropped {
+        // Of what is for a group some copies may be dropped and others not.
+        Some(_) if sent && tracer.is_for_group => Fate::Sent,
         Some(reason) => Fate::Dropped(reason),
         None if out.punted => Fate::Punted,
         None if sent && tracer.steps.is_empty() => Fate::Answered,
@@ -163,6 +168,7 @@ impl Outbox<HeapPacket> for Told {
 struct Tracer<'t> {
     flows: &'t FlowTable,
     steps: Vec<Step>,
+    is_for_group: bool,
 }
 
 impl Tracer<'_> {
@@ -195,6 +201,21 @@ impl Tracer<'_> {
             }
         };
         self.note("mapping", decision, object);
+    }
+
+    /// Who hears what is sent to a group.
+    fn group(&mut self, snapshot: &HostSnapshot, vnet: &Vnet, header: &NetworkHeader, port: Option<PortId>) {
+        self.is_for_group = true;
+        let group = snapshot.groups.get(vnet.id, header.destination);
+        let wants = |member: &&Member| Some(member.port) != port && member.filter.wants(header.source);
+        let members = group.map_or(0, |group| group.members.iter().filter(wants).count());
+        // What comes from the substrate goes no further.
+        let confined = port.is_none() || vnet.groups.confines(header.destination);
+        let hosts = group.iter().flat_map(|group| group.hosts.iter());
+        let hosts = hosts.filter(|host| !confined && Some(**host) != snapshot.prefix).count();
+        let decision =
+            format!("{} is heard by {members} here and on {hosts} other hosts", header.destination);
+        self.note("group", decision, Some(Object::Vnet(vnet.id)));
     }
 
     /// What rules say of a packet, and the flow that it is of, which is made known to the stages.
@@ -262,6 +283,14 @@ fn interface(interface: &Interface) -> Option<Object> {
 impl Observer<HeapPacket> for Tracer<'_> {
     fn lap(&mut self, _: &impl Clock, _: fn(&mut StageCycles) -> &mut u64) {}
 
+    fn groups(&mut self, node: &FromNode<'_>, packets: &[(HeapPacket, NetworkHeader)]) {
+        for (_, header) in packets.iter().filter(|(_, header)| header.protocol != protocol::IGMP) {
+            let own = format!("{} and {} are its own", header.source, node.interface.mac);
+            self.note("source", own, interface(node.interface));
+            self.group(node.snapshot, &node.interface.vnet, header, Some(node.interface.port));
+        }
+    }
+
     fn outbound<'a>(
         &mut self,
         moment: Moment,
@@ -310,7 +339,12 @@ impl Observer<HeapPacket> for Tracer<'_> {
         match moment {
             Moment::Found => {
                 let destination = item.arrival(packet).destination;
-                if let Some(receiver) = item.receiver {
+                if item.is_for_group()
+                    && let Some(vnet) = uplink.snapshot.vnet(item.vnets().1)
+                {
+                    let header = item.arrival(packet).header;
+                    self.group(uplink.snapshot, vnet, &header, None);
+                } else if let Some(receiver) = item.receiver {
                     self.note("destination", format!("{destination} is its own"), interface(receiver));
                 }
                 self.mapping(uplink.snapshot, item.asked.key(), item.mapping);

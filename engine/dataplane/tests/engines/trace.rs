@@ -1,10 +1,13 @@
 //! A trace says what a worker then does, and leaves no trace itself.
 
-use crate::frames::{self, from_substrate, shape, tcp, to_node, udp, who_has};
+use crate::frames::{self, Shape, from_substrate, shape, tcp, to_node, udp, who_has};
+use crate::oracle;
 use crate::world::*;
 use core::net::Ipv4Addr;
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::group::Filter;
+use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::policy::{Action, Peer, Policy, Rule, RuleSet};
 use overlane_dataplane::segment::Capabilities;
 use overlane_dataplane::table::mapping::State;
@@ -199,4 +202,29 @@ fn a_mapping_that_would_be_asked_for_is_told_so() {
     engine.mappings.remove(overlane_dataplane::table::mapping::MappingKey::new(vnet(7), BOB.ipv4));
     let told = same(&mut engine, ALICE.port, &to_node(&ALICE, &BOB, udp(b"?")));
     assert_eq!(told.fate, Fate::AwaitsMapping);
+}
+
+#[test]
+fn a_trace_tells_who_hears_what_is_sent_to_a_group() {
+    let mut engines = world(LAYOUT);
+    let everybody = [ALICE, ANNA, ADAM, BOB, BERTA].map(|node| (node, Filter::ALL));
+    engines.iter_mut().for_each(|engine| engine.join(7, Ipv4Addr::BROADCAST, &everybody));
+    let [here, there] = &mut engines;
+    let shape = Shape { destination: Ipv4Addr::BROADCAST, ..shape(&ALICE, &ALICE, udp(b"to all")) };
+    let frame = frames::ipv4(MacAddr::BROADCAST, ALICE.mac(), &shape);
+    let steps = |trace: &Trace| -> Vec<String> {
+        trace.steps.iter().map(|step| format!("{}: {}", step.stage, step.decision)).collect()
+    };
+    let told = traced(here, ALICE.port, &frame);
+    assert_eq!((told.fate, told.frames.len()), (Fate::Sent, 3));
+    assert_eq!(steps(&told)[1], "group: 255.255.255.255 is heard by 2 here and on 1 other hosts");
+    let sent = here.receive(ALICE.port, &frame).sent;
+    let crossing = sent.iter().find(|sent| sent.port == UPLINK).unwrap();
+    let crossing = oracle::forwarded(&crossing.bytes, uplink_mac(1));
+    let told = traced(there, UPLINK, &crossing);
+    assert_eq!((told.fate, told.frames.len()), (Fate::Sent, 2));
+    assert_eq!(steps(&told)[0], "group: 255.255.255.255 is heard by 2 here and on 0 other hosts");
+    let mut forged = crossing;
+    forged[30] ^= 4;
+    assert_eq!(traced(there, UPLINK, &forged).fate, Fate::Dropped(DropReason::SrcSlotMismatch));
 }
