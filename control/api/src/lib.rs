@@ -8,6 +8,7 @@ pub mod event;
 pub mod group;
 pub mod pki;
 pub mod policy;
+mod rate;
 pub mod resource;
 pub mod tls;
 pub mod trace;

@@ -6,7 +6,8 @@
 
 use crate::counters::Drops;
 use crate::drop::DropReason;
-use crate::packet::Packet;
+use crate::illegal::Illegal;
+use crate::packet::{Packet, Segmentation};
 use crate::pipeline::BURST;
 use arrayvec::ArrayVec;
 use core::ops::RangeInclusive;
@@ -31,16 +32,15 @@ impl RateLimit {
     /// Checks what provisioning says.
     ///
     /// # Errors
-    /// The field, and its legal values.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.packets_per_second.is_some_and(|rate| !Self::PACKETS.contains(&rate)) {
-            return Err((
-                "packets_per_second",
-                format!("{} to {}", Self::PACKETS.start(), Self::PACKETS.end()),
-            ));
+    /// [`Illegal`] naming the field.
+    pub fn check(&self) -> Result<(), Illegal> {
+        if let Some(rate) = self.packets_per_second.filter(|rate| !Self::PACKETS.contains(rate)) {
+            let legal = format!("{} to {}", Self::PACKETS.start(), Self::PACKETS.end());
+            return Err(Illegal::new("packets_per_second", legal, rate.to_string()));
         }
-        if self.bits_per_second.is_some_and(|rate| !Self::BITS.contains(&rate)) {
-            return Err(("bits_per_second", format!("{} to {}", Self::BITS.start(), Self::BITS.end())));
+        if let Some(rate) = self.bits_per_second.filter(|rate| !Self::BITS.contains(rate)) {
+            let legal = format!("{} to {}", Self::BITS.start(), Self::BITS.end());
+            return Err(Illegal::new("bits_per_second", legal, rate.to_string()));
         }
         Ok(())
     }
@@ -67,8 +67,7 @@ impl RateLimit {
 /// Ticks in a nanosecond: a word of them lasts for nine years.
 const TICKS: u64 = 64;
 const SECOND: u64 = 1_000_000_000 * TICKS;
-/// How much may come at once after a pause: what may come in a tenth of a second, but never less than a full burst of the
-/// largest packets there are, which would otherwise never pass as a whole.
+/// How much may come at once after a pause: what may come in a tenth of a second, but never less than a burst.
 const AT_ONCE: u64 = SECOND / 10;
 const LEAST_PACKETS: u64 = BURST as u64;
 const LEAST_BYTES: u64 = 1 << 17;
@@ -107,6 +106,25 @@ impl Bucket {
     fn ticks(&self, units: u64) -> u64 {
         u64::try_from((u128::from(self.cost) * u128::from(units)) >> FRACTION).unwrap_or(u64::MAX)
     }
+
+    /// How many units may pass now.
+    fn room(&self, now: u64) -> u64 {
+        let ahead = self.empty_at.load(Relaxed).saturating_sub(now);
+        let left = u128::from(self.tolerance.saturating_sub(ahead)) << FRACTION;
+        let room = left.checked_div(self.cost.into());
+        room.map_or(u64::MAX, |room| u64::try_from(room).unwrap_or(u64::MAX))
+    }
+
+    /// Notes what has passed.
+    fn take(&self, now: u64, units: u64) {
+        let ticks = self.ticks(units);
+        if ticks == 0 {
+            return;
+        }
+        let later = |empty_at: u64| Some(empty_at.max(now).saturating_add(ticks));
+        // It never says no.
+        let _ = self.empty_at.fetch_update(Relaxed, Relaxed, later);
+    }
 }
 
 impl Cap {
@@ -125,20 +143,20 @@ impl Cap {
     }
 
     /// Drops those packets of a burst that are more than may pass now; the others keep their order.
+    ///
+    /// A packet passes as long as there is any room, however large it is, and what it takes beyond that is paid for
+    /// afterwards: so a packet of more segments than may come at once passes in its turn.
     pub(crate) fn police<P: Packet>(&self, now: Duration, burst: &mut ArrayVec<P, BURST>, drops: &Drops) {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).saturating_mul(TICKS);
+        let (room, room_bytes) = (self.packets.room(now), self.bytes.room(now));
         let (mut packets, mut bytes) = (0, 0);
-        // What others take meanwhile shows in the words; each is read again when what is taken is put there.
-        let (ahead, ahead_bytes) = (self.packets.ahead(now), self.bytes.ahead(now));
         burst.retain(|packet| {
-            let length = packet.len() as u64;
-            let many =
-                packet.offload().segmentation.map_or(1, |cut| length.div_ceil(u64::from(cut.size.max(1))));
-            let takes = (self.packets.ticks(packets + many), self.bytes.ticks(bytes + length));
-            let passes = ahead.saturating_add(takes.0) <= self.packets.tolerance
-                && ahead_bytes.saturating_add(takes.1) <= self.bytes.tolerance;
+            let passes = packets < room && bytes < room_bytes;
             if passes {
-                (packets, bytes) = (packets + many, bytes + length);
+                let length = packet.len() as u64;
+                let segments = |cut: Segmentation| length.div_ceil(u64::from(cut.size.max(1)));
+                packets += packet.offload().segmentation.map_or(1, segments);
+                bytes += length;
             } else {
                 drops.count(DropReason::RateExceeded);
             }
@@ -146,24 +164,6 @@ impl Cap {
         });
         self.packets.take(now, packets);
         self.bytes.take(now, bytes);
-    }
-}
-
-impl Bucket {
-    /// How far it is ahead of the time.
-    fn ahead(&self, now: u64) -> u64 {
-        self.empty_at.load(Relaxed).saturating_sub(now)
-    }
-
-    /// Notes what has passed.
-    fn take(&self, now: u64, units: u64) {
-        let ticks = self.ticks(units);
-        if ticks == 0 {
-            return;
-        }
-        let later = |empty_at: u64| Some(empty_at.max(now).saturating_add(ticks));
-        // It never says no.
-        let _ = self.empty_at.fetch_update(Relaxed, Relaxed, later);
     }
 }
 
@@ -221,20 +221,25 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_of_many_segments_counts_as_many() {
+    fn a_packet_of_many_segments_counts_as_many_and_passes_in_its_turn() {
         let pool = HeapPool::new(HeapOptions::default());
         let cap = Cap::new(packets(100));
-        let mut large = burst(&pool, 3, 30_000);
-        for packet in &mut large {
-            let kind = SegmentationKind::Tcp { ecn: false };
-            packet.set_offload(Offload {
-                segmentation: Some(Segmentation { kind, size: 1000 }),
-                ..Offload::default()
-            });
-        }
-        let drops = Drops::default();
-        cap.police(Duration::from_secs(1), &mut large, &drops);
-        assert_eq!(large.len(), 2, "60 of 64");
+        let large = |now: Duration| {
+            let mut large = burst(&pool, 3, 60_000);
+            for packet in &mut large {
+                let kind = SegmentationKind::Tcp { ecn: false };
+                let segmentation = Some(Segmentation { kind, size: 600 });
+                packet.set_offload(Offload { segmentation, ..Offload::default() });
+            }
+            cap.police(now, &mut large, &Drops::default());
+            large.len()
+        };
+        // More segments than may come at once, which takes a second to be paid for; then the next one.
+        let start = Duration::from_secs(1);
+        let passed = [0, 300, 400, 900].map(|later| large(start + Duration::from_millis(later)));
+        assert_eq!(passed, [1, 0, 1, 0]);
+        let all: usize = (0..100).map(|step| large(start + Duration::from_millis(1000 + step * 100))).sum();
+        assert_eq!(all, 10, "one a second, as 100 segments");
     }
 
     #[test]
@@ -245,8 +250,9 @@ mod tests {
         assert_eq!((one.and(two), two.and(one), one.and(RateLimit::default())), (both, both, one));
         assert!(RateLimit::default().is_none() && !one.is_none());
         assert!(one.check().is_ok());
-        assert_eq!(packets(0).check().unwrap_err().0, "packets_per_second");
-        assert_eq!(bits(7_999).check().unwrap_err(), ("bits_per_second", "8000 to 400000000000".to_owned()));
+        assert_eq!(packets(0).check().unwrap_err().field, "packets_per_second");
+        let said = bits(7_999).check().unwrap_err().to_string();
+        assert_eq!(said, "bits_per_second must be 8000 to 400000000000, not 7999");
     }
 
     proptest! {

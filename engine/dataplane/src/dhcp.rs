@@ -1,6 +1,7 @@
 //! What nodes of a virtual network are told by DHCP, besides what provisioning says of each: its address, mask, router, MTU
 //! and name.
 
+use crate::illegal::Illegal;
 use core::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
@@ -47,24 +48,13 @@ impl Default for Settings {
     }
 }
 
-/// A setting that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Illegal {
-    /// Which one, like `routes[2].via`.
-    pub field: String,
-    /// What would be legal.
-    pub legal: &'static str,
-    /// What was given.
-    pub given: String,
-}
-
 impl Settings {
     /// Whether every setting is legal.
     ///
     /// # Errors
     /// The first that is not.
     pub fn check(&self) -> Result<(), Illegal> {
-        let illegal = |field: String, legal, given: String| Err(Illegal { field, legal, given });
+        let illegal = |field: String, legal: &str, given: String| Err(Illegal::new(field, legal, given));
         if self.dns.len() > MAX_DNS {
             return illegal("dns".to_owned(), "up to 8 of them", self.dns.len().to_string());
         }

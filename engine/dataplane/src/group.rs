@@ -6,6 +6,7 @@
 use crate::address::HostPrefix;
 use crate::counters::PerWorker;
 use crate::id::{PortId, VnetId};
+use crate::illegal::Illegal;
 use crate::limit::{Rate, TokenBucket};
 use crate::mac::MacAddr;
 use core::net::Ipv4Addr;
@@ -42,25 +43,13 @@ impl Default for Settings {
     }
 }
 
-/// Settings that are not legal.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} must be {legal}, not {given}")]
-pub struct Illegal {
-    /// The field.
-    pub field: &'static str,
-    /// What is legal.
-    pub legal: String,
-    /// What was given.
-    pub given: String,
-}
-
 impl Settings {
     /// Checks what provisioning says.
     ///
     /// # Errors
     /// [`Illegal`] naming the field.
     pub fn check(&self) -> Result<(), Illegal> {
-        let illegal = |legal: String, given: String| Err(Illegal { field: "confined", legal, given });
+        let illegal = |legal: String, given: String| Err(Illegal::new("confined", legal, given));
         if self.confined.len() > MAX_CONFINED {
             return illegal(format!("at most {MAX_CONFINED} ranges"), self.confined.len().to_string());
         }

@@ -16,6 +16,7 @@ pub mod fragment;
 pub mod group;
 mod header;
 pub mod id;
+pub mod illegal;
 pub mod limit;
 pub mod mac;
 mod offload;

@@ -211,16 +211,14 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         spent: Option<&mut StageCycles>,
     ) {
         let mut watch = Stopwatch::start(&self.clock, spent);
-        let traffic = match snapshot.role(port) {
-            PortRole::Node(interface) => interface.traffic.get(self.worker),
-            PortRole::Uplink(uplink) => uplink.traffic.get(self.worker),
-            PortRole::Absent => None,
+        let (traffic, cap) = match snapshot.role(port) {
+            PortRole::Node(interface) => (interface.traffic.get(self.worker), interface.cap.as_ref()),
+            PortRole::Uplink(uplink) => (uplink.traffic.get(self.worker), None),
+            PortRole::Absent => (None, None),
         };
         let traffic = traffic.unwrap_or(&self.unplaced);
         count_received(traffic, burst);
-        if let PortRole::Node(interface) = snapshot.role(port)
-            && let Some(cap) = &interface.cap
-        {
+        if let Some(cap) = cap {
             cap.police(self.clock.now(), burst, &traffic.drops);
         }
         self.carry(reader, snapshot, port, burst, out, &mut watch);
@@ -437,10 +435,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
 
 /// Counts a packet that waited for an answer in vain where its like is counted.
 fn count_unanswered(snapshot: &HostSnapshot, question: Question, worker: usize, unplaced: &Traffic) {
-    let interface = match snapshot.role(question.port) {
-        PortRole::Node(interface) => Some(interface),
-        _ => None,
-    };
+    let interface = snapshot.node(question.port);
     let (drops, reason) = match question.side {
         Side::Destination => {
             let traffic = interface.and_then(|interface| interface.traffic.get(worker));

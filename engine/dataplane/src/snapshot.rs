@@ -219,6 +219,16 @@ impl HostSnapshot {
         self.ports.get(port.index()).unwrap_or(&PortRole::Absent)
     }
 
+    /// The node's interface that is attached to the port.
+    #[inline]
+    #[must_use]
+    pub fn node(&self, port: PortId) -> Option<&Arc<Interface>> {
+        match self.role(port) {
+            PortRole::Node(interface) => Some(interface),
+            PortRole::Uplink(_) | PortRole::Absent => None,
+        }
+    }
+
     /// The interface in a slot.
     #[inline]
     #[must_use]

@@ -17,7 +17,7 @@ use crate::pipeline::{Moment, Observer, Outbox, Pipeline, StageCycles};
 use crate::policy::{Action, Rule, default_between, judge};
 use crate::resolve::Question;
 use crate::segment::{self, Capabilities};
-use crate::snapshot::{HostSnapshot, Interface, PortRole, Vnet};
+use crate::snapshot::{HostSnapshot, Interface, Vnet};
 use crate::stage::flow::{self, Flows};
 use crate::stage::passage::{self, Side};
 use crate::stage::{Burst, FromNode, FromUplink, Inbound, Known, Outbound};
@@ -318,7 +318,7 @@ impl Observer<HeapPacket> for Tracer<'_> {
                 self.judged(item.rejected);
                 if item.rejected.is_none()
                     && let Some(port) = item.mapping.and_then(|mapping| mapping.value().local)
-                    && let PortRole::Node(receiver) = node.snapshot.role(port)
+                    && let Some(receiver) = node.snapshot.node(port)
                 {
                     self.note("deliver", "on this host, as it is".to_owned(), interface(receiver));
                 } else if item.rejected.is_none() {

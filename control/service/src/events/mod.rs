@@ -23,7 +23,7 @@ use crate::store::{Step, Table, View};
 use crate::telemetry::{EventLabels, Metrics};
 use book::Book;
 use overlane_api::event::{Event, EventQuery};
-use overlane_api::resource::{DEFAULT_PAGE, MAX_PAGE, Page};
+use overlane_api::resource::Page;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -102,14 +102,7 @@ impl Events {
     /// # Errors
     /// [`Error::Refused`] naming the field.
     pub fn list(&self, query: &EventQuery) -> Result<Page<Event>> {
-        let limit = query.limit.unwrap_or(DEFAULT_PAGE);
-        if !(1..=MAX_PAGE).contains(&limit) {
-            return Err(Error::invalid(
-                "limit",
-                format!("{limit} is out of range"),
-                format!("1 to {MAX_PAGE}"),
-            ));
-        }
+        let limit = crate::ledger::check::page(query.limit)?;
         for (field, id) in [("host", &query.host), ("entity", &query.entity)] {
             id.as_ref().map(|id| crate::ledger::check::id(field, id)).transpose()?;
         }
@@ -123,7 +116,7 @@ impl Events {
         let mut last = None;
         let book = self.book.lock();
         for (looked, event) in book.after(query.after).enumerate() {
-            if page.items.len() == limit as usize || looked == MAX_LOOK {
+            if page.items.len() == limit || looked == MAX_LOOK {
                 page.next = last.map(|id: u64| id.to_string());
                 break;
             }

@@ -4,10 +4,8 @@ use super::acting::listed;
 use super::record::{AuditRecord, decode, try_scan};
 use super::{Result, check, record};
 use crate::access::{Caller, Kind};
-use crate::error::Error;
 use crate::store::{Step, Table, View};
 use overlane_api::access::{AuditEntry, AuditPage, AuditQuery};
-use overlane_api::resource::{DEFAULT_PAGE, MAX_PAGE};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -90,10 +88,7 @@ fn told(caller: &Caller, record: AuditRecord) -> AuditEntry {
 /// # Errors
 /// [`Error::Refused`] naming the field.
 pub(crate) fn read(view: &dyn View, caller: &Caller, query: &AuditQuery) -> Result<AuditPage> {
-    let limit = query.limit.unwrap_or(DEFAULT_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Error::invalid("limit", format!("{limit} is out of range"), format!("1 to {MAX_PAGE}")));
-    }
+    let limit = check::page(query.limit)?;
     if let Some(entity) = &query.entity {
         check::id("entity", entity)?;
     }
@@ -105,7 +100,7 @@ pub(crate) fn read(view: &dyn View, caller: &Caller, query: &AuditQuery) -> Resu
     let mut page = AuditPage { items: Vec::new(), next: after, more: false };
     let mut looked = 0;
     try_scan(view, Table::Audit, &[], &from.to_be_bytes(), |key, value| {
-        if page.items.len() == limit as usize || looked == MAX_LOOK {
+        if page.items.len() == limit || looked == MAX_LOOK {
             page.more = true;
             return Ok(Step::Break(()));
         }

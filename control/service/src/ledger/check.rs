@@ -7,13 +7,14 @@ use overlane_api::access::Placement;
 use overlane_api::dhcp::Dhcp;
 use overlane_api::group::GroupSettings;
 use overlane_api::resource::{
-    Attachment, DEVICE_NAME_LEGAL, ID_LEGAL, RateLimit, Subnet, is_device_name, is_id,
+    Attachment, DEFAULT_PAGE, DEVICE_NAME_LEGAL, ID_LEGAL, MAX_PAGE, RateLimit, Subnet, is_device_name, is_id,
 };
 use overlane_dataplane::address::{HostPrefix, Layout};
 use overlane_dataplane::cap;
 use overlane_dataplane::dhcp;
 use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
+use overlane_dataplane::illegal::Illegal;
 use overlane_dataplane::mac::MacAddr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -101,9 +102,7 @@ pub(super) fn dhcp(given: &Dhcp) -> Result<()> {
         routes: routes.collect::<Result<_>>()?,
         boot: boot.transpose()?,
     };
-    settings.check().map_err(|dhcp::Illegal { field, legal, given }| {
-        Error::invalid(format!("dhcp.{field}"), format!("{} is none of them", shown(&given)), legal)
-    })
+    settings.check().map_err(|error| illegal("dhcp", error))
 }
 
 /// How a network carries broadcast and multicast.
@@ -117,18 +116,31 @@ pub(super) fn group_settings(given: &GroupSettings) -> Result<()> {
     };
     let confined = given.confined.iter().enumerate().map(net).collect::<Result<_>>()?;
     let settings = group::Settings { broadcast: given.broadcast, confined };
-    settings.check().map_err(|group::Illegal { field, legal, given }| {
-        Error::invalid(format!("groups.{field}"), format!("{} is none of them", shown(&given)), legal)
-    })
+    settings.check().map_err(|error| illegal("groups", error))
 }
 
 /// How much a node may send.
 pub(super) fn rate(given: RateLimit) -> Result<()> {
-    let RateLimit { packets_per_second, bits_per_second } = given;
-    let limit = cap::RateLimit { packets_per_second, bits_per_second };
-    limit
-        .check()
-        .map_err(|(field, legal)| Error::invalid(format!("rate.{field}"), "it is out of range", legal))
+    limit(given).check().map_err(|error| illegal("rate", error))
+}
+
+/// The same as the data plane has it.
+pub(super) const fn limit(RateLimit { packets_per_second, bits_per_second }: RateLimit) -> cap::RateLimit {
+    cap::RateLimit { packets_per_second, bits_per_second }
+}
+
+/// The refusal of a setting within `outer` that the data plane could not go by.
+fn illegal(outer: &str, Illegal { field, legal, given }: Illegal) -> Error {
+    Error::invalid(format!("{outer}.{field}"), format!("{} is none of them", shown(&given)), legal)
+}
+
+/// How many a page has, if `given` is asked for.
+pub(crate) fn page(given: Option<u32>) -> Result<usize> {
+    let limit = given.unwrap_or(DEFAULT_PAGE);
+    if (1..=MAX_PAGE).contains(&limit) {
+        return Ok(limit as usize);
+    }
+    Err(Error::invalid("limit", format!("{limit} is out of range"), format!("1 to {MAX_PAGE}")))
 }
 
 /// The groups of an interface, sorted, each once.

@@ -9,7 +9,7 @@ use super::record::{
     load, load_id, meta_number, pair, revision, text, try_scan, vnet_key,
 };
 use super::resolved::{self, Resolved};
-use super::{group, network, peering, rule};
+use super::{check, group, network, peering, rule};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::dhcp::{Dhcp, DhcpBoot, DhcpRoute};
@@ -17,7 +17,6 @@ use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{AttachmentKind, RateLimit};
 use overlane_api::sync::{self, Change, change::What};
 use overlane_dataplane::address::Layout;
-use overlane_dataplane::cap;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
@@ -161,12 +160,8 @@ impl<'a> Teller<'a> {
     fn rate(&self, record: &InterfaceRecord) -> Result<Option<sync::RateLimit>> {
         let node: Option<NodeRecord> = load(self.view, Table::Nodes, &record.node)?;
         let entity = node.map(|node| load::<EntityRecord>(self.view, Table::Entities, &node.entity));
-        let limit = |RateLimit { packets_per_second, bits_per_second }| cap::RateLimit {
-            packets_per_second,
-            bits_per_second,
-        };
         let most = entity.transpose()?.flatten().map_or(RateLimit::default(), |entity| entity.rate);
-        let both = limit(record.rate).and(limit(most));
+        let both = check::limit(record.rate).and(check::limit(most));
         Ok((!both.is_none()).then(|| sync::RateLimit {
             packets_per_second: both.packets_per_second.unwrap_or_default(),
             bits_per_second: both.bits_per_second.unwrap_or_default(),

@@ -1,13 +1,13 @@
 //! Broadcast and multicast groups: who is a member, by provisioning or by what its node says.
 
-use super::record::{InterfaceRecord, NetworkRecord, Touch, in_vnet, load, text, try_scan};
+use super::record::{InterfaceRecord, Touch, in_vnet, load, text, try_scan};
 use super::transaction::Transaction;
 use super::{check, listed, moving, shown};
 use crate::access::{Caller, Kind};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::group::{Membership, MembershipQuery};
-use overlane_api::resource::{DEFAULT_PAGE, MAX_PAGE, Page};
+use overlane_api::resource::{Network, Page};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -101,28 +101,23 @@ pub(crate) fn list(
     query: &MembershipQuery,
 ) -> Result<Page<Membership>> {
     check::id("id", network)?;
-    let limit = query.limit.unwrap_or(DEFAULT_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Error::invalid("limit", format!("{limit} is out of range"), format!("1 to {MAX_PAGE}")));
-    }
+    let limit = check::page(query.limit)?;
     listed(caller, Kind::Network)?;
-    shown(view, caller, super::network::read(view, network)?)?;
-    let record: NetworkRecord =
-        load(view, Table::Networks, network)?.ok_or_else(|| Error::absent("network", network))?;
+    let Network { vnet, .. } = shown(view, caller, super::network::read(view, network)?)?;
     let from = match &query.after {
         Some(after) => {
             let (group, id) = cursor(after)?;
-            [key(record.vnet, group, id), vec![0]].concat()
+            [key(vnet, group, id), vec![0]].concat()
         }
         None => Vec::new(),
     };
     let mut page: Page<Membership> = Page { items: Vec::new(), next: None };
-    try_scan(view, Table::Members, &in_vnet(record.vnet, &[]), &from, |key, _| {
+    try_scan(view, Table::Members, &in_vnet(vnet, &[]), &from, |key, _| {
         let Some((group, id)) = parts(key)? else { return Ok(Step::Continue(())) };
         let Some(interface) = load::<InterfaceRecord>(view, Table::Interfaces, &id)? else {
             return Ok(Step::Continue(()));
         };
-        if page.items.len() == limit as usize {
+        if page.items.len() == limit {
             page.next = page.items.last().map(|last| format!("{}/{}", last.group, last.interface));
             return Ok(Step::Break(()));
         }

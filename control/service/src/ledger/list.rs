@@ -11,9 +11,7 @@ use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::access::{Quota, Token};
 use overlane_api::policy::{Peering, Rule};
-use overlane_api::resource::{
-    DEFAULT_PAGE, Entity, Host, InterfaceCounts, InterfaceState, ListQuery, MAX_PAGE, Network, Node, Page,
-};
+use overlane_api::resource::{Entity, Host, InterfaceCounts, InterfaceState, ListQuery, Network, Node, Page};
 use overlane_dataplane::address::Layout;
 use std::collections::BTreeSet;
 
@@ -23,14 +21,11 @@ const MAX_LOOK: usize = 20_000;
 
 /// How many a page may have, and behind which id it begins.
 fn bounds(query: &ListQuery) -> Result<(usize, Option<&str>)> {
-    let limit = query.limit.unwrap_or(DEFAULT_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Error::invalid("limit", format!("{limit} is out of range"), format!("1 to {MAX_PAGE}")));
-    }
+    let limit = super::check::page(query.limit)?;
     if let Some(after) = &query.after {
         super::check::id("after", after)?;
     }
-    Ok((limit as usize, query.after.as_deref()))
+    Ok((limit, query.after.as_deref()))
 }
 
 /// Makes a page from the ids that `take` takes.

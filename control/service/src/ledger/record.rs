@@ -298,7 +298,7 @@ pub(crate) enum Touch {
     /// The first interface of the vnet came to the host, or its last one left.
     #[serde(rename = "p")]
     Presence { host: String, vnet: u32 },
-    /// The group has members where it had none, or the other way round.
+    /// The group has other members than before, or they are elsewhere.
     #[serde(rename = "g")]
     Group { vnet: u32, group: Ipv4Addr },
     #[serde(rename = "m")]

@@ -22,6 +22,7 @@ use overlane_dataplane::cap::RateLimit;
 use overlane_dataplane::dhcp;
 use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
+use overlane_dataplane::illegal::Illegal;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::snapshot::Subnet;
 use rules::{RawPeering, RawRule, default_action};
@@ -248,6 +249,19 @@ impl<'a> Site<'a> {
         })
     }
 
+    /// What was made of `given`, if it may be.
+    fn legal<T, U>(
+        &self,
+        given: &Spanned<T>,
+        outer: &str,
+        checked: Result<(), Illegal>,
+        made: U,
+    ) -> Result<U, FileError> {
+        checked
+            .map(|()| made)
+            .map_err(|illegal| self.source.error(&given.span(), format!("{outer}{illegal}")))
+    }
+
     fn hosts(&mut self, hosts: &[RawHost]) -> Result<(), FileError> {
         let mut prefixes = HashMap::new();
         for raw in hosts {
@@ -330,12 +344,7 @@ impl<'a> Site<'a> {
             routes: raw.routes.iter().map(|route| (route.cidr, route.via)).collect(),
             boot: raw.boot.as_ref().map(|boot| dhcp::Boot { server: boot.server, file: boot.file.clone() }),
         };
-        match settings.check() {
-            Ok(()) => Ok(settings),
-            Err(dhcp::Illegal { field, legal, given: what }) => {
-                self.refuse(&given.span(), format!("dhcp.{field} must be {legal}, not {what}"))
-            }
-        }
+        self.legal(given, "dhcp.", settings.check(), settings)
     }
 
     fn groups(&self, given: &Spanned<RawGroups>) -> Result<group::Settings, FileError> {
@@ -344,12 +353,7 @@ impl<'a> Site<'a> {
             broadcast: raw.broadcast.unwrap_or(usual.broadcast),
             confined: raw.confined.clone().unwrap_or(usual.confined),
         };
-        match settings.check() {
-            Ok(()) => Ok(settings),
-            Err(group::Illegal { field, legal, given: what }) => {
-                self.refuse(&given.span(), format!("groups.{field} must be {legal}, not {what}"))
-            }
-        }
+        self.legal(given, "groups.", settings.check(), settings)
     }
 
     /// The host has members of broadcast, and of these groups.
@@ -518,10 +522,7 @@ impl<'a> Site<'a> {
     fn rate(&self, given: &Spanned<RawRate>) -> Result<RateLimit, FileError> {
         let RawRate { packets_per_second, bits_per_second } = *given.as_ref();
         let limit = RateLimit { packets_per_second, bits_per_second };
-        match limit.check() {
-            Ok(()) => Ok(limit),
-            Err((field, legal)) => self.refuse(&given.span(), format!("{field} must be {legal}")),
-        }
+        self.legal(given, "rate.", limit.check(), limit)
     }
 
     fn attachment(&self, raw: &RawAttachment) -> Result<Attachment, FileError> {

@@ -81,7 +81,7 @@ fn everything_wrong_in_a_site_is_refused_with_field_and_legal_values() {
         (
             "slot = 0\n",
             "slot = 0\nrate = { bits_per_second = 1000 }\n",
-            "[[interface]] rate: bits_per_second must be 8000 to 400000000000",
+            "[[interface]] rate: rate.bits_per_second must be 8000 to 400000000000, not 1000",
         ),
         ("id = \"blue\"", "id = \"red\"", "[[network]] id: network red is there already"),
         (

@@ -6,6 +6,7 @@
 pub mod desired;
 pub mod disk;
 pub mod file;
+mod group_wire;
 pub mod model;
 pub mod resolve;
 pub mod rule;

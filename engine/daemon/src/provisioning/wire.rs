@@ -1,8 +1,9 @@
 //! Between the sync protocol's messages and the checked model. Every field from the wire is hostile until it is here.
 
+use super::group_wire;
 use super::model::{
-    Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_GROUP_HOSTS,
-    MAX_NAME, MAX_PEERINGS, MAX_SUBNETS, Mapping, Revision, Target, Vnet, What,
+    Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_NAME, MAX_PEERINGS,
+    MAX_SUBNETS, Mapping, Revision, Target, Vnet, What,
 };
 use super::rule_wire::{action, encode_action, encode_rule, encode_tags, node_tags, rule};
 use crate::telemetry::WorkerVitals;
@@ -15,7 +16,6 @@ use overlane_api::sync;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::cap::RateLimit;
 use overlane_dataplane::dhcp;
-use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::policy::Action;
@@ -120,10 +120,10 @@ pub fn change(change: sync::Change, layout: Layout) -> Result<Change, WireError>
             What::RefreshMapping(target, mapping)
         }
         Wire::PutGroup(put) => {
-            let (group, hosts) = group_hosts(&put, layout)?;
+            let (group, hosts) = group_wire::hosts(&put, layout)?;
             What::PutGroup(group, hosts)
         }
-        Wire::DeleteGroup(key) => What::DeleteGroup(group_key("delete_group", key.vnet, key.ipv4)?),
+        Wire::DeleteGroup(key) => What::DeleteGroup(group_wire::key("delete_group", key.vnet, key.ipv4)?),
         Wire::PutRule(put) => What::PutRule(rule(put)?),
         Wire::DeleteRule(id) => What::DeleteRule(name("delete_rule", &id)?.into()),
     };
@@ -184,11 +184,7 @@ pub fn encode_change(change: &Change, layout: Layout) -> sync::Change {
         What::RefreshMapping(target, mapping) => {
             Wire::RefreshMapping(encode_mapping(*target, mapping, layout))
         }
-        What::PutGroup(group, hosts) => Wire::PutGroup(sync::Group {
-            vnet: group.vnet.get(),
-            ipv4: group.ipv4.to_bits(),
-            hosts: hosts.iter().map(|host| encode_prefix(*host, layout)).collect(),
-        }),
+        What::PutGroup(group, hosts) => Wire::PutGroup(group_wire::encode_hosts(*group, hosts, layout)),
         What::DeleteGroup(group) => Wire::DeleteGroup(encode_target(*group)),
         What::PutRule(rule) => Wire::PutRule(encode_rule(rule)),
         What::DeleteRule(id) => Wire::DeleteRule(id.to_string()),
@@ -236,50 +232,8 @@ fn vnet(put: sync::Vnet) -> Result<Vnet, WireError> {
         .map_err(|(legal, given)| wrong("put_vnet.peerings", legal, given))?;
     let dhcp = put.dhcp.map(dhcp_settings).transpose()?.map(Arc::new);
     let on_demand = put.on_demand;
-    let groups = put.groups.map(group_settings).transpose()?.unwrap_or_default();
+    let groups = put.groups.map(group_wire::settings).transpose()?.unwrap_or_default();
     Ok(Vnet { id, name, subnets, stateful: false, default_action, peerings, on_demand, dhcp, groups })
-}
-
-fn group_settings(put: sync::GroupSettings) -> Result<group::Settings, WireError> {
-    if put.confined.len() > group::MAX_CONFINED {
-        return Err(wrong("groups.confined", format!("at most {}", group::MAX_CONFINED), put.confined.len()));
-    }
-    let net = |cidr: &String| {
-        cidr.parse().map_err(|_| wrong("groups.confined", "IPv4 in CIDR form, like 224.0.0.0/24", cidr))
-    };
-    let confined = put.confined.iter().map(net).collect::<Result<_, _>>()?;
-    let settings = group::Settings { broadcast: !put.no_broadcast, confined };
-    settings.check().map_err(|illegal| wrong("put_vnet.groups", illegal.legal, illegal.given))?;
-    Ok(settings)
-}
-
-fn encode_groups(settings: &group::Settings) -> sync::GroupSettings {
-    let confined = settings.confined.iter().map(ToString::to_string).collect();
-    sync::GroupSettings { no_broadcast: !settings.broadcast, confined }
-}
-
-fn group_key(field: &'static str, vnet: u32, ipv4: u32) -> Result<Target, WireError> {
-    let ipv4 = Ipv4Addr::from_bits(ipv4);
-    if !ipv4.is_multicast() && !ipv4.is_broadcast() {
-        return Err(wrong(field, "a group of 224.0.0.0/4, or 255.255.255.255", ipv4));
-    }
-    Ok(Target { vnet: vnet_id(field, vnet)?, ipv4 })
-}
-
-fn group_hosts(put: &sync::Group, layout: Layout) -> Result<(Target, Arc<[HostPrefix]>), WireError> {
-    const HOSTS: &str = "put_group.hosts";
-    let group = group_key("put_group.ipv4", put.vnet, put.ipv4)?;
-    if put.hosts.len() > MAX_GROUP_HOSTS {
-        return Err(wrong(HOSTS, format!("at most {MAX_GROUP_HOSTS}"), put.hosts.len()));
-    }
-    let hosts = put.hosts.iter().map(|bytes| prefix(HOSTS, bytes, layout));
-    let mut hosts = hosts.collect::<Result<Vec<_>, _>>()?;
-    hosts.sort_unstable();
-    hosts.dedup();
-    if hosts.len() != put.hosts.len() {
-        return Err(wrong(HOSTS, "different from each other", "the same twice"));
-    }
-    Ok((group, hosts.into()))
 }
 
 fn dhcp_settings(put: sync::Dhcp) -> Result<dhcp::Settings, WireError> {
@@ -458,7 +412,7 @@ fn interface(put: sync::Interface, layout: Layout) -> Result<Interface, WireErro
         addresses,
         attachment: Attachment { kind, device },
         tags: node_tags("put_interface.tags", &put.tags)?,
-        groups: interface_groups(&put.groups)?,
+        groups: group_wire::of_interface(&put.groups)?,
         rate: put.rate.map_or(Ok(RateLimit::default()), rate_limit)?,
     })
 }
@@ -468,26 +422,10 @@ fn rate_limit(put: sync::RateLimit) -> Result<RateLimit, WireError> {
         packets_per_second: Some(put.packets_per_second).filter(|rate| *rate != 0),
         bits_per_second: Some(put.bits_per_second).filter(|rate| *rate != 0),
     };
-    limit.check().map_err(|(field, legal)| {
-        let given =
-            if field == "bits_per_second" { put.bits_per_second } else { put.packets_per_second.into() };
-        wrong("put_interface.rate", format!("{field} of {legal}, or 0"), given)
+    limit.check().map_err(|illegal| {
+        wrong("put_interface.rate", format!("{} of {}, or 0", illegal.field, illegal.legal), illegal.given)
     })?;
     Ok(limit)
-}
-
-fn interface_groups(given: &[u32]) -> Result<Vec<Ipv4Addr>, WireError> {
-    const FIELD: &str = "put_interface.groups";
-    if given.len() > group::MAX_GROUPS {
-        return Err(wrong(FIELD, format!("at most {}", group::MAX_GROUPS), given.len()));
-    }
-    let mut groups: Vec<_> = given.iter().map(|bits| Ipv4Addr::from_bits(*bits)).collect();
-    if let Some(other) = groups.iter().find(|group| !group.is_multicast()) {
-        return Err(wrong(FIELD, "groups of 224.0.0.0/4", other));
-    }
-    groups.sort_unstable();
-    groups.dedup();
-    Ok(groups)
 }
 
 fn target(key: sync::MappingKey) -> Result<Target, WireError> {
@@ -510,7 +448,7 @@ fn mapping(put: sync::Mapping, layout: Layout) -> Result<(Target, Mapping), Wire
 }
 
 /// The prefix of a host, of as many bytes as it is long.
-fn prefix(field: &'static str, bytes: &[u8], layout: Layout) -> Result<HostPrefix, WireError> {
+pub(super) fn prefix(field: &'static str, bytes: &[u8], layout: Layout) -> Result<HostPrefix, WireError> {
     let length = usize::from(layout.prefix_length() / 8);
     let mut octets = [0; 16];
     match octets.get_mut(..length) {
@@ -521,7 +459,7 @@ fn prefix(field: &'static str, bytes: &[u8], layout: Layout) -> Result<HostPrefi
     HostPrefix::new(layout, address).map_err(|error| wrong(field, error.legal, address))
 }
 
-fn encode_prefix(prefix: HostPrefix, layout: Layout) -> Vec<u8> {
+pub(super) fn encode_prefix(prefix: HostPrefix, layout: Layout) -> Vec<u8> {
     let length = usize::from(layout.prefix_length() / 8);
     prefix.network().octets().into_iter().take(length).collect()
 }
@@ -555,7 +493,7 @@ fn encode_vnet(vnet: &Vnet) -> sync::Vnet {
         peerings: vnet.peerings.iter().map(peering).collect(),
         on_demand: vnet.on_demand,
         dhcp: vnet.dhcp.as_deref().map(encode_dhcp),
-        groups: Some(encode_groups(&vnet.groups)),
+        groups: Some(group_wire::encode_settings(&vnet.groups)),
     }
 }
 

@@ -27,8 +27,6 @@ const ANSWER_FIRST: u8 = 5;
 const LASTS: Duration = Duration::from_secs(2 * 125 + 10);
 /// How often others are told of one interface's groups: what is joined and left faster makes no work for the whole network.
 const TELLING: Rate = Rate { rate: 1, burst: 16 };
-/// When it is looked again whether they may be told.
-const TELL_AGAIN: Duration = Duration::from_millis(250);
 /// Groups of a link that everybody hears anyway, and that nobody needs to tell.
 const ALL_SYSTEMS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 
@@ -96,23 +94,15 @@ impl Memberships {
         self.by_id.retain(|id, _| attached.contains(id));
     }
 
-    /// Takes a frame that a worker has handed up; whether anything changed.
-    pub(super) fn input(&mut self, port: PortId, frame: &[u8], now: Instant) -> bool {
-        let Some(listener) = self.by_id.values_mut().find(|listener| listener.port == port) else {
-            return false;
-        };
-        let Some(message) = payload(frame).and_then(|bytes| Message::new_checked(bytes).ok()) else {
-            return false;
-        };
-        listener.take(message, now)
+    /// Takes a frame that a worker has handed up; whether anything changed. `None`: the port is no node's.
+    pub(super) fn input(&mut self, port: PortId, frame: &[u8], now: Instant) -> Option<bool> {
+        let listener = self.by_id.values_mut().find(|listener| listener.port == port)?;
+        let message = payload(frame).and_then(|bytes| Message::new_checked(bytes).ok());
+        Some(message.is_some_and(|message| listener.take(message, now)))
     }
 
-    /// The port of an interface's node, so that its frames are told from the uplink's.
-    pub(super) fn has(&self, port: PortId) -> bool {
-        self.by_id.values().any(|listener| listener.port == port)
-    }
-
-    /// What is due by now: questions to nodes, and whether memberships have ended or others may be told of some.
+    /// What is due by now: questions to nodes, and whether memberships have ended or others are still to be told of some. They
+    /// are told as soon as they may be if this is called a few times a second.
     pub(super) fn tick(&mut self, now: Instant) -> (Vec<(PortId, Vec<u8>)>, bool) {
         let (mut frames, mut changed) = (Vec::new(), false);
         for listener in self.by_id.values_mut() {
@@ -130,14 +120,13 @@ impl Memberships {
         (frames, changed)
     }
 
-    /// When [`Self::tick`] has something to do.
-    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+    /// When there is a question to be asked, or a membership ends.
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let of = |listener: &Listener| {
-            let ends = listener.groups.values().map(|membership| membership.until).min();
-            let tell = (!listener.is_told()).then_some(now + TELL_AGAIN);
-            [Some(listener.ask_at), ends, tell].into_iter().flatten().min()
+            let ends = listener.groups.values().map(|membership| membership.until);
+            ends.fold(listener.ask_at, Instant::min)
         };
-        self.by_id.values().filter_map(of).min()
+        self.by_id.values().map(of).min()
     }
 
     /// What the node of an interface wants to hear.

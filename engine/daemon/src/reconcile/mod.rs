@@ -430,11 +430,12 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
 
     /// Takes a frame that a worker has handed up: of a node's what it wants to hear, else of the uplink's.
     fn take_frame(&mut self, port: PortId, frame: &[u8], now: Instant) {
-        if self.memberships.has(port) {
-            self.dirty |= self.memberships.input(port, frame, now);
-        } else {
-            let step = self.uplink.input(port, frame, now);
-            self.take_step(step);
+        match self.memberships.input(port, frame, now) {
+            Some(changed) => self.dirty |= changed,
+            None => {
+                let step = self.uplink.input(port, frame, now);
+                self.take_step(step);
+            }
         }
     }
 
@@ -452,7 +453,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let others = [
             self.uplink.deadline(),
             self.attachments.retry_at(),
-            self.memberships.deadline(Instant::now()),
+            self.memberships.deadline(),
             self.expires_at,
             self.paths.deadline(),
             self.turn_at,

@@ -230,7 +230,7 @@ fn options(mut bytes: &[u8]) -> Option<Vec<NdOption<'_>>> {
     bytes.is_empty().then_some(options)
 }
 
-/// ff02::1:ffXX:XXXX of an address (RFC 4291, 2.7.1).
+/// The group that solicitations for an address go to: ff02::1:ff00:0 with its last 24 bits (RFC 4291, 2.7.1).
 pub(super) fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     const PREFIX: u128 = 0xff02_0000_0000_0000_0000_0001_ff00_0000;
     Ipv6Addr::from_bits(PREFIX | address.to_bits() & 0xff_ffff)

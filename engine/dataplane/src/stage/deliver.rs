@@ -14,7 +14,7 @@ use crate::path_mtu::PathMtus;
 use crate::pipeline::Outbox;
 use crate::plain::{self, Six};
 use crate::refusal::{Answer, Refusal};
-use crate::snapshot::{Interface, PortRole};
+use crate::snapshot::Interface;
 use crate::table::mapping::Mapping;
 use crate::translate::icmp::Mtus;
 use crate::translate::{
@@ -27,7 +27,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// The way of a burst's packets from a node to the substrate: what is the same for all of them.
 pub(crate) struct Departure<'a> {
-    node: &'a FromNode<'a>,
+    pub(crate) node: &'a FromNode<'a>,
     /// Where the sender itself lives.
     own: Option<Locator>,
     /// The uplink's port, and the way from there.
@@ -196,7 +196,7 @@ fn locally(
     (vnet, routed): (VnetId, bool),
     port: PortId,
 ) -> Result<(PortId, Crossing), Refusal> {
-    let PortRole::Node(receiver) = node.snapshot.role(port) else { return Err(DropReason::PortGone.into()) };
+    let receiver = node.snapshot.node(port).ok_or(DropReason::PortGone)?;
     if receiver.vnet.id != vnet || !receiver.owns(header.destination) {
         // The mapping is newer than the snapshot, or older.
         return Err(DropReason::PortGone.into());
@@ -350,7 +350,8 @@ pub(crate) fn inbound<'a, P: Packet>(
             return Err(Refusal::told(reason, Answer::Prohibited));
         }
         let arrival = item.arrival(packet);
-        Ok((receiver.port, inbound_any(uplink, packet, arrival, receiver, identifications)?))
+        let arm = Arm::new(receiver, arrival.header.destination);
+        Ok((receiver.port, inbound_any(uplink, packet, arrival, (receiver, arm), identifications)?))
     };
     let expected = burst.items().first().and_then(|item| Some(item.receiver?.port));
     burst.send((uplink, pool, out), expected, plain, any, |packet, item, refusal, out| {
@@ -372,23 +373,12 @@ pub(crate) fn inbound_to_member(
     identifications: &Identifications,
 ) -> Result<Crossing, Refusal> {
     let arm = Arm::of_group(member, arrival.header.destination);
-    inbound_by(uplink, packet, arrival, (member, arm), identifications)
+    inbound_any(uplink, packet, arrival, (member, arm), identifications)
 }
 
 /// Any packet, translated to the node.
-fn inbound_any(
-    uplink: &FromUplink<'_>,
-    packet: &mut impl Packet,
-    arrival: &Arrival,
-    receiver: &Interface,
-    identifications: &Identifications,
-) -> Result<Crossing, Refusal> {
-    let arm = Arm::new(receiver, arrival.header.destination);
-    inbound_by(uplink, packet, arrival, (receiver, arm), identifications)
-}
-
 #[inline(never)]
-fn inbound_by(
+fn inbound_any(
     uplink: &FromUplink<'_>,
     packet: &mut impl Packet,
     arrival: &Arrival,

@@ -5,7 +5,7 @@ use super::{Arrival, FromUplink, Inbound, group};
 use crate::address::{Delivery, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::packet::Packet;
-use crate::snapshot::{Interface, PortRole};
+use crate::snapshot::Interface;
 use crate::table::mapping::{FoundMapping, MappingKey};
 
 /// Finds the interface in the slot that the packet is for.
@@ -36,14 +36,8 @@ pub(crate) fn by_mapping<'a>(
         item.receiver = Some(group::receiver(uplink, &destination)?);
         return Ok(());
     }
-    let interface = match mapping.and_then(|mapping| mapping.value().local) {
-        Some(port) => match uplink.snapshot.role(port) {
-            PortRole::Node(interface) => Some(interface.as_ref()),
-            _ => None,
-        },
-        None => None,
-    };
-    accept(uplink, packet, item, destination.delivery, interface)
+    let interface = mapping.and_then(|mapping| uplink.snapshot.node(mapping.value().local?));
+    accept(uplink, packet, item, destination.delivery, interface.map(AsRef::as_ref))
 }
 
 fn accept<'a>(

@@ -6,21 +6,24 @@
 
 use super::{Arrival, Burst, FromNode, FromUplink, Inbound, Known, Place, deliver, passage};
 use crate::address::{HostPrefix, Layout, SubstrateAddress};
+use crate::counters::Drops;
 use crate::drop::DropReason;
 use crate::fragment;
 use crate::group::{self, Group};
 use crate::header::{NetworkHeader, contiguous};
-use crate::id::{Slot, VnetId};
+use crate::id::{PortId, Slot, VnetId};
+use crate::limit::TokenBucket;
 use crate::mac::MacAddr;
 use crate::packet::{Packet, Pool};
 use crate::pipeline::{BURST, Outbox};
 use crate::policy::{End, Passage, judge};
 use crate::refusal::Refusal;
-use crate::snapshot::{HostSnapshot, Interface, PortRole, Vnet};
+use crate::snapshot::{HostSnapshot, Interface, Vnet};
 use crate::translate::{Crossing, Identifications};
 use crate::wire::{igmp, protocol};
 use arrayvec::ArrayVec;
 use core::net::{Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
 
 /// What a packet that must not be forwarded beyond its link has on the substrate, so that it gets there: the routers between
 /// two hosts are none of the vnet's.
@@ -55,7 +58,7 @@ pub(crate) fn is_subnet_broadcast(vnet: &Vnet, destination: Ipv4Addr) -> bool {
         .is_some_and(|subnet| subnet.net.prefix_len() < 31 && subnet.net.broadcast() == destination)
 }
 
-/// The group that a packet from the substrate is for, by its address: the group's, if there is anything in the vnet.
+/// Whether a packet from the substrate is for a group, by its address.
 pub(crate) fn is_from_substrate(snapshot: &HostSnapshot, fields: &SubstrateAddress) -> bool {
     use crate::address::Delivery::{Group, Owner, Slot};
     match fields.delivery {
@@ -68,8 +71,7 @@ pub(crate) fn is_from_substrate(snapshot: &HostSnapshot, fields: &SubstrateAddre
     }
 }
 
-/// The members here of the group that a packet from the substrate is for, and one of them, in whose name its source is
-/// verified.
+/// A member here of the group that a packet from the substrate is for: in its name the source is verified.
 ///
 /// # Errors
 /// If there are none, or the address is none of a group.
@@ -88,15 +90,8 @@ pub(crate) fn receiver<'a>(
     if vnet.groups.confines(destination) {
         return Err(DropReason::GroupConfined);
     }
-    let mut members = group.members.iter().filter_map(|member| interface(uplink.snapshot, member.port));
-    members.next().ok_or(DropReason::GroupNoMembers)
-}
-
-fn interface(snapshot: &HostSnapshot, port: crate::id::PortId) -> Option<&Interface> {
-    match snapshot.role(port) {
-        PortRole::Node(interface) => Some(interface),
-        _ => None,
-    }
+    let member = group.members.iter().find_map(|member| uplink.snapshot.node(member.port));
+    member.map(AsRef::as_ref).ok_or(DropReason::GroupNoMembers)
 }
 
 /// Who hears what is sent to `destination`.
@@ -120,11 +115,15 @@ pub(crate) fn outbound<P: Packet>(
     packets: &mut ArrayVec<(P, NetworkHeader), BURST>,
     out: &mut impl Outbox<P>,
 ) {
+    let departure = deliver::Departure::new(node);
+    // A trace is no worker and has no limit.
+    let limit = node.interface.group_limit.get(node.worker).map(|limits| (&limits.copies, node.clock.now()));
+    let copies = Copies { pool, drops: &node.traffic.drops, limit };
     for (packet, header) in packets.drain(..) {
         let done = if header.protocol == protocol::IGMP {
             membership(node, packet, &header, out)
         } else {
-            send(node, pool, packet, &header, out)
+            send(&departure, &copies, packet, &header, out)
         };
         if let Err(reason) = done {
             node.traffic.drops.count(reason);
@@ -161,13 +160,14 @@ fn membership<P: Packet>(
 /// Copies what a node sends. Once one copy is on its way, the packet itself is not dropped; copies that are not made are
 /// counted, each.
 fn send<P: Packet>(
-    node: &FromNode<'_>,
-    pool: &impl Pool<Packet = P>,
+    departure: &deliver::Departure<'_>,
+    copies: &Copies<'_, impl Pool<Packet = P>>,
     mut packet: P,
     header: &NetworkHeader,
     out: &mut impl Outbox<P>,
 ) -> Result<(), DropReason> {
-    let (snapshot, own, vnet) = (node.snapshot, node.interface, &node.interface.vnet);
+    let FromNode { snapshot, interface: own, .. } = *departure.node;
+    let vnet = &own.vnet;
     let group = carried(snapshot, vnet, header.destination)?;
     let confined = vnet.groups.confines(header.destination);
     let hosts = group.hosts.iter().filter(|host| !confined && Some(**host) != snapshot.prefix);
@@ -177,14 +177,13 @@ fn send<P: Packet>(
     let mut heard = false;
     let end = |interface| End { vnet: vnet.id, address: header.destination, interface };
     let mut way = None;
-    if own.is_tracked() || snapshot.stateful {
+    if snapshot.stateful {
         let from = End { vnet: vnet.id, address: header.source, interface: Some(own) };
         way = Some(passage::to_group(&mut packet, header, protocol::ICMP, (from, end(None)))?);
     }
-    let mut copies = Copies { pool, drops: &node.traffic.drops, left: || within_limit(node) };
-    for receiver in members.filter_map(|member| interface(snapshot, member.port)) {
+    for receiver in members.filter_map(|member| snapshot.node(member.port)) {
         heard = true;
-        copies.make(&packet, out, |copy| {
+        copies.send(&packet, out, |copy| {
             may_pass(snapshot, way.map(|way| Passage { to: end(Some(receiver)), ..way }))?;
             deliver::to_member(copy, header, receiver)
         });
@@ -193,11 +192,10 @@ fn send<P: Packet>(
         heard = true;
         // What the sender's rules forbid is forbidden for all.
         may_pass(snapshot, way)?;
-        let departure = deliver::Departure::new(node);
         let no_further = group::is_of_link(header.destination) || header.ttl <= 1;
         let header = if no_further { NetworkHeader { ttl: HOPS_OF_LINK + 1, ..*header } } else { *header };
         for host in hosts {
-            copies.make(&packet, out, |copy| {
+            copies.send(&packet, out, |copy| {
                 let destination = address(snapshot.layout, host, vnet.id, (header.destination, no_further))?;
                 departure.to_group(copy, &header, (host, destination))
             });
@@ -222,38 +220,33 @@ fn address(
     layout.encode(&fields).map_err(|_| DropReason::GroupNoMembers)
 }
 
-fn within_limit(node: &FromNode<'_>) -> bool {
-    // A trace is no worker and has no limit.
-    node.interface.group_limit.get(node.worker).is_none_or(|limits| limits.copies.take(node.clock.now()))
-}
-
 /// What rules say of a copy; nothing, where there are none.
 fn may_pass(snapshot: &HostSnapshot, way: Option<Passage<'_>>) -> Result<(), DropReason> {
     way.map_or(Ok(()), |way| judge(snapshot, &way).verdict)
 }
 
 /// Makes copies.
-struct Copies<'c, K, L> {
+struct Copies<'c, K> {
     pool: &'c K,
-    drops: &'c crate::counters::Drops,
-    /// Whether one more may be made.
-    left: L,
+    drops: &'c Drops,
+    /// How many may be made, if that is limited, and when the burst came.
+    limit: Option<(&'c TokenBucket, Duration)>,
 }
 
-impl<K: Pool, L: Fn() -> bool> Copies<'_, K, L> {
-    /// One more copy, which is made what it is to leave as, and leaves; or it is counted why it does not.
-    fn make(
-        &mut self,
+impl<K: Pool> Copies<'_, K> {
+    /// One more copy, which `make` makes what it is to leave as, and which leaves; or it is counted why it does not.
+    fn send(
+        &self,
         packet: &K::Packet,
         out: &mut impl Outbox<K::Packet>,
-        turn: impl FnOnce(&mut K::Packet) -> Result<(crate::id::PortId, Crossing), Refusal>,
+        make: impl FnOnce(&mut K::Packet) -> Result<(PortId, Crossing), Refusal>,
     ) {
-        let made = || {
-            if !(self.left)() {
+        let sent = || {
+            if self.limit.is_some_and(|(limit, now)| !limit.take(now)) {
                 return Err(DropReason::GroupLimited);
             }
             let mut copy = self.pool.duplicate(packet).ok_or(DropReason::NoBuffer)?;
-            let (port, crossing) = turn(&mut copy).map_err(|refusal| refusal.reason)?;
+            let (port, crossing) = make(&mut copy).map_err(|refusal| refusal.reason)?;
             match crossing {
                 Crossing::Whole => out.transmit(port, copy),
                 Crossing::Cut { mtu } => {
@@ -262,7 +255,7 @@ impl<K: Pool, L: Fn() -> bool> Copies<'_, K, L> {
             }
             Ok(())
         };
-        if let Err(reason) = made() {
+        if let Err(reason) = sent() {
             self.drops.count(reason);
         }
     }
@@ -299,7 +292,6 @@ fn receive<'a, P: Packet>(
     out: &mut impl Outbox<P>,
 ) -> Result<(), DropReason> {
     let snapshot = uplink.snapshot;
-    let drops = uplink.drops(item);
     let Arrival { header, source, source_vnet, destination, destination_vnet, .. } = *item.arrival(&packet);
     // Members only are let speak to it.
     if source_vnet != destination_vnet {
@@ -319,13 +311,12 @@ fn receive<'a, P: Packet>(
         let ends = (end(header.source, None), end(header.destination, None));
         way = Some(passage::to_group(&mut packet, &header, protocol::ICMPV6, ends)?);
     }
-    let mut copies = Copies { pool, drops, left: || true };
+    let copies = Copies { pool, drops: uplink.drops(item), limit: None };
     let mut heard = false;
     let members = group.members.iter().filter(|member| member.filter.wants(header.source));
-    for receiver in members.filter_map(|member| interface(snapshot, member.port)) {
+    for receiver in members.filter_map(|member| snapshot.node(member.port)) {
         heard = true;
-        copies.make(&packet, out, |copy| {
-            let way = way.filter(|_| receiver.is_tracked());
+        copies.send(&packet, out, |copy| {
             may_pass(
                 snapshot,
                 way.map(|way| Passage { to: end(header.destination, Some(receiver)), ..way }),

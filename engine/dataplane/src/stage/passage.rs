@@ -7,7 +7,7 @@ use crate::header::{NetworkHeader, contiguous};
 use crate::id::VnetId;
 use crate::packet::Packet;
 use crate::policy::{End, Passage, has_ports};
-use crate::snapshot::{HostSnapshot, Interface, PortRole};
+use crate::snapshot::{HostSnapshot, Interface};
 use crate::table::qsbr::Reader;
 use crate::translate::icmp::ipv4_type;
 use crate::wire::{icmp, ipv4, protocol};
@@ -59,10 +59,7 @@ impl<'a> Side<'a, Outbound<'_>> for FromNode<'a> {
 
 /// The interface of this host that a node's packet goes to.
 fn receiver<'a>(node: &FromNode<'a>, item: &Outbound<'_>) -> Option<&'a Interface> {
-    match node.snapshot.role(item.mapping?.value().local?) {
-        PortRole::Node(interface) => Some(interface),
-        _ => None,
-    }
+    node.snapshot.node(item.mapping?.value().local?).map(AsRef::as_ref)
 }
 
 impl<'a> Side<'a, Inbound<'a>> for FromUplink<'a> {
