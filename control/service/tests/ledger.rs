@@ -478,6 +478,42 @@ proptest! {
     }
 }
 
+#[test]
+fn what_was_told_of_a_vnet_is_taken_back_though_it_went_on_demand_before_the_host_left_it() {
+    let (_directory, ledger) = scratch();
+    ledger.by(&operator()).put_entity("e1", &EntitySpec::default()).unwrap();
+    let node = |node, host, last| Operation::Node {
+        node,
+        host,
+        network: 1,
+        slot: None,
+        addresses: vec![last],
+        device: node,
+        tags: Vec::new(),
+    };
+    let before = [
+        Operation::Network(1, 1, 2, true),
+        Operation::Host(0, 3, true),
+        Operation::Host(1, 3, true),
+        node(0, 0, 1),
+        node(1, 1, 2),
+    ];
+    before.iter().for_each(|operation| apply(&ledger, operation).unwrap());
+    let mut known = fresh(&ledger, "h1").unwrap();
+    let since = *ledger.revisions().borrow();
+
+    apply(&ledger, &Operation::Mode(1, MappingMode::OnDemand)).unwrap();
+    apply(&ledger, &Operation::DeleteNode(1)).unwrap();
+    let audience = Audience { layout: SETTINGS.layout, host: "h1", groups: true };
+    let Catchup::Delta(_, changes) = catch_up(&*ledger.view().unwrap(), audience, since, 4096).unwrap()
+    else {
+        panic!("must be told what changed");
+    };
+    changes.into_iter().for_each(|change| learn(&mut known, change));
+    forget(&mut known);
+    assert_eq!(values(&known), values(&fresh(&ledger, "h1").unwrap()));
+}
+
 fn refusal(result: Result<Ledger>) -> String {
     match result {
         Ok(_) => panic!("must be refused"),

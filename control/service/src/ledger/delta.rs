@@ -471,12 +471,16 @@ pub fn catch_up(view: &dyn View, audience: Audience<'_>, since: u64, limit: usiz
     let concerned = told.union(&touched.whole).copied();
     let on_demand = teller.on_demand(concerned)?;
     // Of a vnet that has come or gone, every mapping counts as touched; of one on demand the engine knows its own, and forgets
-    // by itself what it has resolved.
+    // by itself what it has resolved. What it was told before the vnet was on demand it keeps until that is taken back.
     let mut full = false;
     let came = touched.whole.intersection(&on_demand).copied().collect();
     puts.extend(teller.own_mappings(&interfaces, &came)?);
-    for &vnet in touched.whole.difference(&on_demand) {
+    for &vnet in &touched.whole {
         let came = told.contains(&vnet);
+        let mode_is_old = !touched.vnets.contains_key(&vnet);
+        if on_demand.contains(&vnet) && (came || mode_is_old) {
+            continue;
+        }
         each_address(view, vnet, |ipv4, record| {
             let deleted = (!came).then_some(record.revision);
             touched.mappings.insert((vnet, ipv4), deleted);
