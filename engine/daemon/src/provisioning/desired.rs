@@ -66,8 +66,10 @@ pub struct Kept<T> {
 pub enum Touched {
     /// Nothing: it was late, or says what is known.
     Nothing,
-    /// The host, a vnet, an interface, a group or a rule.
+    /// The host, a vnet, an interface or a rule.
     Host,
+    /// Who hears what is sent to a group, which changes no answer about a mapping.
+    Group,
     /// One mapping.
     Mapping(Target),
     /// A mapping that is not held has changed.
@@ -111,9 +113,9 @@ impl DesiredState {
                 touched_host(deleted)
             }
             What::PutGroup(group, hosts) => {
-                touched_host(put(&mut self.groups, group, hosts, revision, MAX_GROUPS, "groups")?)
+                touched_group(put(&mut self.groups, group, hosts, revision, MAX_GROUPS, "groups")?)
             }
-            What::DeleteGroup(group) => touched_host(delete(&mut self.groups, &group, revision)),
+            What::DeleteGroup(group) => touched_group(delete(&mut self.groups, &group, revision)),
             What::PutInterface(new) => {
                 let id = new.id.clone();
                 touched_host(put(
@@ -176,6 +178,10 @@ impl DesiredState {
 
 fn touched_host(changed: bool) -> Touched {
     if changed { Touched::Host } else { Touched::Nothing }
+}
+
+fn touched_group(changed: bool) -> Touched {
+    if changed { Touched::Group } else { Touched::Nothing }
 }
 
 /// Puts a value unless a later one is kept; whether anything but the revision changed.

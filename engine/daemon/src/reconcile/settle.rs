@@ -84,8 +84,12 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             (ready, gateway)
         });
         self.memberships.attach(ready, now);
-        let mut snapshot =
-            self.builder.build(&self.state, (&self.attachments, &self.memberships), uplink, (clock, now));
+        let mut snapshot = self.builder.build(
+            &self.state,
+            (&self.attachments, &self.memberships, &self.local),
+            uplink,
+            (clock, now),
+        );
         let windows = self.builder.turn_at().map(|turn| {
             let wait = turn.duration_since(clock).unwrap_or_default();
             now + wait.min(CLOCK_IS_TRUSTED)

@@ -3,6 +3,7 @@
 use super::attachments::Attachments;
 use super::membership::Memberships;
 use super::policy::Policies;
+use super::work::placed;
 use crate::provisioning::desired::DesiredState;
 use crate::provisioning::desired::Version;
 use crate::provisioning::model::Target;
@@ -73,7 +74,7 @@ impl Builder {
     pub(super) fn build(
         &mut self,
         state: &DesiredState,
-        (attachments, memberships): (&Attachments, &Memberships),
+        (attachments, memberships, local): (&Attachments, &Memberships, &Local),
         uplink: Option<Arc<Uplink>>,
         (clock, now): (SystemTime, Instant),
     ) -> HostSnapshot {
@@ -173,7 +174,7 @@ impl Builder {
             interfaces.insert(wanted.id.clone(), interface);
         }
         self.interfaces = interfaces;
-        let groups = groups(state, attachments, memberships);
+        let groups = groups(state, (attachments, memberships, local));
         if *self.groups != groups {
             self.groups = Arc::new(groups);
         }
@@ -249,20 +250,20 @@ fn cap(limit: RateLimit, old: Option<&Arc<Cap>>) -> Option<Arc<Cap>> {
 }
 
 /// Who hears what is sent to groups.
-fn groups(state: &DesiredState, attachments: &Attachments, memberships: &Memberships) -> Groups {
+fn groups(
+    state: &DesiredState,
+    (attachments, memberships, local): (&Attachments, &Memberships, &Local),
+) -> Groups {
     let mut groups = Groups::default();
     for (target, kept) in &state.groups {
         groups.entry(target.vnet, target.ipv4).hosts = kept.value.clone();
     }
-    let host = state.host.as_ref().map(|kept| &kept.value);
     for ready in attachments.ready() {
         let wanted = ready.interface;
         // One that is moving hears where packets for it go.
-        let place =
-            host.and_then(|host| Locator::new(host.layout, host.prefix, wanted.slot, wanted.vnet).ok());
         let first = wanted.addresses.first().map(|ipv4| Target { vnet: wanted.vnet, ipv4: *ipv4 });
-        let mapping = first.and_then(|target| state.mappings.get(&target));
-        if place.is_none() || mapping.map(|kept| kept.value.locator) != place {
+        let place = first.and_then(|target| placed(local, target, &state.mappings.get(&target)?.value));
+        if place != Some(ready.port.id) {
             continue;
         }
         let mut join = |group, filter: &Filter| {

@@ -57,6 +57,7 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
                     match self.state.apply(change) {
                         Ok(Touched::Nothing) => {}
                         Ok(Touched::Host) => (self.dirty, lift) = (true, true),
+                        Ok(Touched::Group) => self.dirty = true,
                         Ok(Touched::Mapping(target)) => {
                             touched.push(target);
                             self.dirty |= self.resolver.changed(target, revision.number);
@@ -213,6 +214,6 @@ impl<D: Dataplane, K: super::traits::Kernel> Reconciler<D, K> {
 }
 
 /// The port that a mapping is delivered to: where its address is attached, if that is where the mapping points.
-fn placed(local: &Local, target: Target, mapping: &Mapping) -> Option<PortId> {
+pub(super) fn placed(local: &Local, target: Target, mapping: &Mapping) -> Option<PortId> {
     local.get(&target).filter(|(locator, _)| *locator == mapping.locator).map(|(_, port)| *port)
 }
