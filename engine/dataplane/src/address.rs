@@ -228,6 +228,13 @@ impl Layout {
         Some((Slot::new(octet >> 2).ok()?, VnetId::new(vnet).ok()?))
     }
 
+    /// The vnet's bits in the lower half of an address, in the layout with slots, and in front of them the flags: an owner has
+    /// none.
+    #[inline(always)]
+    pub(crate) const fn vnet_and_flags(lower: u64) -> u32 {
+        (lower >> 32) as u32 & (((LOCAL_BIT | GROUP_BIT) as u32) << 24 | VnetId::MAX.get())
+    }
+
     /// The bits of an address where the vnet id lies.
     #[inline(always)]
     pub(crate) const fn vnet_bits(self, address: Ipv6Addr) -> u32 {
@@ -314,6 +321,21 @@ impl Locator {
     #[must_use]
     pub const fn sum(&self) -> u16 {
         self.sum.get()
+    }
+
+    /// The same for what is delivered by slot (U/L=1): to and from networks behind the interface. Layouts without flags cannot
+    /// say it.
+    #[must_use]
+    pub fn by_slot(mut self, layout: Layout) -> Self {
+        if layout.has_slots() {
+            let [.., octet, _, _, _] = &mut self.octets;
+            *octet |= LOCAL_BIT;
+            // The octet is the first of its word, and the bit was not set.
+            let sum = u32::from(self.sum()) + (u32::from(LOCAL_BIT) << 8);
+            // Not zero, since neither part is.
+            self.sum = NonZeroU16::new(((sum & 0xffff) + (sum >> 16)) as u16).unwrap_or(self.sum);
+        }
+        self
     }
 
     /// The same without what differs between the nodes of a host, and the six bits of the slot.

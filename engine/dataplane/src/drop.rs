@@ -69,12 +69,14 @@ reasons! {
     Ipv4Checksum = "ipv4_checksum",
     /// The Ethernet source is not the interface's own MAC.
     SrcMacSpoofed = "src_mac_spoofed",
-    /// The IPv4 source is not one of the interface's own addresses.
+    /// The IPv4 source is none of the interface's own addresses, nor of a network that it may send from.
     SrcIpv4Spoofed = "src_ipv4_spoofed",
     /// The destination MAC is no node's dummy MAC of this vnet, no gateway's, no group's.
     UnknownDstMac = "unknown_dst_mac",
     /// The destination MAC is a node's that provisioning does not make a router for the destination address.
     NextHopNotRouter = "next_hop_not_router",
+    /// A router sends a packet for a network behind itself to its gateway: it would only get it back.
+    RouteLoop = "route_loop",
     /// The destination is the gateway itself, which only answers ARP.
     GatewayItself = "gateway_itself",
     /// A group or broadcast destination without members.
@@ -157,18 +159,16 @@ reasons! {
     RoutingHeaderLive = "routing_header_live",
     /// The destination address is no legal substrate address.
     DstAddressInvalid = "dst_address_invalid",
-    /// The destination is of a form that is not carried yet: delivery by slot (U/L).
-    DstFormUnsupported = "dst_form_unsupported",
     /// No live interface of this host owns the destination (vnet, IPv4).
     DstUnknownNode = "dst_unknown_node",
-    /// The slot in the destination is not the slot of the interface that owns its (vnet, IPv4).
+    /// The slot in the destination is not the slot of the interface that owns its (vnet, IPv4), nor (U/L) of one that routes it.
     SlotMismatch = "slot_mismatch",
     /// The source and destination are in different vnets, which are not peers.
     VnetMismatch = "vnet_mismatch",
     /// The source address is no legal substrate address.
     SrcAddressInvalid = "src_address_invalid",
-    /// The source is of a form that is not carried yet: a routed network's (U/L).
-    SrcFormUnsupported = "src_form_unsupported",
+    /// The source is said to be behind a router (U/L), and provisioning makes no node one for it.
+    SrcNotRouted = "src_not_routed",
     /// The source carries this host's own prefix, yet it came in from the substrate.
     SrcOwnPrefix = "src_own_prefix",
     /// The source carries a vnet that this host has no part in.

@@ -19,7 +19,7 @@ pub const VERIFICATION: &[DropReason] = &[
     DropReason::SrcNotLive,
     DropReason::SrcOwnPrefix,
     DropReason::SrcAddressInvalid,
-    DropReason::SrcFormUnsupported,
+    DropReason::SrcNotRouted,
     DropReason::SlotMismatch,
 ];
 

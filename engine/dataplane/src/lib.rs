@@ -28,6 +28,7 @@ mod plain;
 pub mod policy;
 mod refusal;
 pub mod resolve;
+pub mod route;
 pub mod segment;
 pub mod snapshot;
 mod stage;

@@ -371,7 +371,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
                 reachable => reachable?,
             }
             // Only by a gateway packets leave their vnet.
-            if item.routed { authorise::verdict(Some(interface), to.vnet_id()) } else { Ok(()) }
+            if item.path.routed { authorise::verdict(Some(interface), to.vnet_id()) } else { Ok(()) }
         });
         if gone {
             resolution::terminated(&node, &mut burst, out);

@@ -13,6 +13,7 @@ use crate::limit::TokenBucket;
 use crate::mac::MacAddr;
 use crate::path_mtu::PathMtus;
 use crate::policy::{Action, Peers, Policy};
+use crate::route::Routes;
 use crate::translate;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv4Net;
@@ -121,8 +122,19 @@ pub struct Vnet {
     pub dhcp: Option<Arc<dhcp::Settings>>,
     /// How broadcast and multicast are carried.
     pub groups: group::Settings,
+    /// The networks behind its routers.
+    pub routes: Arc<Routes>,
     /// Packets of this vnet that came in by an uplink and were dropped.
     pub uplink_drops: Arc<PerWorker<Drops>>,
+}
+
+/// Where a gateway sends packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way<'a> {
+    /// To the address itself, in this vnet.
+    To(VnetId),
+    /// To one of these nodes of the gateway's vnet: the address is in a network behind them.
+    By(&'a [Ipv4Addr]),
 }
 
 /// What a virtual network has to do with another one.
@@ -261,6 +273,28 @@ impl Interface {
         }
     }
 
+    /// Whether it is a next hop for an address that is not its own.
+    #[must_use]
+    pub fn routes(&self, address: Ipv4Addr) -> bool {
+        self.vnet.next_hops(address).iter().any(|router| self.owns(*router))
+    }
+
+    /// Whether it may send from an address that is not its own.
+    #[must_use]
+    pub fn speaks_for(&self, address: Ipv4Addr) -> bool {
+        !self.vnet.routes.is_empty() && self.vnet.routers_of(address).any(|router| self.owns(router))
+    }
+
+    /// The address of its own by which packets for `destination`, its own or in a network behind it, reach it.
+    #[must_use]
+    pub fn by_way_of(&self, destination: Ipv4Addr) -> Ipv4Addr {
+        if self.owns(destination) {
+            return destination;
+        }
+        let next_hop = self.vnet.next_hops(destination).iter().find(|router| self.owns(**router));
+        next_hop.or(self.addresses.first()).copied().unwrap_or(Ipv4Addr::UNSPECIFIED)
+    }
+
     /// Whether its packets go by flows: those that no rule concerns need none.
     #[inline]
     #[must_use]
@@ -293,8 +327,20 @@ impl Vnet {
     #[must_use]
     pub fn new(id: VnetId, subnets: Vec<Subnet>, uplink_drops: Arc<PerWorker<Drops>>) -> Self {
         let (stateful, default_action, peerings) = (false, Action::Allow, Vec::new());
-        let (on_demand, dhcp, groups) = (false, None, group::Settings::default());
-        Self { id, subnets, stateful, default_action, peerings, on_demand, dhcp, groups, uplink_drops }
+        let (on_demand, dhcp) = (false, None);
+        let (groups, routes) = (group::Settings::default(), Arc::default());
+        Self {
+            id,
+            subnets,
+            stateful,
+            default_action,
+            peerings,
+            on_demand,
+            dhcp,
+            groups,
+            routes,
+            uplink_drops,
+        }
     }
 
     /// The subnet that `address` lies in.
@@ -311,14 +357,34 @@ impl Vnet {
         self.stateful || self.default_action != Action::Allow
     }
 
-    /// The vnet that its gateways send packets for `address` to: its own, unless another one's subnet has it.
+    /// Where its gateways send packets for `address`: to its own subnets first, then to those of its peers, then to networks
+    /// behind routers. None of these lies in one that goes before it.
     #[must_use]
-    pub fn route(&self, address: Ipv4Addr) -> VnetId {
-        if self.peerings.is_empty() || self.subnet_of(address).is_some() {
-            return self.id;
+    pub fn route(&self, address: Ipv4Addr) -> Way<'_> {
+        if self.peerings.is_empty() && self.routes.is_empty() || self.subnet_of(address).is_some() {
+            return Way::To(self.id);
         }
         let leads = |peering: &&Peering| peering.subnets.iter().any(|subnet| subnet.contains(&address));
-        self.peerings.iter().find(leads).map_or(self.id, |peering| peering.vnet)
+        if let Some(peering) = self.peerings.iter().find(leads) {
+            return Way::To(peering.vnet);
+        }
+        self.routes.of(address).map_or(Way::To(self.id), |route| Way::By(&route.via))
+    }
+
+    /// The nodes that are the next hops for an address in a network behind them.
+    #[must_use]
+    pub fn next_hops(&self, address: Ipv4Addr) -> &[Ipv4Addr] {
+        match self.route(address) {
+            Way::By(routers) => routers,
+            Way::To(_) => &[],
+        }
+    }
+
+    /// The nodes that may send from an address which need not be their own: the next hops for it, and those that are granted
+    /// transit.
+    pub fn routers_of(&self, address: Ipv4Addr) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        let length = self.subnet_of(address).map_or(0, |subnet| subnet.net.prefix_len());
+        self.next_hops(address).iter().copied().chain(self.routes.transit(address, length))
     }
 
     /// What it has to do with another vnet.

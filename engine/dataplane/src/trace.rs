@@ -20,7 +20,7 @@ use crate::segment::{self, Capabilities};
 use crate::snapshot::{HostSnapshot, Interface, Vnet};
 use crate::stage::flow::{self, Flows};
 use crate::stage::passage::{self, Side};
-use crate::stage::{Burst, FromNode, FromUplink, Inbound, Known, Outbound};
+use crate::stage::{Burst, FromNode, FromUplink, Inbound, Known, Outbound, Path};
 use crate::table::flow::{FlowLimits, FlowTable, Timeouts};
 use crate::table::mapping::{FoundMapping, MappingKey, MappingTable, State};
 use crate::table::qsbr::{Domain, Reader};
@@ -301,11 +301,26 @@ impl Observer<HeapPacket> for Tracer<'_> {
         let Some((packet, item)) = burst.first_mut() else { return };
         match moment {
             Moment::Found => {
-                let (vnet, source) = (node.interface.vnet.id, item.header(packet).source);
-                let own = format!("{source} and {} are its own", node.interface.mac);
+                let (vnet, header) = (node.interface.vnet.id, item.header(packet));
+                let (source, destination) = (header.source, header.destination);
+                let own = if node.interface.owns(source) {
+                    format!("{source} and {} are its own", node.interface.mac)
+                } else {
+                    format!(
+                        "{source} is of a network that it may send from, and {} its own",
+                        node.interface.mac
+                    )
+                };
                 self.note("source", own, interface(node.interface));
-                let key = item.asked.key();
-                let way = match (item.routed, key.vnet_id()) {
+                let (key, Path { routed, behind }) = (item.asked.key(), item.path);
+                let way = match (routed, key.vnet_id()) {
+                    (_, _) if behind => {
+                        let by = if routed { "by the gateway, " } else { "" };
+                        let route = node.interface.vnet.routes.of(destination);
+                        let net =
+                            route.map_or_else(|| destination.to_string(), |route| route.net.to_string());
+                        format!("{by}to {net} by the router {}", key.ipv4())
+                    }
                     (false, _) => "to the address itself".to_owned(),
                     (true, other) if other == vnet => "by the gateway, within its vnet".to_owned(),
                     (true, other) => format!("by the gateway, to vnet {other}"),
@@ -345,16 +360,21 @@ impl Observer<HeapPacket> for Tracer<'_> {
                     let header = item.arrival(packet).header;
                     self.group(uplink.snapshot, vnet, &header, None);
                 } else if let Some(receiver) = item.receiver {
-                    self.note("destination", format!("{destination} is its own"), interface(receiver));
+                    let own = receiver.owns(item.arrival(packet).header.destination);
+                    let whose = if own { "its own" } else { "of a network behind it" };
+                    self.note("destination", format!("{destination} is {whose}"), interface(receiver));
                 }
                 self.mapping(uplink.snapshot, item.asked.key(), item.mapping);
             }
             Moment::Checked => {
                 let arrival = item.arrival(packet);
                 let (source, router) = (arrival.source, arrival.not_a_node.is_some());
+                let behind = arrival.behind;
                 let key = item.asked.key();
                 let decision = if router {
                     format!("{source} is no node's, and its error is about what was sent")
+                } else if behind {
+                    format!("{source} is behind the router {}, which lives there", key.ipv4())
                 } else {
                     format!("{source} is where it says it lives")
                 };

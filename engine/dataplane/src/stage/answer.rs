@@ -26,7 +26,10 @@ pub(crate) fn to_node<P: Packet>(
 ) {
     let header = item.header(&packet);
     let interface = node.interface;
-    let gateway = interface.vnet.subnet_of(header.source).and_then(|subnet: &Subnet| subnet.gateway);
+    let gateway = interface
+        .vnet
+        .subnet_of(interface.by_way_of(header.source))
+        .and_then(|subnet: &Subnet| subnet.gateway);
     let source = gateway.unwrap_or(header.destination);
     let frame = (MacAddr::dummy(interface.vnet.id, source), interface.mac);
     let allowed = || within_limit(interface.icmp_limit.get(node.worker), node.clock, node.traffic);

@@ -86,7 +86,12 @@ fn answer(node: &FromNode<'_>, packet: &mut impl Packet) -> Result<Verdict, Drop
             return Ok(Verdict::Resolve(question));
         }
         let lives = mapping.is_some_and(|mapping| mapping.state.is_live());
-        if !lives || !authorise::may_talk(node.snapshot, interface, asked.target) {
+        // A router is also for those who may have to do with what is behind it alone.
+        let may_reach = || {
+            authorise::may_talk(node.snapshot, interface, asked.target)
+                || vnet.routes.has_router(asked.target)
+        };
+        if !lives || !may_reach() {
             return Err(DropReason::ArpTargetUnknown);
         }
     }

@@ -2,7 +2,8 @@
 
 use super::flow::{Ahead, Flows, Foresight, Nothing};
 use super::next_hop::{self, NextHop};
-use super::{Aside, Burst, FromNode, Line, Outbound, dhcp, group, source_check};
+use super::source_check::{self, Origin};
+use super::{Aside, Burst, FromNode, Line, Outbound, Path, dhcp, group};
 use crate::drop::DropReason;
 use crate::failure::Claim;
 use crate::header::{NetworkHeader, contiguous, read_ipv4, trim};
@@ -156,24 +157,27 @@ fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a
     if header.protocol == protocol::IGMP && header.destination.is_multicast() {
         // A host that has no address yet says so too (RFC 3376, 4.2.13).
         if !header.source.is_unspecified() {
-            source_check::check(node, header.source)?;
+            source_check::own(node, header.source)?;
         }
         return Ok(Kind::Group(header));
     }
-    match dhcp::role(node, packet, &header) {
+    let origin = match dhcp::role(node, packet, &header) {
         dhcp::Role::None => source_check::check(node, header.source)?,
         dhcp::Role::Client => {
             if !header.source.is_unspecified() {
-                source_check::check(node, header.source)?;
+                source_check::own(node, header.source)?;
             }
             return Ok(Kind::Dhcp(header));
         }
         dhcp::Role::Server => return Err(DropReason::DhcpServerForeign),
-    }
+    };
     if group::is_for(node, frame_destination, header.destination)? {
+        // Engines elsewhere verify by mapping who sends to a group.
+        source_check::own(node, header.source)?;
         return Ok(Kind::Group(header));
     }
-    let NextHop { routed, vnet } = next_hop::check(node, frame_destination, header.destination)?;
-    let asked = node.view.ask(MappingKey::new(vnet, header.destination));
-    Ok(Kind::Ipv4(Outbound::any(plain, header, asked, routed)))
+    let NextHop { routed, key, behind } = next_hop::check(node, packet, frame_destination, &header)?;
+    // What is plain goes from the owner of an address to the owner of another.
+    let plain = plain.filter(|_| !behind && origin == Origin::Own);
+    Ok(Kind::Ipv4(Outbound::any(plain, header, node.view.ask(key), Path { routed, behind })))
 }

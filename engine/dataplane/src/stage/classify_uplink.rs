@@ -6,7 +6,6 @@ use crate::address::{Layout, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::extension;
 use crate::header::{NetworkHeader, contiguous, read_ipv6, trim};
-use crate::id::VnetId;
 use crate::mac::MacAddr;
 use crate::packet::Packet;
 use crate::pipeline::{BURST, Outbox};
@@ -97,7 +96,7 @@ impl<'a, P: Packet, F: Foresight> Line<P, Inbound<'a>> for Straight<'a, '_, F> {
         let (slot, vnet) = Layout::owner_in_slot(destination)?;
         let receiver: &Interface = self.snapshot.interface(slot)?;
         let owns = receiver.vnet.id == vnet && receiver.owns(Ipv4Addr::from_bits(destination as u32));
-        if !owns || (source >> 32) as u32 & VnetId::MAX.get() != vnet.get() {
+        if !owns || Layout::vnet_and_flags(source) != vnet.get() {
             return None;
         }
         let (plain, length) = (front.plain(packet)?, front.length());
@@ -191,6 +190,7 @@ fn classify<'a>(uplink: &FromUplink<'a>, packet: &mut impl Packet) -> Result<Kin
         destination_vnet: fields.vnet,
         not_a_node: None,
         group: group::is_from_substrate(uplink.snapshot, &fields),
+        behind: false,
     };
     let asked = uplink.view.ask(MappingKey::new(fields.vnet, header.destination));
     Ok(Kind::Ours(Inbound::any(plain, arrival, asked), fields))

@@ -1,7 +1,7 @@
 //! The last stage: the packet becomes what it is to leave as, and leaves.
 
 use super::fragments::{self, Fragments};
-use super::{Arrival, Burst, FromNode, FromUplink, Inbound, Known, Outbound, answer, quote};
+use super::{Arrival, Burst, FromNode, FromUplink, Inbound, Known, Outbound, Path, answer, quote};
 use crate::address::{HostPrefix, Locator};
 use crate::drop::DropReason;
 use crate::group;
@@ -15,7 +15,6 @@ use crate::pipeline::Outbox;
 use crate::plain::{self, Six};
 use crate::refusal::{Answer, Refusal};
 use crate::snapshot::Interface;
-use crate::table::mapping::Mapping;
 use crate::translate::icmp::Mtus;
 use crate::translate::{
     Crossing, Ends, FormerEnds, Identifications, LastHop, PlainHop, PlainWay, Settings, WayOut, four_to_six,
@@ -129,10 +128,10 @@ impl<'a> Departure<'a> {
         if let Some(reason) = item.rejected {
             return Err(Refusal::told(reason, Answer::Prohibited));
         }
-        let (vnet, routed) = (item.asked.key().vnet_id(), item.routed);
+        let (vnet, path) = (item.asked.key().vnet_id(), item.path);
         let header = item.header(packet);
         if let Some(port) = mapping.local {
-            return locally(node, packet, header, (vnet, routed), port);
+            return locally(node, packet, header, (vnet, path), port);
         }
         let own = self.own.as_ref().ok_or(DropReason::PrefixUnknown)?;
         if mapping.locator.shares_prefix(own, snapshot.layout) {
@@ -145,7 +144,10 @@ impl<'a> Departure<'a> {
         if clamp || LONGEST_HEADERS + usize::from(header.payload) > self.narrowest {
             narrow(&mut way, &snapshot.path_mtus, mapping.locator.prefix(snapshot.layout));
         }
-        let ends = ends(own, &mapping, header.source, header.destination);
+        let layout = snapshot.layout;
+        let to = if path.behind { mapping.locator.by_slot(layout) } else { mapping.locator };
+        let from = if node.interface.owns(header.source) { *own } else { own.by_slot(layout) };
+        let ends = ends(&from, &to, header.source, header.destination);
         let quoted = quote::Outbound { node, header: *header, own, ends: &ends };
         let crossing = four_to_six(packet, header, &ends, &way, &snapshot.translate, &quoted)?;
         Ok((port, crossing))
@@ -154,11 +156,11 @@ impl<'a> Departure<'a> {
 
 /// The addresses that a packet gets on the substrate.
 #[inline(always)]
-fn ends(own: &Locator, mapping: &Mapping, source: Ipv4Addr, destination: Ipv4Addr) -> Ends {
+fn ends(from: &Locator, to: &Locator, source: Ipv4Addr, destination: Ipv4Addr) -> Ends {
     Ends {
-        source: own.address(source),
-        destination: mapping.locator.address(destination),
-        change: change(own, Change::ZERO.add(mapping.locator.sum())),
+        source: from.address(source),
+        destination: to.address(destination),
+        change: change(from, Change::ZERO.add(to.sum())),
     }
 }
 
@@ -193,22 +195,23 @@ fn locally(
     node: &FromNode<'_>,
     packet: &mut impl Packet,
     header: &NetworkHeader,
-    (vnet, routed): (VnetId, bool),
+    (vnet, path): (VnetId, Path),
     port: PortId,
 ) -> Result<(PortId, Crossing), Refusal> {
     let receiver = node.snapshot.node(port).ok_or(DropReason::PortGone)?;
-    if receiver.vnet.id != vnet || !receiver.owns(header.destination) {
+    let takes = if path.behind { Interface::routes } else { Interface::owns };
+    if receiver.vnet.id != vnet || !takes(receiver, header.destination) {
         // The mapping is newer than the snapshot, or older.
         return Err(DropReason::PortGone.into());
     }
     if header.live_route != 0 {
         return Err(Refusal::told(DropReason::SourceRoute, Answer::SourceRouteFailed));
     }
-    if routed && header.ttl <= 1 {
+    if path.routed && header.ttl <= 1 {
         return Err(Refusal::told(DropReason::TtlExceeded, Answer::TimeExceeded));
     }
     let crossing = hand_over(packet, header, receiver, Arm::new(receiver, header.destination))?;
-    if routed {
+    if path.routed {
         let packet = packet.head_mut().get_mut(ethernet::LENGTH..).and_then(<[u8]>::first_chunk_mut);
         ipv4::decrement_ttl(packet.ok_or(DropReason::FrameTruncated)?);
     }
@@ -263,8 +266,9 @@ struct Arm {
 }
 
 impl Arm {
+    /// The way to an address of the receiver, or to one of a network behind it.
     fn new(receiver: &Interface, destination: Ipv4Addr) -> Self {
-        Self::to(receiver, destination, receiver.mac)
+        Self::to(receiver, receiver.by_way_of(destination), receiver.mac)
     }
 
     /// The way to a member of `group`, which gets it at the group's MAC.

@@ -1,7 +1,7 @@
 //! From an uplink: which interface of this host is the packet for? The one that owns the embedded (vnet, IPv4): by its
-//! slot, or in layouts without slots by its mapping. What is for a group is taken in the name of one of the members.
+//! slot, or in layouts without slots by its mapping; or one that routes it. What is for a group is taken in the name of one of the members.
 
-use super::{Arrival, FromUplink, Inbound, group};
+use super::{Arrival, FromUplink, Inbound, group, routed};
 use crate::address::{Delivery, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::packet::Packet;
@@ -26,7 +26,7 @@ pub(crate) fn in_slot<'a>(
 /// Finds the interface that the mapping of the packet's destination is on.
 pub(crate) fn by_mapping<'a>(
     uplink: &FromUplink<'a>,
-    packet: &impl Packet,
+    packet: &mut impl Packet,
     item: &mut Inbound<'a>,
     mapping: Option<FoundMapping<'_>>,
 ) -> Result<(), DropReason> {
@@ -37,7 +37,11 @@ pub(crate) fn by_mapping<'a>(
         return Ok(());
     }
     let interface = mapping.and_then(|mapping| uplink.snapshot.node(mapping.value().local?));
-    accept(uplink, packet, item, destination.delivery, interface.map(AsRef::as_ref))
+    let interface = match interface {
+        Some(owner) => Some(owner.as_ref()),
+        None => routed::receiver(uplink, packet, item.arrival(packet)),
+    };
+    accept(uplink, packet, item, destination.delivery, interface)
 }
 
 fn accept<'a>(
@@ -47,9 +51,14 @@ fn accept<'a>(
     delivery: Delivery,
     interface: Option<&'a Interface>,
 ) -> Result<(), DropReason> {
-    let (owner, arrival) = (delivery == Delivery::Owner, item.arrival(packet));
-    let Some(interface) = interface.filter(|interface| owner && owns(interface, arrival)) else {
-        return Err(refusal(uplink, arrival, delivery));
+    let arrival = item.arrival(packet);
+    let takes = |interface: &&Interface| match delivery {
+        Delivery::Owner if uplink.snapshot.layout.has_slots() => owns(interface, arrival),
+        Delivery::Owner | Delivery::Slot => owns(interface, arrival) || routes(interface, arrival),
+        Delivery::Group => false,
+    };
+    let Some(interface) = interface.filter(takes) else {
+        return Err(refusal(uplink, arrival, delivery, interface));
     };
     item.receiver = Some(interface);
     Ok(())
@@ -59,10 +68,23 @@ fn owns(interface: &Interface, arrival: &Arrival) -> bool {
     interface.vnet.id == arrival.destination_vnet && interface.owns(arrival.header.destination)
 }
 
-/// Why no interface takes it.
-fn refusal(uplink: &FromUplink<'_>, arrival: &Arrival, delivery: Delivery) -> DropReason {
+fn routes(interface: &Interface, arrival: &Arrival) -> bool {
+    interface.vnet.id == arrival.destination_vnet && interface.routes(arrival.header.destination)
+}
+
+/// Why no interface takes it, of which `found` is where it was going.
+fn refusal(
+    uplink: &FromUplink<'_>,
+    arrival: &Arrival,
+    delivery: Delivery,
+    found: Option<&Interface>,
+) -> DropReason {
     if delivery != Delivery::Owner {
-        return DropReason::DstFormUnsupported;
+        // For a node of the same vnet it may be from before its routes were changed, which is no news.
+        if found.is_none_or(|found| found.vnet.id != arrival.destination_vnet) {
+            uplink.note(DropReason::SlotMismatch, arrival.source);
+        }
+        return DropReason::SlotMismatch;
     }
     let mut interfaces = uplink.snapshot.slots.iter().flatten();
     if interfaces.any(|interface| owns(interface, arrival)) {

@@ -503,7 +503,9 @@ fn read<'a, P: Packet, I: Known<'a>, S: Side<'a, I>>(
             let [kind, _, _, _, high, low, _, _] = *transport::<{ icmp::LENGTH }>(packet, &header)?;
             let [request, reply] = passage::echo(S::ICMP);
             if kind != request && kind != reply {
-                let quoted = related::flow(packet, &header, S::ICMP, vnets);
+                let vnet = side.snapshot().vnet(vnets.0).filter(|own| own.id == vnets.1);
+                let is_on_the_way = |to| vnet.is_some_and(|vnet| vnet.next_hops(to).contains(&header.source));
+                let quoted = related::flow(packet, &header, S::ICMP, vnets, is_on_the_way);
                 return Ok(quoted.map_or(Belongs::Alone, Belongs::ToQuoted));
             }
             let identifier = u16::from_be_bytes([high, low]);

@@ -303,8 +303,16 @@ fn receive<'a, P: Packet>(
     let no_further = group::is_of_link(header.destination) || slot == NO_FURTHER;
     // Translation takes one off.
     let header = if no_further { NetworkHeader { ttl: 2, ..header } } else { header };
-    let arrival =
-        Arrival { header, source, source_vnet, destination, destination_vnet, not_a_node: None, group: true };
+    let arrival = Arrival {
+        header,
+        source,
+        source_vnet,
+        destination,
+        destination_vnet,
+        not_a_node: None,
+        group: true,
+        behind: false,
+    };
     let end = |address, interface| End { vnet: vnet.id, address, interface };
     let mut way = None;
     if snapshot.stateful {

@@ -25,6 +25,7 @@ pub(crate) mod passage;
 pub(crate) mod quote;
 pub(crate) mod related;
 pub(crate) mod resolution;
+pub(crate) mod routed;
 pub(crate) mod router;
 pub(crate) mod source_check;
 pub(crate) mod verify_source;
@@ -54,14 +55,23 @@ pub(crate) struct Outbound<'a> {
     header: Option<NetworkHeader>,
     /// The look-up of its destination.
     pub(crate) asked: Query,
-    /// Whether the node sent it to its gateway.
-    pub(crate) routed: bool,
+    /// How it gets there.
+    pub(crate) path: Path,
     /// Its flow's look-up, if that is under way.
     ticket: Option<Ticket>,
     /// Why it goes no further, if its sender is to be told; it is not plain any more.
     pub(crate) rejected: Option<DropReason>,
     /// The destination's mapping.
     pub(crate) mapping: Option<FoundMapping<'a>>,
+}
+
+/// How a node's packet gets to its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Path {
+    /// Whether the node sent it to its gateway.
+    pub(crate) routed: bool,
+    /// Whether the destination is in a network behind a router; then that is whose mapping is looked up.
+    pub(crate) behind: bool,
 }
 
 /// What the stages have found out about a packet from the substrate.
@@ -96,18 +106,21 @@ pub(crate) struct Arrival {
     pub(crate) not_a_node: Option<DropReason>,
     /// Whether its destination is a group's: then its receiver is one of the members.
     pub(crate) group: bool,
+    /// Whether its source is in a network behind a router; then that is whose mapping is looked up.
+    pub(crate) behind: bool,
 }
 
 impl<'a> Outbound<'a> {
     /// A plain packet, whose header nobody has asked for yet.
     #[inline(always)]
     pub(crate) const fn plain(plain: Plain, asked: Query, ticket: Option<Ticket>) -> Self {
-        Self { plain: Some(plain), header: None, asked, routed: false, ticket, rejected: None, mapping: None }
+        let path = Path { routed: false, behind: false };
+        Self { plain: Some(plain), header: None, asked, path, ticket, rejected: None, mapping: None }
     }
 
     /// Any packet.
-    pub(crate) const fn any(plain: Option<Plain>, header: NetworkHeader, asked: Query, routed: bool) -> Self {
-        Self { plain, header: Some(header), asked, routed, ticket: None, rejected: None, mapping: None }
+    pub(crate) const fn any(plain: Option<Plain>, header: NetworkHeader, asked: Query, path: Path) -> Self {
+        Self { plain, header: Some(header), asked, path, ticket: None, rejected: None, mapping: None }
     }
 }
 
@@ -176,6 +189,7 @@ impl Arrival {
             destination_vnet: vnet,
             not_a_node: None,
             group: false,
+            behind: false,
         }
     }
 }

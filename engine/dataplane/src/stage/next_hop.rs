@@ -1,32 +1,52 @@
 //! From a node: the frame's destination MAC names the next hop, which must be one for the packet's destination.
 
-use super::FromNode;
+use super::{FromNode, routed};
 use crate::drop::DropReason;
-use crate::id::VnetId;
+use crate::header::NetworkHeader;
 use crate::mac::MacAddr;
-use crate::table::mapping::{FoundMapping, State};
+use crate::packet::Packet;
+use crate::snapshot::Way;
+use crate::table::mapping::{FoundMapping, MappingKey, State};
 use core::net::Ipv4Addr;
 
 /// What a frame's destination MAC says of the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct NextHop {
     /// Whether the packet is sent to a gateway.
     pub(crate) routed: bool,
-    /// The vnet that the packet's destination is in.
-    pub(crate) vnet: VnetId,
+    /// Whether its destination is in a network behind a router.
+    pub(crate) behind: bool,
+    /// Whose mapping says where it goes: the destination's, or that router's.
+    pub(crate) key: MappingKey,
 }
 
-/// Refuses MACs that engines never gave out, and next hops that provisioning does not make routers.
-pub(crate) fn check(node: &FromNode<'_>, mac: MacAddr, destination: Ipv4Addr) -> Result<NextHop, DropReason> {
-    let vnet = &node.interface.vnet;
+/// Refuses MACs that engines never gave out, and next hops that provisioning does not make routers for the destination.
+pub(crate) fn check(
+    node: &FromNode<'_>,
+    packet: &mut impl Packet,
+    mac: MacAddr,
+    header: &NetworkHeader,
+) -> Result<NextHop, DropReason> {
+    let (vnet, destination) = (&node.interface.vnet, header.destination);
     let next_hop = mac.dummy_ipv4(vnet.id).ok_or(DropReason::UnknownDstMac)?;
+    let to = |vnet, address| MappingKey::new(vnet, address);
     if next_hop == destination {
-        return Ok(NextHop { routed: false, vnet: vnet.id });
+        return Ok(NextHop { routed: false, behind: false, key: to(vnet.id, destination) });
     }
     if !vnet.is_gateway(next_hop) {
-        return Err(DropReason::NextHopNotRouter);
+        if !vnet.next_hops(destination).contains(&next_hop) {
+            return Err(DropReason::NextHopNotRouter);
+        }
+        let router = routed::next_hop(node, packet, header, &[next_hop])?;
+        return Ok(NextHop { routed: false, behind: true, key: to(vnet.id, router) });
     }
-    Ok(NextHop { routed: true, vnet: vnet.route(destination) })
+    match vnet.route(destination) {
+        Way::To(other) => Ok(NextHop { routed: true, behind: false, key: to(other, destination) }),
+        Way::By(routers) => {
+            let router = routed::next_hop(node, packet, header, routers)?;
+            Ok(NextHop { routed: true, behind: true, key: to(vnet.id, router) })
+        }
+    }
 }
 
 /// Refuses destinations that the look-up did not find alive.

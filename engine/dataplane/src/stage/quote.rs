@@ -1,6 +1,7 @@
 //! Packets quoted in ICMP errors: what their addresses are on the other side, and whether such a packet can have been.
 
-use super::{Arrival, FromNode, FromUplink};
+use super::verify_source::lives_at;
+use super::{Arrival, FromNode, FromUplink, routed};
 use crate::address::{Delivery, HostPrefix, Locator};
 use crate::drop::DropReason;
 use crate::header::NetworkHeader;
@@ -24,12 +25,14 @@ impl Correspondence for Outbound<'_> {
         if ipv4 == self.header.destination {
             return Some(self.ends.destination);
         }
-        let interface = self.node.interface;
+        let (interface, layout) = (self.node.interface, self.node.snapshot.layout);
         if interface.addresses.contains(&ipv4) {
             return Some(self.own.address(ipv4));
         }
-        let mapping = self.node.table.lookup(self.node.reader, MappingKey::new(interface.vnet.id, ipv4))?;
-        mapping.state.is_live().then(|| mapping.locator.address(ipv4))
+        match self.node.table.lookup(self.node.reader, MappingKey::new(interface.vnet.id, ipv4)) {
+            Some(mapping) => mapping.state.is_live().then(|| mapping.locator.address(ipv4)),
+            None => interface.speaks_for(ipv4).then(|| self.own.by_slot(layout).address(ipv4)),
+        }
     }
 
     fn four(&self, _: Ipv6Addr) -> Option<Ipv4Addr> {
@@ -58,7 +61,8 @@ pub(crate) struct Quoted {
 }
 
 /// Checks the packet quoted in an ICMPv6 error: its source must be the very address that the error is for, and its
-/// destination a live node, of the same vnet or a peer of it, where it lives. Anything else that node cannot have sent.
+/// destination a live node, of the same vnet or a peer of it, where it lives, or in a network behind a router that does.
+/// Anything else that node cannot have sent.
 pub(crate) fn check<P: Packet>(
     uplink: &FromUplink<'_>,
     packet: &mut P,
@@ -68,17 +72,24 @@ pub(crate) fn check<P: Packet>(
     if source != arrival.destination {
         return Err(DropReason::IcmpQuoteForeign);
     }
-    let decoded = uplink.snapshot.layout.decode(destination);
-    let own = arrival.destination_vnet;
+    let layout = uplink.snapshot.layout;
+    let own = uplink.snapshot.vnet(arrival.destination_vnet);
     let reachable =
-        |vnet| vnet == own || uplink.snapshot.vnet(own).is_some_and(|own| own.peering(vnet).is_some());
-    let to = decoded.ok().filter(|to| to.delivery == Delivery::Owner && reachable(to.vnet));
-    let to = to.ok_or(DropReason::IcmpQuoteForeign)?;
-    let mapping = uplink.table.lookup(uplink.reader, MappingKey::new(to.vnet, to.ipv4));
-    match mapping {
-        Some(mapping) if mapping.state.is_live() && super::verify_source::lives_at(&mapping, destination) => {
-            Ok(Quoted { host: to.prefix, destination: to.ipv4 })
-        }
-        _ => Err(DropReason::IcmpQuoteForeign),
+        |vnet| vnet == arrival.destination_vnet || own.is_some_and(|own| own.peering(vnet).is_some());
+    let decoded = layout.decode(destination).ok();
+    let to = decoded.filter(|to| reachable(to.vnet)).ok_or(DropReason::IcmpQuoteForeign)?;
+    let lives = |key: MappingKey, behind| {
+        let mapping = uplink.table.lookup(uplink.reader, key);
+        mapping
+            .is_some_and(|mapping| mapping.state.is_live() && lives_at(layout, &mapping, destination, behind))
+    };
+    let owner = to.delivery == Delivery::Owner && lives(MappingKey::new(to.vnet, to.ipv4), false);
+    let behind = || {
+        let own = own.filter(|own| own.id == to.vnet && to.delivery != Delivery::Group)?;
+        routed::router(uplink, own, own.next_hops(to.ipv4).iter().copied(), destination)
+    };
+    if owner || behind().is_some_and(|router| lives(router, true)) {
+        return Ok(Quoted { host: to.prefix, destination: to.ipv4 });
     }
+    Err(DropReason::IcmpQuoteForeign)
 }

@@ -20,7 +20,8 @@ pub(crate) fn flow_vnet(source: (Ipv4Addr, VnetId), destination: (Ipv4Addr, Vnet
 }
 
 /// The flow of the packet that an ICMP error quotes, which its receiver has sent; `None` if it is no error, or quotes
-/// nothing that has a flow. `vnets` are those of the error's own source and destination.
+/// nothing that has a flow. `vnets` are those of the error's own source and destination; `is_on_the_way` says whether its
+/// source is a router for an address.
 #[cold]
 #[inline(never)]
 pub(crate) fn flow(
@@ -28,6 +29,7 @@ pub(crate) fn flow(
     header: &NetworkHeader,
     icmp: u8,
     (from, to): (VnetId, VnetId),
+    is_on_the_way: impl Fn(Ipv4Addr) -> bool,
 ) -> Option<FlowKey> {
     let start = header.transport;
     let kind = *packet.head().get(start)?;
@@ -45,8 +47,9 @@ pub(crate) fn flow(
     }
     let quoted = quoted_flow(icmp, packet.head().get(start + icmp::LENGTH..there)?)?;
     let (source, destination) = quoted.ends;
-    // The receiver of the error sent it to the error's sender: whoever else might know of it has no part in it.
-    if source.0 != header.destination || destination.0 != header.source {
+    // The receiver of the error sent it to the error's sender, or past it: whoever else might know of it has no part in it.
+    let was_theirs = destination.0 == header.source || is_on_the_way(destination.0);
+    if source.0 != header.destination || !was_theirs {
         return None;
     }
     let vnet = flow_vnet((source.0, to), (destination.0, from));

@@ -77,7 +77,8 @@ fn resolve_destinations<'a, P: Packet>(
         }
         if let Err((packet, reason)) = destination(node, waiting, question, packet, out) {
             node.traffic.drops.count(reason);
-            let told = reason == DropReason::ResolveRefused && item.routed && waiting.limits().tell_refused;
+            let told =
+                reason == DropReason::ResolveRefused && item.path.routed && waiting.limits().tell_refused;
             if told {
                 answer::to_node(node, packet, &mut item, Answer::Prohibited, out);
             }

@@ -50,7 +50,7 @@ pub(crate) fn accept<P: Packet>(
     if let Some(mtu) = told_mtu(packet, &arrival.header) {
         out.path_mtu(quoted.host, mtu);
     }
-    let subnet = receiver.vnet.subnet_of(arrival.header.destination);
+    let subnet = receiver.vnet.subnet_of(receiver.by_way_of(arrival.header.destination));
     let gateway = subnet.and_then(|subnet| subnet.gateway);
     let address = uplink.snapshot.translate.router_source.address(arrival.source, gateway);
     // Without a gateway the error seems to come from where the packet was going, as errors of its host do.

@@ -2,8 +2,8 @@
 //!
 //! This compares addresses. It presumes that the substrate lets no host send from another's prefix (BCP 38).
 
-use super::{Arrival, FromUplink, Inbound, router};
-use crate::address::{Delivery, Locator, SubstrateAddress};
+use super::{Arrival, FromUplink, Inbound, routed, router};
+use crate::address::{Delivery, Layout, Locator, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::id::VnetId;
 use crate::packet::Packet;
@@ -21,11 +21,17 @@ pub(crate) fn ask(
     packet: &mut impl Packet,
     item: &mut Inbound<'_>,
 ) -> Result<(), DropReason> {
+    let receiver = item.receiver;
     let arrival = item.arrival(packet);
-    if let Err(reason) = legal(uplink, arrival) {
-        maybe_router(uplink, packet, arrival, reason, false)?;
-    }
-    item.asked = uplink.view.ask(MappingKey::new(arrival.source_vnet, arrival.header.source));
+    let router = match legal(uplink, arrival).and_then(|()| routed::source(uplink, arrival, receiver)) {
+        Ok(router) => router,
+        Err(reason) => {
+            maybe_router(uplink, packet, arrival, reason, false)?;
+            None
+        }
+    };
+    let own = || MappingKey::new(arrival.source_vnet, arrival.header.source);
+    item.asked = uplink.view.ask(router.unwrap_or_else(own));
     Ok(())
 }
 
@@ -58,7 +64,7 @@ fn check_in_full<P: Packet>(
     let receiver = item.receiver;
     let arrival = item.arrival(packet);
     if arrival.not_a_node.is_none()
-        && let Err(reason) = legal(uplink, arrival).and_then(|()| lives(uplink, mapping, arrival.source))
+        && let Err(reason) = legal(uplink, arrival).and_then(|()| lives(uplink, mapping, arrival))
     {
         let moves = mapping.is_some_and(|mapping| mapping.also_accept.is_some());
         maybe_router(uplink, packet, arrival, reason, moves)?;
@@ -70,11 +76,11 @@ fn check_in_full<P: Packet>(
     router::accept(uplink, packet, arrival, receiver, out)
 }
 
-/// Whether the source's (vnet, IPv4) is provisioned to be where the packet came from.
-fn lives(uplink: &FromUplink<'_>, mapping: Option<Mapping>, source: Ipv6Addr) -> Result<(), DropReason> {
+/// Whether the source's (vnet, IPv4), or the router that it is behind, is provisioned to be where the packet came from.
+fn lives(uplink: &FromUplink<'_>, mapping: Option<Mapping>, arrival: &Arrival) -> Result<(), DropReason> {
     let mapping = mapping.ok_or(DropReason::SrcUnknownNode)?;
-    if !lives_at(&mapping, source) {
-        return Err(mismatch(uplink, &mapping, source));
+    if !lives_at(uplink.snapshot.layout, &mapping, arrival.source, arrival.behind) {
+        return Err(mismatch(uplink, &mapping, arrival.source));
     }
     if mapping.state.is_live() { Ok(()) } else { Err(DropReason::SrcNotLive) }
 }
@@ -106,7 +112,11 @@ fn legal(uplink: &FromUplink<'_>, arrival: &mut Arrival) -> Result<(), DropReaso
         decoded.map_err(|_| DropReason::SrcAddressInvalid)?;
     match delivery {
         Delivery::Owner => {}
-        Delivery::Slot => return Err(DropReason::SrcFormUnsupported),
+        // Networks behind routers are their vnet's alone, and no members of groups.
+        Delivery::Slot if vnet != arrival.destination_vnet || arrival.group => {
+            return Err(DropReason::SrcNotRouted);
+        }
+        Delivery::Slot => arrival.behind = true,
         Delivery::Group => return Err(DropReason::SrcAddressInvalid),
     }
     if Some(prefix) == uplink.prefix {
@@ -125,10 +135,12 @@ fn is_known(uplink: &FromUplink<'_>, vnet: VnetId, destination: VnetId) -> bool 
     snapshot.vnet(vnet).is_some() || snapshot.vnet(destination).is_some_and(|own| own.peering(vnet).is_some())
 }
 
-/// Whether the upper 96 bits of `source` are where the mapping says, or, during a move, where the node may be too.
+/// Whether the upper 96 bits of `source` are where the mapping says, or, during a move, where the node may be too; with the
+/// flag of what is `behind` a router if the mapping is of one.
 #[inline]
-pub(crate) fn lives_at(mapping: &Mapping, source: Ipv6Addr) -> bool {
-    let is_at = |place: &Locator| place.leads(source);
+pub(crate) fn lives_at(layout: Layout, mapping: &Mapping, source: Ipv6Addr, behind: bool) -> bool {
+    let is_at =
+        |place: &Locator| if behind { place.by_slot(layout).leads(source) } else { place.leads(source) };
     is_at(&mapping.locator) || mapping.also_accept.as_ref().is_some_and(is_at)
 }
 

@@ -17,16 +17,16 @@ const ROUTER_ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0xff, 0, 0, 0, 1);
 
 /// An ICMPv4 error as a frame, taken apart; its checksums are right.
 #[derive(Debug)]
-struct Error4 {
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-    mac: (MacAddr, MacAddr),
-    kind: Icmpv4Type,
-    quote: Vec<u8>,
+pub(crate) struct Error4 {
+    pub(crate) source: Ipv4Addr,
+    pub(crate) destination: Ipv4Addr,
+    pub(crate) mac: (MacAddr, MacAddr),
+    pub(crate) kind: Icmpv4Type,
+    pub(crate) quote: Vec<u8>,
 }
 
 #[track_caller]
-fn error4(frame: &[u8]) -> Error4 {
+pub(crate) fn error4(frame: &[u8]) -> Error4 {
     let sliced = SlicedPacket::from_ethernet(frame).unwrap();
     let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("{sliced:?}") };
     let Some(TransportSlice::Icmpv4(icmp)) = &sliced.transport else { panic!("{sliced:?}") };
@@ -47,7 +47,7 @@ fn error4(frame: &[u8]) -> Error4 {
 
 /// An ICMPv6 error as a packet's addresses, type and quote; its checksum is right.
 #[track_caller]
-fn error6(frame: &[u8]) -> (Ipv6Addr, Ipv6Addr, Icmpv6Type, Vec<u8>) {
+pub(crate) fn error6(frame: &[u8]) -> (Ipv6Addr, Ipv6Addr, Icmpv6Type, Vec<u8>) {
     let sliced = SlicedPacket::from_ethernet(frame).unwrap();
     let Some(NetSlice::Ipv6(ip)) = &sliced.net else { panic!("{sliced:?}") };
     let Some(TransportSlice::Icmpv6(icmp)) = &sliced.transport else { panic!("{sliced:?}") };
@@ -58,21 +58,27 @@ fn error6(frame: &[u8]) -> (Ipv6Addr, Ipv6Addr, Icmpv6Type, Vec<u8>) {
 }
 
 /// An ICMPv6 message of a router about a packet (without its Ethernet header), for the packet's source.
-fn router_says(host: usize, kind: Icmpv6Type, quoted: &[u8]) -> Vec<u8> {
+pub(crate) fn router_says(host: usize, kind: Icmpv6Type, quoted: &[u8]) -> Vec<u8> {
     let to = Ipv6Addr::from(<[u8; 16]>::try_from(&quoted[8..24]).unwrap());
     router_says_to(host, (ROUTER_ADDRESS, to), kind, quoted)
 }
 
-fn router_says_to(host: usize, ends: (Ipv6Addr, Ipv6Addr), kind: Icmpv6Type, quoted: &[u8]) -> Vec<u8> {
+pub(crate) fn router_says_to(
+    host: usize,
+    ends: (Ipv6Addr, Ipv6Addr),
+    kind: Icmpv6Type,
+    quoted: &[u8],
+) -> Vec<u8> {
     let (source, destination) = (ends.0.octets(), ends.1.octets());
     let icmp = etherparse::Icmpv6Header::with_checksum(kind, source, destination, quoted).unwrap();
     let payload = [&icmp.to_bytes()[..], quoted].concat();
     frames::from_substrate(host, ends, Transport::Other { number: 58, payload })
 }
 
-const TIME_EXCEEDED: Icmpv6Type = Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded);
+pub(crate) const TIME_EXCEEDED: Icmpv6Type =
+    Icmpv6Type::TimeExceeded(icmpv6::TimeExceededCode::HopLimitExceeded);
 
-const fn too_big(mtu: u32) -> Icmpv6Type {
+pub(crate) const fn too_big(mtu: u32) -> Icmpv6Type {
     Icmpv6Type::PacketTooBig { mtu }
 }
 

@@ -22,6 +22,7 @@ mod oracle;
 mod peering;
 mod properties;
 mod refusals;
+mod routes;
 mod rules;
 mod segmentation;
 mod straight_line;

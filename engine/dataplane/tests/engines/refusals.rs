@@ -236,7 +236,9 @@ fn destinations_that_no_interface_has_are_counted_in_their_vnet() {
     vnet(DropReason::SlotMismatch, |frame| frame[46] = 63 << 2);
     vnet(DropReason::DstUnknownNode, |frame| frame[53] = 200);
     vnet(DropReason::DstUnknownNode, |frame| frame[53] = 99);
-    vnet(DropReason::DstFormUnsupported, |frame| frame[46] |= 2);
+    // By slot, where others are: a node of another vnet, and nobody.
+    vnet(DropReason::SlotMismatch, |frame| frame[46] = 6 << 2 | 2);
+    vnet(DropReason::SlotMismatch, |frame| frame[46] = 63 << 2 | 2);
     vnet(DropReason::DstAddressInvalid, |frame| frame[46] |= 1);
 }
 
@@ -269,7 +271,7 @@ fn forged_sources_are_dropped_and_counted_in_the_vnet() {
     vnet(DropReason::SrcOwnPrefix, |frame| frame[29] = 0xb);
     vnet(DropReason::SrcUnknownVnet, |frame| frame[33] = 8);
     vnet(DropReason::SrcUnknownNode, |frame| frame[37] = 200);
-    vnet(DropReason::SrcFormUnsupported, |frame| frame[30] |= 2);
+    vnet(DropReason::SrcNotRouted, |frame| frame[30] |= 2);
     vnet(DropReason::SrcAddressInvalid, |frame| frame[30] |= 1);
     vnet(DropReason::SrcAddressInvalid, |frame| frame[30] |= 3);
     vnet(DropReason::SrcAddressInvalid, |frame| frame[31..34].fill(0));

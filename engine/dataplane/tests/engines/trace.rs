@@ -9,6 +9,7 @@ use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::group::Filter;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::policy::{Action, Peer, Policy, Rule, RuleSet};
+use overlane_dataplane::route::{Route, Routes};
 use overlane_dataplane::segment::Capabilities;
 use overlane_dataplane::table::mapping::State;
 use overlane_dataplane::trace::{Fate, Object, Subject, Trace, trace};
@@ -150,6 +151,33 @@ fn every_decision_is_told_with_its_object() {
     let told = same(&mut there, UPLINK, &from_substrate(1, ends, udp(b"in")));
     assert_eq!(told.fate, Fate::Dropped(DropReason::SrcNotLive));
     assert!(told.steps[1].decision.contains("not live"));
+}
+
+#[test]
+fn the_router_that_a_packet_takes_is_told() {
+    let far = Node { ipv4: Ipv4Addr::new(10, 9, 0, 7), ..BOB };
+    let mut engines = world(LAYOUT);
+    for engine in &mut engines {
+        let route = Route { net: "10.9.0.0/16".parse().unwrap(), via: vec![BOB.ipv4] };
+        engine.change_vnet(7, |vnet| vnet.routes = Arc::new(Routes::new(vec![route], vec![]).unwrap()));
+    }
+    let [here, there] = &mut engines;
+    let decisions = |told: &Trace| -> Vec<String> {
+        told.steps.iter().map(|step| format!("{}: {}", step.stage, step.decision)).collect()
+    };
+    let frame = frames::ipv4(dummy(7, GATEWAY), ALICE.mac(), &shape(&ALICE, &far, udp(b"far")));
+    let told = same(here, ALICE.port, &frame);
+    assert_eq!(decisions(&told)[1], "next hop: by the gateway, to 10.9.0.0/16 by the router 10.0.0.20");
+    assert!(objects(&told).contains(&Object::Mapping(vnet(7), BOB.ipv4)));
+    let crossing = oracle::forwarded(&told.frames[0].1, uplink_mac(1));
+    let told = same(there, UPLINK, &crossing);
+    assert!(decisions(&told)[0].ends_with(" is of a network behind it"), "{told:?}");
+
+    let told = same(there, BOB.port, &to_node(&far, &ALICE, udp(b"back")));
+    assert!(decisions(&told)[0].starts_with("source: 10.9.0.7 is of a network that it may send from"));
+    let crossing = oracle::forwarded(&told.frames[0].1, uplink_mac(0));
+    let told = same(here, UPLINK, &crossing);
+    assert!(decisions(&told)[2].ends_with(" is behind the router 10.0.0.20, which lives there"), "{told:?}");
 }
 
 #[test]
