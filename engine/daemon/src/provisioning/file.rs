@@ -24,6 +24,7 @@ use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::illegal::Illegal;
 use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::route::{Route, Routes, Transit};
 use overlane_dataplane::snapshot::Subnet;
 use rules::{RawPeering, RawRule, default_action};
 use serde::Deserialize;
@@ -126,6 +127,10 @@ struct RawInterface {
     tags: Vec<Spanned<String>>,
     #[serde(default)]
     groups: Vec<Spanned<Ipv4Addr>>,
+    #[serde(default)]
+    routes: Vec<Spanned<Ipv4Net>>,
+    #[serde(default)]
+    transit: Vec<Spanned<Ipv4Net>>,
     rate: Option<Spanned<RawRate>>,
     attachment: Option<RawAttachment>,
 }
@@ -208,6 +213,8 @@ struct Site<'a> {
     tags: HashMap<String, u32>,
     /// The hosts that have members of groups.
     groups: HashMap<Target, BTreeSet<HostPrefix>>,
+    /// The networks behind the routers of vnets.
+    routes: HashMap<VnetId, Arc<Routes>>,
     state: DesiredState,
 }
 
@@ -235,6 +242,7 @@ impl<'a> Site<'a> {
             nodes: HashMap::new(),
             tags: HashMap::new(),
             groups: HashMap::new(),
+            routes: HashMap::new(),
             state: DesiredState::default(),
         }
     }
@@ -327,6 +335,8 @@ impl<'a> Site<'a> {
                     .map(|groups| self.groups(groups))
                     .transpose()?
                     .unwrap_or_default(),
+                // Those of its interfaces, when they have been read.
+                routes: Arc::default(),
             });
             if self.networks.insert(name.clone(), vnet).is_some() {
                 return self.refuse(&raw.id.span(), format!("network {name} is there already"));
@@ -458,6 +468,9 @@ impl<'a> Site<'a> {
         if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
             return self.refuse(&raw.addresses.span(), format!("must be 1 to {MAX_ADDRESSES} addresses"));
         }
+        if let Some(first) = addresses.first() {
+            self.routes_of(raw, &vnet, *first)?;
+        }
         addresses.sort_unstable();
         let mac = match &raw.mac {
             Some(text) => {
@@ -519,6 +532,32 @@ impl<'a> Site<'a> {
         Ok(groups.into_iter().collect())
     }
 
+    /// Adds what is behind an interface whose first address is `router`.
+    fn routes_of(&mut self, raw: &RawInterface, vnet: &Vnet, router: Ipv4Addr) -> Result<(), FileError> {
+        let peers = vnet.peerings.iter().flat_map(|peering| peering.subnets.iter().copied());
+        let nets: Vec<_> = vnet.subnets.iter().map(|subnet| subnet.net).chain(peers).collect();
+        let known = self.routes.get(&vnet.id).cloned().unwrap_or_default();
+        let (mut routes, mut transits) = (known.routes().to_vec(), known.transits().to_vec());
+        let given =
+            raw.routes.iter().map(|net| (net, true)).chain(raw.transit.iter().map(|net| (net, false)));
+        for (given, is_route) in given {
+            let net = *given.as_ref();
+            match routes.iter_mut().find(|route| route.net == net) {
+                _ if !is_route => transits.push(Transit { net, via: router }),
+                Some(route) => route.via.push(router),
+                None => routes.push(Route { net, via: vec![router] }),
+            }
+            let all = Routes::new(routes.clone(), transits.clone());
+            let all = all.map_err(|illegal| self.source.error(&given.span(), illegal.to_string()))?;
+            if is_route && let Some((_, subnet)) = all.inside(&nets) {
+                let message = format!("{net} must not lie in {subnet}, a subnet of its network or of a peer");
+                return self.refuse(&given.span(), message);
+            }
+            self.routes.insert(vnet.id, Arc::new(all));
+        }
+        Ok(())
+    }
+
     fn rate(&self, given: &Spanned<RawRate>) -> Result<RateLimit, FileError> {
         let RawRate { packets_per_second, bits_per_second } = *given.as_ref();
         let limit = RateLimit { packets_per_second, bits_per_second };
@@ -549,6 +588,11 @@ impl<'a> Site<'a> {
 
     /// The state, without the mappings of vnets that have no interface here and no peer that has.
     fn finish(mut self) -> DesiredState {
+        for (id, routes) in self.routes {
+            if let Some(kept) = self.state.vnets.get_mut(&id) {
+                Arc::make_mut(&mut kept.value).routes = routes;
+            }
+        }
         let vnets = &self.state.vnets;
         let peers = vnets.values().flat_map(|kept| &kept.value.peerings).map(|peering| peering.vnet);
         let told: HashSet<VnetId> = vnets.keys().copied().chain(peers).collect();

@@ -83,6 +83,21 @@ fn everything_wrong_in_a_site_is_refused_with_field_and_legal_values() {
             "slot = 0\nrate = { bits_per_second = 1000 }\n",
             "[[interface]] rate: rate.bits_per_second must be 8000 to 400000000000, not 1000",
         ),
+        (
+            "slot = 0\n",
+            "slot = 0\nroutes = [\"10.9.0.1/16\"]\n",
+            "[[interface]] routes: routes must be a unicast network without bits behind its length, like 10.9.0.0/16, not 10.9.0.1/16",
+        ),
+        (
+            "slot = 0\n",
+            "slot = 0\nroutes = [\"10.9.0.0/16\", \"10.0.0.64/26\"]\n",
+            "[[interface]] routes: 10.0.0.64/26 must not lie in 10.0.0.0/24, a subnet of its network or of a peer",
+        ),
+        (
+            "slot = 0\n",
+            "slot = 0\ntransit = [\"224.0.0.0/8\"]\n",
+            "[[interface]] transit: transits must be a unicast network without bits behind its length, like 10.9.0.0/16, not 224.0.0.0/8",
+        ),
         ("id = \"blue\"", "id = \"red\"", "[[network]] id: network red is there already"),
         (
             "gateway = \"10.0.0.1\"",
@@ -196,6 +211,24 @@ fn hosts_with_members_are_those_of_interfaces_and_mappings() {
     let state = site(&text, "host-a").unwrap();
     let own: Vec<_> = state.interfaces.values().filter(|kept| kept.value.groups == [video]).collect();
     assert_eq!(own.len(), 1);
+}
+
+#[test]
+fn networks_behind_routers_are_known_to_every_host_of_the_vnet() {
+    // Behind two interfaces, one here and one there, of which the latter has a first address that is not its lowest.
+    let more = "slot = 0\nroutes = [\"10.9.0.0/16\", \"0.0.0.0/0\"]\ntransit = [\"10.0.0.0/24\"]\n";
+    let text = SAMPLE
+        .replace("slot = 0\n", more)
+        .replace("\"10.0.0.6\", \"10.0.0.7\"", "\"10.0.0.7\", \"10.0.0.6\"");
+    let routers = [5, 7].map(|last| Ipv4Addr::new(10, 0, 0, last));
+    for of in ["host-a", "host-b"] {
+        let state = site(&text, of).unwrap();
+        let routes = &state.vnets[&VnetId::new(7).unwrap()].value.routes;
+        let nets: Vec<_> = routes.routes().iter().map(|route| route.net.to_string()).collect();
+        assert_eq!(nets, ["10.9.0.0/16", "0.0.0.0/0"], "as seen by {of}");
+        assert!(routes.routes().iter().all(|route| route.via == routers));
+        assert!(routes.transits().iter().map(|transit| transit.via).eq(routers));
+    }
 }
 
 const GREEN: &str = "[[network]]\nid = \"green\"\nvnet = 9\nsubnets = [{ cidr = \"10.5.0.0/24\", gateway = \"10.5.0.1\" }]\n\

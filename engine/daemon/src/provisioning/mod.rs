@@ -9,6 +9,7 @@ pub mod file;
 mod group_wire;
 pub mod model;
 pub mod resolve;
+mod route_wire;
 pub mod rule;
 mod rule_wire;
 pub mod sync;

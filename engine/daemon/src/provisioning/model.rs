@@ -11,6 +11,7 @@ use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::policy::Action;
+use overlane_dataplane::route::Routes;
 use overlane_dataplane::snapshot::{Peering, Subnet};
 use std::sync::Arc;
 
@@ -81,6 +82,8 @@ pub struct Vnet {
     pub dhcp: Option<Arc<dhcp::Settings>>,
     /// How it carries broadcast and multicast.
     pub groups: group::Settings,
+    /// The networks behind its routers.
+    pub routes: Arc<Routes>,
 }
 
 /// An interface of this host.

@@ -1,11 +1,11 @@
 //! Between the sync protocol's messages and the checked model. Every field from the wire is hostile until it is here.
 
-use super::group_wire;
 use super::model::{
     Attachment, AttachmentKind, Change, DeviceName, Host, Interface, MAX_ADDRESSES, MAX_NAME, MAX_PEERINGS,
     MAX_SUBNETS, Mapping, Revision, Target, Vnet, What,
 };
 use super::rule_wire::{action, encode_action, encode_rule, encode_tags, node_tags, rule};
+use super::{group_wire, route_wire};
 use crate::telemetry::WorkerVitals;
 use core::fmt::Display;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -233,7 +233,28 @@ fn vnet(put: sync::Vnet) -> Result<Vnet, WireError> {
     let dhcp = put.dhcp.map(dhcp_settings).transpose()?.map(Arc::new);
     let on_demand = put.on_demand;
     let groups = put.groups.map(group_wire::settings).transpose()?.unwrap_or_default();
-    Ok(Vnet { id, name, subnets, stateful: false, default_action, peerings, on_demand, dhcp, groups })
+    let routes = route_wire::routes(&put.routes, &put.transits)?;
+    let nets: Vec<_> = subnets.iter().map(|subnet| subnet.net).collect();
+    let nets = [nets, peerings.iter().flat_map(|peering| &peering.subnets).copied().collect()].concat();
+    if let Some((route, subnet)) = routes.inside(&nets) {
+        return Err(wrong(
+            "put_vnet.routes",
+            format!("networks that do not lie in the subnet {subnet}"),
+            route,
+        ));
+    }
+    Ok(Vnet {
+        id,
+        name,
+        subnets,
+        stateful: false,
+        default_action,
+        peerings,
+        on_demand,
+        dhcp,
+        groups,
+        routes: Arc::new(routes),
+    })
 }
 
 fn dhcp_settings(put: sync::Dhcp) -> Result<dhcp::Settings, WireError> {
@@ -485,6 +506,7 @@ fn encode_vnet(vnet: &Vnet) -> sync::Vnet {
         default_action: encode_action(peering.default_action).into(),
         on_demand: peering.on_demand,
     };
+    let (routes, transits) = route_wire::encode(&vnet.routes);
     sync::Vnet {
         id: vnet.id.get(),
         name: vnet.name.clone(),
@@ -494,6 +516,8 @@ fn encode_vnet(vnet: &Vnet) -> sync::Vnet {
         on_demand: vnet.on_demand,
         dhcp: vnet.dhcp.as_deref().map(encode_dhcp),
         groups: Some(group_wire::encode_settings(&vnet.groups)),
+        routes,
+        transits,
     }
 }
 

@@ -42,6 +42,14 @@ fn good_groups() -> sync::GroupSettings {
     sync::GroupSettings { no_broadcast: true, confined: vec!["224.0.0.0/16".into()] }
 }
 
+fn good_routes() -> Vec<sync::Route> {
+    // The longest first, as they are told again.
+    vec![
+        sync::Route { cidr: "10.9.128.0/17".into(), via: vec![0x0a00_0005] },
+        sync::Route { cidr: "10.9.0.0/16".into(), via: vec![0x0a00_0005, 0x0a00_0006] },
+    ]
+}
+
 fn good_group() -> sync::Group {
     let hosts = [10, 11].map(|last| vec![0xfd, 0, 0, 0, 0, 0, 0, last]).into();
     sync::Group { vnet: 7, ipv4: 0xef01_0203, hosts }
@@ -68,6 +76,8 @@ fn what_is_legal_survives_the_wire_both_ways() {
         on_demand: true,
         dhcp: Some(good_dhcp()),
         groups: Some(good_groups()),
+        routes: good_routes(),
+        transits: vec![sync::Transit { cidr: "0.0.0.0/0".into(), via: 0x0a00_0009 }],
     };
     let host = sync::Host { id: "host-a".into(), layout: "slot64".into(), prefix: "fd00:0:0:a::/64".into() };
     for what in [
@@ -141,11 +151,8 @@ fn what_is_not_legal_is_refused_by_field() {
             id: 7,
             name: "red".into(),
             subnets: subnets.iter().map(subnet).collect(),
-            default_action: 0,
-            peerings: Vec::new(),
-            on_demand: false,
-            dhcp: None,
             groups: Some(good_groups()),
+            ..sync::Vnet::default()
         };
         check(Wire::PutVnet(vnet)).unwrap_err().field
     };
@@ -211,11 +218,9 @@ fn peerings_that_overlap_are_refused() {
             id: 7,
             name: "red".into(),
             subnets: vec![sync::Subnet { cidr: "10.0.0.0/24".into(), gateway: String::new() }],
-            default_action: 0,
             peerings,
-            on_demand: false,
-            dhcp: None,
             groups: Some(good_groups()),
+            ..sync::Vnet::default()
         }))
     };
     put(vec![peering(8, &["10.1.0.0/24", "10.1.2.0/24"]), peering(9, &["10.2.0.0/16"])]).unwrap();
@@ -231,6 +236,40 @@ fn peerings_that_overlap_are_refused() {
     ] {
         assert_eq!(put(peerings).unwrap_err().field, field);
     }
+}
+
+#[test]
+fn networks_behind_routers_are_checked() {
+    let put = |spoil: fn(&mut sync::Vnet)| {
+        let subnets = vec![sync::Subnet { cidr: "10.0.0.0/24".into(), gateway: String::new() }];
+        let transits = vec![sync::Transit { cidr: "0.0.0.0/0".into(), via: 0x0a00_0009 }];
+        let peerings = vec![sync::Peering {
+            vnet: 8,
+            cidrs: vec!["10.1.0.0/24".into()],
+            default_action: sync::Action::Allow.into(),
+            on_demand: false,
+        }];
+        let mut vnet =
+            sync::Vnet { id: 7, subnets, peerings, routes: good_routes(), transits, ..Default::default() };
+        spoil(&mut vnet);
+        check(sync::change::What::PutVnet(vnet)).map_err(|error| error.field)
+    };
+    put(|_| {}).unwrap();
+    put(|vnet| vnet.routes[0].cidr = "0.0.0.0/0".into()).unwrap();
+    let routes = |spoil| put(spoil).unwrap_err();
+    assert_eq!(routes(|vnet| vnet.routes[0].cidr = "x".into()), "put_vnet.routes");
+    assert_eq!(routes(|vnet| vnet.routes[0].cidr = "10.9.0.1/16".into()), "put_vnet.routes");
+    assert_eq!(routes(|vnet| vnet.routes[0].cidr = "224.0.0.0/4".into()), "put_vnet.routes");
+    assert_eq!(routes(|vnet| vnet.routes[0].cidr = "10.9.0.0/16".into()), "put_vnet.routes");
+    // In a subnet of its own, and of a peer.
+    assert_eq!(routes(|vnet| vnet.routes[0].cidr = "10.0.0.128/25".into()), "put_vnet.routes");
+    assert_eq!(routes(|vnet| vnet.routes[0].cidr = "10.1.0.0/24".into()), "put_vnet.routes");
+    assert_eq!(routes(|vnet| vnet.routes[0].via.clear()), "put_vnet.routes");
+    assert_eq!(routes(|vnet| vnet.routes[0].via = (1..10).collect()), "put_vnet.routes.via");
+    assert_eq!(routes(|vnet| vnet.routes = vec![vnet.routes[0].clone(); 1025]), "put_vnet.routes");
+    assert_eq!(routes(|vnet| vnet.transits[0].cidr.clear()), "put_vnet.transits");
+    assert_eq!(routes(|vnet| vnet.transits[0].cidr = "127.0.0.0/8".into()), "put_vnet.transits");
+    assert_eq!(routes(|vnet| vnet.transits = vec![vnet.transits[0].clone(); 17]), "put_vnet.transits");
 }
 
 #[test]

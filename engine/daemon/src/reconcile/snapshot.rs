@@ -98,7 +98,10 @@ impl Builder {
             });
             judged_anew |= !same_policy;
             let same = |vnet: &Arc<Vnet>| {
-                vnet.subnets == wanted.subnets && vnet.dhcp == wanted.dhcp && vnet.groups == wanted.groups
+                vnet.subnets == wanted.subnets
+                    && vnet.dhcp == wanted.dhcp
+                    && vnet.groups == wanted.groups
+                    && vnet.routes == wanted.routes
             };
             if !same_policy || !old.is_some_and(same) {
                 let uplink_drops = match old {
@@ -112,6 +115,7 @@ impl Builder {
                     on_demand: wanted.on_demand,
                     dhcp: wanted.dhcp.clone(),
                     groups: wanted.groups.clone(),
+                    routes: wanted.routes.clone(),
                     ..Vnet::new(*id, wanted.subnets.clone(), uplink_drops)
                 };
                 self.vnets.insert(*id, Arc::new(vnet));

@@ -382,6 +382,7 @@ fn vnet(subnets: Vec<Subnet>, stateful: bool) -> Vnet {
         on_demand: false,
         dhcp: None,
         groups: overlane_dataplane::group::Settings::default(),
+        routes: Arc::default(),
     }
 }
 
