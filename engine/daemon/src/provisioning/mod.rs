@@ -77,6 +77,9 @@ pub struct Report {
     /// The groups that its node wants to hear, sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Ipv4Addr>,
+    /// It is a router, and does not answer.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub silent: bool,
 }
 
 /// State of an interface.

@@ -436,6 +436,7 @@ impl Session {
             state: state.into(),
             detail: report.detail.clone(),
             groups: report.groups.iter().map(|group| group.to_bits()).collect(),
+            silent: report.silent,
         }))
     }
 

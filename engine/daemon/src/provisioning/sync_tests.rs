@@ -277,7 +277,8 @@ async fn a_revision_is_acknowledged_when_it_is_applied_and_not_before() {
 async fn reports_are_sent_when_they_change_and_all_of_them_to_a_new_stream() {
     let mut world = world("host-a").await;
     let report = |state| {
-        let report = Report { state, detail: String::new(), groups: vec![Ipv4Addr::new(239, 1, 2, 3)] };
+        let report =
+            Report { state, detail: String::new(), groups: vec![Ipv4Addr::new(239, 1, 2, 3)], silent: true };
         Arc::new(Reports::from_iter([(Arc::from("n1/eth0"), report)]))
     };
     world.reports.send_replace(report(InterfaceState::Defined));
@@ -286,7 +287,7 @@ async fn reports_are_sent_when_they_change_and_all_of_them_to_a_new_stream() {
     stream.welcome().await;
     world.up().await;
     let heard = |message, wanted: proto::InterfaceState| match message {
-        Outgoing::InterfaceReport(report) => assert_eq!(report.state(), wanted),
+        Outgoing::InterfaceReport(report) => assert_eq!((report.state(), report.silent), (wanted, true)),
         other => panic!("{other:?}"),
     };
     heard(stream.hear().await, proto::InterfaceState::Defined);
@@ -322,7 +323,8 @@ async fn what_was_refused_is_told_once_behind_reports_and_kept_while_the_service
     };
     // Before there is a stream.
     refuse(&world, "fd00:0:0:b::/64", 3);
-    let report = Report { state: InterfaceState::Live, detail: String::new(), groups: Vec::new() };
+    let report =
+        Report { state: InterfaceState::Live, detail: String::new(), groups: Vec::new(), silent: false };
     world.reports.send_replace(Arc::new(Reports::from_iter([(Arc::from("n1/eth0"), report)])));
     let mut stream = world.stream().await;
     stream.hello().await;
@@ -386,7 +388,12 @@ async fn workers_are_reported_to_each_new_stream_and_not_with_every_change() {
     let begin = Instant::now();
     *world.workers.0.lock() = vec![worker(20)];
     for number in 1..=3 {
-        let report = Report { state: InterfaceState::Live, detail: number.to_string(), groups: Vec::new() };
+        let report = Report {
+            state: InterfaceState::Live,
+            detail: number.to_string(),
+            groups: Vec::new(),
+            silent: false,
+        };
         world.reports.send_replace(Arc::new(Reports::from_iter([(Arc::from("n1/eth0"), report)])));
         assert!(matches!(stream.hear().await, Outgoing::InterfaceReport(_)));
     }

@@ -328,7 +328,7 @@ impl Attachment {
             }
             (_, None) => (InterfaceState::Defined, format!("waiting for device {device}")),
         };
-        Report { state, detail, groups: Vec::new() }
+        Report { state, detail, groups: Vec::new(), silent: false }
     }
 }
 

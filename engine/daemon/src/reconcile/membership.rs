@@ -255,4 +255,4 @@ fn payload(frame: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 #[path = "membership_tests.rs"]
-mod tests;
+pub(super) mod tests;

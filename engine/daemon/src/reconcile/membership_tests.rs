@@ -17,7 +17,7 @@ fn port(number: u16) -> PortId {
     PortId::new(number).unwrap()
 }
 
-fn interface() -> Arc<Interface> {
+pub(in super::super) fn interface() -> Arc<Interface> {
     Arc::new(Interface {
         id: "web/eth0".into(),
         vnet: VnetId::MIN,
@@ -31,18 +31,22 @@ fn interface() -> Arc<Interface> {
     })
 }
 
-/// The node is attached to a port, or to none.
-fn attach(memberships: &mut Memberships, to: Option<u16>, now: Instant) {
-    let interface = interface();
-    let port = to.map(|number| OpenPort {
+pub(in super::super) fn open_port(number: u16) -> OpenPort {
+    OpenPort {
         id: port(number),
-        mac: interface.mac,
+        mac: interface().mac,
         mtu: 1480,
         mtu_max: 1480,
         link_up: true,
         ifindex: None,
         traffic: Arc::new(PerWorker::new(1)),
-    });
+    }
+}
+
+/// The node is attached to a port, or to none.
+fn attach(memberships: &mut Memberships, to: Option<u16>, now: Instant) {
+    let interface = interface();
+    let port = to.map(open_port);
     let ready = port.iter().map(|port| (Ready { interface: &interface, port, mtu: 1480 }, Some(GATEWAY)));
     memberships.attach(ready, now);
 }

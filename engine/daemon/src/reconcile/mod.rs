@@ -8,6 +8,7 @@
 
 mod attachments;
 pub mod counted;
+mod health;
 mod hosts;
 mod links;
 mod membership;
@@ -36,6 +37,7 @@ use crate::trace::{Known, Lookup};
 use attachments::Attachments;
 use core::time::Duration;
 use hashbrown::HashSet;
+use health::Health;
 use hosts::Hosts;
 use links::Links;
 use membership::Memberships;
@@ -150,6 +152,7 @@ pub struct Reconciler<D: Dataplane, K> {
     links: Links,
     attachments: Attachments,
     memberships: Memberships,
+    health: Health,
     uplink: UplinkDriver,
     builder: Builder,
     translate: translate::Settings,
@@ -202,6 +205,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             links: Links::default(),
             attachments: Attachments::default(),
             memberships: Memberships::new(now),
+            health: Health::default(),
             uplink: UplinkDriver::new(settings.uplink, settings.icmp.buckets(settings.workers)),
             builder: Builder::new(settings.workers, settings.icmp, settings.groups),
             translate: settings.translate,
@@ -454,6 +458,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             self.uplink.deadline(),
             self.attachments.retry_at(),
             self.memberships.deadline(),
+            self.health.deadline(),
             self.expires_at,
             self.paths.deadline(),
             self.turn_at,
@@ -470,11 +475,12 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let now = Instant::now();
         let step = self.uplink.tick(now);
         self.take_step(step);
-        let (questions, changed) = self.memberships.tick(now);
-        for (port, frame) in &questions {
-            self.dataplane.inject(*port, frame);
+        for (questions, changed) in [self.memberships.tick(now), self.health.tick(now)] {
+            for (port, frame) in &questions {
+                self.dataplane.inject(*port, frame);
+            }
+            self.dirty |= changed;
         }
-        self.dirty |= changed;
         if self.uplink.deadline().is_some_and(|at| at <= now)
             || self.attachments.retry_at().is_some_and(|at| at <= now)
         {

@@ -84,6 +84,13 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
             (ready, gateway)
         });
         self.memberships.attach(ready, now);
+        let routers = self.attachments.ready().filter_map(|ready| {
+            let routes = &vnets.get(&ready.interface.vnet)?.value.routes;
+            let address = ready.interface.addresses.iter().find(|address| routes.has_router(**address))?;
+            let gateway = gateway(ready.interface);
+            Some((ready, *address, gateway))
+        });
+        self.health.attach(routers, now);
         let mut snapshot = self.builder.build(
             &self.state,
             (&self.attachments, &self.memberships, &self.local),
@@ -158,6 +165,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
         let now = Instant::now();
         for (id, report) in &mut reports {
             report.groups = self.memberships.told(id, now);
+            report.silent = self.health.is_silent(id);
         }
         let status = self.status(&reports);
         self.outputs.reports.send_if_modified(|told| {
@@ -204,6 +212,7 @@ impl<D: Dataplane, K: Kernel> Reconciler<D, K> {
                 mtu_note: mtu.zip(node_mtu).map(|(is, wanted)| mtu::note(is, wanted)).unwrap_or_default(),
                 state: report.state,
                 detail: report.detail.clone(),
+                silent: report.silent,
             })
         });
         let mut interfaces: Vec<_> = interfaces.collect();

@@ -99,6 +99,9 @@ pub struct InterfaceStatus {
     pub state: InterfaceState,
     /// Why it is not live.
     pub detail: String,
+    /// It is a router, and does not answer ARP for its own address.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub silent: bool,
 }
 
 /// A path through the substrate that carries less than the uplink.

@@ -161,6 +161,7 @@ fn busy_status() -> Status {
             mtu_note: "its MTU is 1500".into(),
             state: InterfaceState::Live,
             detail: String::new(),
+            silent: false,
         }],
         ..Status::default()
     }
