@@ -10,6 +10,7 @@ pub mod pki;
 pub mod policy;
 mod rate;
 pub mod resource;
+pub mod route;
 pub mod tls;
 pub mod trace;
 

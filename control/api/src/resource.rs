@@ -323,6 +323,13 @@ pub struct InterfaceSpec {
     /// Multicast groups that it is a member of whatever its node says by IGMP, up to 64, like `239.1.2.3`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
+    /// Networks behind it, up to 64, like `10.9.0.0/16`: its node is a router. What is for them is sent to its first address, and
+    /// it may send from them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
+    /// Networks that it may send from besides, up to 16, and gets nothing for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transit: Vec<String>,
     /// How much its node may send, within what its entity may.
     #[serde(default, skip_serializing_if = "RateLimit::is_default")]
     pub rate: RateLimit,
@@ -341,7 +348,7 @@ pub struct NodeSpec {
     /// What rules know it by (security groups): up to 16, each like an id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Its interfaces, 1 to 16. Of one that exists only addresses, groups and rate can change.
+    /// Its interfaces, 1 to 16. Of one that exists only addresses, groups, routes, transit and rate can change.
     pub interfaces: Vec<InterfaceSpec>,
 }
 
@@ -402,6 +409,15 @@ pub struct Interface {
     /// Multicast groups that its node has joined by IGMP, as its engine last reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joined: Vec<String>,
+    /// Networks behind it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
+    /// Networks that it may send from besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transit: Vec<String>,
+    /// Whether it is a router that does not answer ARP, as its engine last reported.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
     /// How much its node may send, within what its entity may.
     #[serde(default, skip_serializing_if = "RateLimit::is_default")]
     pub rate: RateLimit,

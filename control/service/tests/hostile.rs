@@ -137,9 +137,9 @@ async fn an_engine_that_says_what_no_engine_says_loses_its_stream_and_nothing_el
         (incarnation, any::<u64>()).prop_map(|(incarnation, number)| Body::Ack(Ack {
             revision: Some(Revision { incarnation, number }),
         })),
-        (text, any::<i32>(), text, prop::collection::vec(any::<u32>(), 0..70)).prop_map(
-            |(interface_id, state, detail, groups)| {
-                Body::InterfaceReport(InterfaceReport { interface_id, state, detail, groups })
+        (text, any::<i32>(), text, prop::collection::vec(any::<u32>(), 0..70), any::<bool>()).prop_map(
+            |(interface_id, state, detail, groups, silent)| {
+                Body::InterfaceReport(InterfaceReport { interface_id, state, detail, groups, silent })
             }
         ),
         (0usize..2000).prop_map(|count| Body::WorkersReport(WorkersReport {
@@ -174,8 +174,7 @@ async fn what_an_engine_said_says_nothing_again_and_nothing_in_anothers_mouth() 
         body: Some(Body::InterfaceReport(InterfaceReport {
             interface_id: "web/eth0".to_owned(),
             state: state.into(),
-            detail: String::new(),
-            groups: Vec::new(),
+            ..InterfaceReport::default()
         })),
     };
     // The very bytes, as somebody has recorded them.

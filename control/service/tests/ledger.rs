@@ -13,7 +13,7 @@ use overlane_api::sync::{Change, change::What};
 use overlane_control::access::{Actor, Caller, Role};
 use overlane_control::error::{Error, Result};
 use overlane_control::ledger::{
-    Audience, AuditLimits, Catchup, Ledger, MoveStep, Settings, catch_up, snapshot, verify,
+    Audience, AuditLimits, Catchup, Ledger, MoveStep, Report, Settings, catch_up, snapshot, verify,
 };
 use overlane_control::store::{RedbStore, Step, Store, Table};
 use overlane_dataplane::address::Layout;
@@ -118,6 +118,11 @@ fn group(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(239, 0, 0, last)
 }
 
+/// A network behind whoever has the tag, one of them with the first network's addresses in it.
+fn behind(tag: u8) -> String {
+    if tag == 0 { "10.0.0.0/28".to_owned() } else { format!("10.9.{tag}.0/24") }
+}
+
 fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
     let operator = operator();
     let ledger = &ledger.by(&operator);
@@ -198,6 +203,8 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 slot: None,
                 addresses: is["addresses"].as_array().unwrap().iter().map(text).collect(),
                 groups: tags.iter().map(|tag| group((*tag + 1) % 3).to_string()).collect(),
+                routes: tags.iter().map(|tag| behind((*tag + 1) % 3)).collect(),
+                transit: Vec::new(),
                 rate: RateLimit::default(),
                 attachment: serde_json::from_value(is["home"]["attachment"].clone()).unwrap(),
             };
@@ -224,6 +231,8 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 slot,
                 addresses: addresses.iter().map(|last| format!("10.{}.0.{last}", network % 2)).collect(),
                 groups: tags.iter().map(|tag| group(*tag).to_string()).collect(),
+                routes: tags.iter().map(|tag| behind(*tag)).collect(),
+                transit: slot.map(|_| "0.0.0.0/0".to_owned()).into_iter().collect(),
                 rate: RateLimit { packets_per_second: slot.map(|slot| slot + 1), bits_per_second: None },
                 attachment: Attachment { kind: AttachmentKind::Veth, device: format!("d{device}") },
             };
@@ -256,7 +265,9 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
         Operation::Report(node, host, state, joined) => {
             let state = InterfaceState::ALL[usize::from(state)];
             let joined: Vec<Ipv4Addr> = joined.into_iter().map(group).collect();
-            ledger.report(&format!("h{host}"), &format!("w{node}/eth0"), state, "", &joined).map(|_| ())
+            // Half of the reports say that it is silent.
+            let report = Report { state, detail: "", joined: &joined, silent: joined.len() == 1 };
+            ledger.report(&format!("h{host}"), &format!("w{node}/eth0"), &report).map(|_| ())
         }
         Operation::Rule { id, entity, on, peer, deny } => {
             let spec = rule(entity, selector(on), selector(peer), deny);
@@ -538,12 +549,12 @@ fn a_store_of_a_newer_schema_or_another_layout_is_left_alone() {
 
     let store = RedbStore::open(&path).unwrap();
     let mut update = store.update().unwrap();
-    update.put(Table::Meta, b"schema", &5u64.to_be_bytes()).unwrap();
+    update.put(Table::Meta, b"schema", &6u64.to_be_bytes()).unwrap();
     update.commit().unwrap();
     drop(store);
     let newer = refusal(open(SETTINGS));
     assert!(
-        newer.contains("has schema version 5; this build of overlane-control knows versions 1 to 4"),
+        newer.contains("has schema version 6; this build of overlane-control knows versions 1 to 5"),
         "{newer}"
     );
 }
@@ -564,7 +575,7 @@ fn a_store_of_the_schema_before_is_taken_over() {
     update.commit().unwrap();
     drop(store);
     drop(Ledger::open(Arc::new(RedbStore::open(&path).unwrap()), &path, SETTINGS).unwrap());
-    assert_eq!(schema(), Some(4));
+    assert_eq!(schema(), Some(5));
 }
 
 #[test]

@@ -151,6 +151,8 @@ pub fn node_spec(node: &Node, kind: AttachmentKind) -> NodeSpec {
             slot: Some(node.slot.into()),
             addresses: vec![node.ipv4.to_string()],
             groups: Vec::new(),
+            routes: Vec::new(),
+            transit: Vec::new(),
             rate: RateLimit::default(),
             attachment: Attachment { kind, device: node.device.clone() },
         }],

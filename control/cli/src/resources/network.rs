@@ -7,6 +7,8 @@ use overlane_api::dhcp::{Dhcp, DhcpBoot, DhcpRoute};
 use overlane_api::group::{GroupSettings, Membership};
 use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{ListQuery, MAX_PAGE, MappingMode, Network, NetworkSpec, Page, Subnet};
+use overlane_api::route::Route;
+use serde::de::DeserializeOwned;
 
 use super::{Resource, parse_id, parse_pairs, required, single};
 use crate::args::ListArgs;
@@ -68,6 +70,15 @@ The gateway is answered for by the engines; no node may have its address. Two ne
     },
     /// Lists who is a member of its multicast groups, by provisioning or by IGMP
     Groups {
+        /// Its id
+        #[arg(value_parser = parse_id)]
+        id: String,
+        /// Show the first so many [default: all]
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
+    },
+    /// Lists the networks that are behind its routers, or that these may send from
+    Routes {
         /// Its id
         #[arg(value_parser = parse_id)]
         id: String,
@@ -212,21 +223,22 @@ impl Resource for Network {
 }
 
 const MEMBERS: &[&str] = &["GROUP", "INTERFACE", "HOST", "BY"];
+const ROUTES: &[&str] = &["NETWORK", "INTERFACE", "HOST", "VIA", "IS", "STATE"];
 
-/// Who is a member of a network's groups.
-async fn members(
+/// All of what is listed under a network, or the first so many.
+async fn listed<T: DeserializeOwned>(
     client: &Client,
-    printer: &mut Printer<'_>,
     id: &str,
+    what: &str,
     limit: Option<u64>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<T>> {
     let limit = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    let (mut items, mut after): (Vec<Membership>, Option<String>) = (Vec::new(), None);
+    let (mut items, mut after): (Vec<T>, Option<String>) = (Vec::new(), None);
     while items.len() < limit {
         // What a page ends with is made of addresses and ids, which need no escaping in a URL.
         let behind = after.as_ref().map(|after| format!("&after={after}")).unwrap_or_default();
-        let path = format!("{}/groups?limit={MAX_PAGE}{behind}", Network::path(id));
-        let page: Page<Membership> = client.get(&path).await?;
+        let path = format!("{}/{what}?limit={MAX_PAGE}{behind}", Network::path(id));
+        let page: Page<T> = client.get(&path).await?;
         // A service whose list does not go on would keep us here for ever.
         let goes_on = !page.items.is_empty() && page.next.is_some() && page.next != after;
         items.extend(page.items);
@@ -236,9 +248,19 @@ async fn members(
         }
     }
     items.truncate(limit);
+    Ok(items)
+}
+
+/// Who is a member of a network's groups.
+async fn members(
+    client: &Client,
+    printer: &mut Printer<'_>,
+    id: &str,
+    limit: Option<u64>,
+) -> anyhow::Result<()> {
+    let items: Vec<Membership> = listed(client, id, "groups", limit).await?;
     if printer.is_json() {
-        printer.json(&items)?;
-        return Ok(());
+        return Ok(printer.json(&items)?);
     }
     let by = |item: &Membership| match (item.provisioned, item.joined) {
         (true, true) => "provisioning, IGMP",
@@ -249,6 +271,27 @@ async fn members(
         vec![item.group.clone(), item.interface.clone(), item.host.clone(), by(item).to_owned()]
     };
     Ok(printer.table(MEMBERS, items.iter().map(row))?)
+}
+
+/// Which networks are behind a network's routers.
+async fn routes(
+    client: &Client,
+    printer: &mut Printer<'_>,
+    id: &str,
+    limit: Option<u64>,
+) -> anyhow::Result<()> {
+    let items: Vec<Route> = listed(client, id, "routes", limit).await?;
+    if printer.is_json() {
+        return Ok(printer.json(&items)?);
+    }
+    let row = |item: &Route| {
+        let is = if item.transit { "transit" } else { "route" };
+        let silent = if item.silent { ", silent" } else { "" };
+        let state = format!("{}{silent}", item.state);
+        let Route { cidr, interface, host, via, .. } = item.clone();
+        vec![cidr, interface, host, via, is.to_owned(), state]
+    };
+    Ok(printer.table(ROUTES, items.iter().map(row))?)
 }
 
 /// Whether an octet of a page's end is one of those that there can be.
@@ -269,6 +312,7 @@ pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer
         }
         Command::Show { id } => super::show::<Network>(client, printer, &id).await,
         Command::Groups { id, limit } => members(client, printer, &id, limit).await,
+        Command::Routes { id, limit } => routes(client, printer, &id, limit).await,
         Command::Delete { id } => super::delete::<Network>(client, printer, &id).await,
     }
 }

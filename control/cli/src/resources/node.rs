@@ -17,13 +17,15 @@ use crate::output::Printer;
 /// What to do with nodes.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Creates a node on a host, or confirms that it is there; its addresses, groups and rate can be changed so, too
+    /// Creates a node on a host, or confirms that it is there; its addresses, groups, routes and rate can be changed so, too
     #[command(after_help = "\
 An interface is written as KEY=VALUE, separated by commas:
   name=NAME        its name within the node
   network=ID       the network that it belongs to
   address=IPV4     its address; repeat it for more
   group=IPV4       a multicast group that it is a member of whatever its node says by IGMP; repeat it for more
+  route=CIDR       a network behind it, for which it is a router; repeat it for more
+  transit=CIDR     a network that it may send from besides, and gets nothing for; repeat it for more
   pps=NUMBER       how many packets a second its node may send [default: as many as it likes]
   bps=NUMBER       how many bits a second its node may send [default: as many as it likes]
   device=NAME      the kernel interface on the host: the veth's host side, or the tap to be made
@@ -111,7 +113,10 @@ Examples:
 }
 
 fn parse_interface(text: &str) -> anyhow::Result<InterfaceSpec> {
-    let keys = ["name", "network", "address", "group", "pps", "bps", "device", "kind", "mac", "slot"];
+    let keys = [
+        "name", "network", "address", "group", "route", "transit", "pps", "bps", "device", "kind", "mac",
+        "slot",
+    ];
     let pairs = parse_pairs(text, None, &keys)?;
     let all = |wanted: &str| -> Vec<String> {
         pairs.iter().filter(|(key, _)| *key == wanted).map(|(_, value)| (*value).to_owned()).collect()
@@ -125,6 +130,8 @@ fn parse_interface(text: &str) -> anyhow::Result<InterfaceSpec> {
         slot: parse_slot(&pairs)?,
         addresses,
         groups: all("group"),
+        routes: all("route"),
+        transit: all("transit"),
         rate: RateLimit {
             packets_per_second: parse_number(&pairs, "pps")?,
             bits_per_second: parse_number(&pairs, "bps")?,
@@ -227,6 +234,14 @@ impl Resource for Node {
         for interface in self.interfaces.iter().filter(|interface| !interface.joined.is_empty()) {
             facts.push(("joined", format!("{}: {}", interface.name, interface.joined.join(" "))));
         }
+        for interface in &self.interfaces {
+            let silent = if interface.silent { " (silent)" } else { "" };
+            for (what, nets) in [("routes", &interface.routes), ("transit", &interface.transit)] {
+                if !nets.is_empty() {
+                    facts.push((what, format!("{}: {}{silent}", interface.name, nets.join(" "))));
+                }
+            }
+        }
         for interface in self.interfaces.iter().filter(|interface| !interface.rate.is_default()) {
             facts.push(("may send", format!("{}: {}", interface.name, rate(interface.rate))));
         }
@@ -279,7 +294,7 @@ mod tests {
 
     #[test]
     fn an_interface_is_written_as_pairs() {
-        let whole = "name=eth0,network=blue,address=10.0.0.1,address=10.0.0.2,group=239.1.2.3,pps=1000,bps=8000000,device=tap0,kind=tap,mac=02:00:00:00:00:01,slot=3";
+        let whole = "name=eth0,network=blue,address=10.0.0.1,address=10.0.0.2,group=239.1.2.3,route=10.9.0.0/16,route=10.8.0.0/16,transit=0.0.0.0/0,pps=1000,bps=8000000,device=tap0,kind=tap,mac=02:00:00:00:00:01,slot=3";
         let expected = InterfaceSpec {
             name: "eth0".into(),
             network: "blue".into(),
@@ -287,6 +302,8 @@ mod tests {
             slot: Some(3),
             addresses: vec!["10.0.0.1".into(), "10.0.0.2".into()],
             groups: vec!["239.1.2.3".into()],
+            routes: vec!["10.9.0.0/16".into(), "10.8.0.0/16".into()],
+            transit: vec!["0.0.0.0/0".into()],
             rate: RateLimit { packets_per_second: Some(1000), bits_per_second: Some(8_000_000) },
             attachment: Attachment { kind: AttachmentKind::Tap, device: "tap0".into() },
         };

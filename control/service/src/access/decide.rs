@@ -95,7 +95,10 @@ pub fn of_route(method: &str, path: &str) -> Option<(Kind, Verb)> {
     };
     let kind = match (path, method) {
         ("/v1/entities" | "/v1/entities/{id}", _) => Kind::Entity,
-        ("/v1/networks" | "/v1/networks/{id}" | "/v1/networks/{id}/groups", _) => Kind::Network,
+        (
+            "/v1/networks" | "/v1/networks/{id}" | "/v1/networks/{id}/groups" | "/v1/networks/{id}/routes",
+            _,
+        ) => Kind::Network,
         ("/v1/hosts" | "/v1/hosts/{id}", _) => Kind::Host,
         ("/v1/nodes" | "/v1/nodes/{id}", _) => Kind::Node,
         ("/v1/nodes/{id}/move", _) => Kind::Move,

@@ -9,6 +9,7 @@ mod groups;
 mod objects;
 mod policy;
 mod resources;
+mod routes;
 mod server;
 mod status;
 
@@ -73,6 +74,7 @@ pub fn router(api: Api) -> Router {
         .routes(routes!(resources::list_networks))
         .routes(routes!(resources::put_network, resources::get_network, resources::delete_network))
         .routes(routes!(groups::list_memberships))
+        .routes(routes!(routes::list_routes))
         .routes(routes!(resources::list_hosts))
         .routes(routes!(resources::put_host, resources::get_host, resources::delete_host))
         .routes(routes!(resources::list_nodes))

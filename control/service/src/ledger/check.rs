@@ -9,6 +9,7 @@ use overlane_api::group::GroupSettings;
 use overlane_api::resource::{
     Attachment, DEFAULT_PAGE, DEVICE_NAME_LEGAL, ID_LEGAL, MAX_PAGE, RateLimit, Subnet, is_device_name, is_id,
 };
+use overlane_api::route::{MAX_ROUTES, MAX_TRANSIT};
 use overlane_dataplane::address::{HostPrefix, Layout};
 use overlane_dataplane::cap;
 use overlane_dataplane::dhcp;
@@ -16,6 +17,7 @@ use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::illegal::Illegal;
 use overlane_dataplane::mac::MacAddr;
+use overlane_dataplane::route;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Longest description, in bytes.
@@ -166,6 +168,35 @@ pub(super) fn groups(given: &[String]) -> Result<Vec<Ipv4Addr>> {
         })?);
     }
     Ok(groups.into_iter().collect())
+}
+
+/// The networks behind an interface, sorted.
+pub(super) fn routes(given: &[String]) -> Result<Vec<Ipv4Net>> {
+    networks("routes", given, MAX_ROUTES)
+}
+
+/// The networks that an interface may send from besides, sorted.
+pub(super) fn transit(given: &[String]) -> Result<Vec<Ipv4Net>> {
+    networks("transit", given, MAX_TRANSIT)
+}
+
+fn networks(field: &'static str, given: &[String], most: usize) -> Result<Vec<Ipv4Net>> {
+    if given.len() > most {
+        return Err(Error::invalid(field, format!("{} given", given.len()), format!("up to {most} of them")));
+    }
+    let mut nets = std::collections::BTreeSet::new();
+    for (place, text) in given.iter().enumerate() {
+        let refuse = |problem: &str, legal: &str| {
+            Err(Error::invalid(format!("{field}[{place}]"), format!("{} {problem}", shown(text)), legal))
+        };
+        let net = text.parse::<Ipv4Net>().ok().filter(|net| route::check(field, *net).is_ok());
+        match net {
+            None => return refuse("is none", route::LEGAL),
+            Some(net) if !nets.insert(net) => return refuse("is given twice", "each network once"),
+            Some(_) => {}
+        }
+    }
+    Ok(nets.into_iter().collect())
 }
 
 fn list(field: &str, length: usize, most: usize) -> Result<()> {

@@ -9,7 +9,7 @@ use super::record::{
     load, load_id, meta_number, pair, revision, text, try_scan, vnet_key,
 };
 use super::resolved::{self, Resolved};
-use super::{check, group, network, peering, rule};
+use super::{check, group, network, peering, route, rule};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::dhcp::{Dhcp, DhcpBoot, DhcpRoute};
@@ -184,6 +184,7 @@ impl<'a> Teller<'a> {
                 on_demand: other.on_demand,
             });
         }
+        let (routes, transits) = route::told(self.view, vnet)?;
         let message = sync::Vnet {
             id: vnet,
             name: id,
@@ -196,6 +197,8 @@ impl<'a> Teller<'a> {
                 no_broadcast: !record.groups.broadcast,
                 confined: record.groups.confined,
             }),
+            routes,
+            transits,
         };
         Ok(Some(Change { revision: record.revision, what: Some(What::PutVnet(message)) }))
     }

@@ -21,6 +21,7 @@ pub(crate) mod record;
 mod report;
 mod resolve;
 mod resolved;
+pub(crate) mod route;
 pub(crate) mod rule;
 mod size;
 mod tag;
@@ -33,8 +34,8 @@ pub(crate) use acting::{listed, shown};
 pub use delta::{Audience, Catchup, catch_up, snapshot};
 pub use moving::{ActiveMove, MoveStep};
 pub(crate) use record::HostRecord;
-pub use report::Reported;
 pub(crate) use report::clipped;
+pub use report::{Report, Reported};
 pub use resolve::{Resolution, resolve};
 pub(crate) use token::seconds;
 pub use verify::verify;
@@ -53,8 +54,8 @@ use tokio::sync::watch;
 pub(crate) use transaction::Transaction;
 
 /// The version of the records' meaning that this build reads and writes. Version 2 has rules and peerings, version 3 tokens,
-/// quotas and the audit log, version 4 groups: whoever does not know them must not serve it.
-pub const SCHEMA: u64 = 4;
+/// quotas and the audit log, version 4 groups, version 5 networks behind routers: whoever does not know them must not serve it.
+pub const SCHEMA: u64 = 5;
 /// The oldest version that is one of this build's without them.
 pub(crate) const OLDEST_SCHEMA: u64 = 1;
 

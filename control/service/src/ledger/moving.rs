@@ -173,6 +173,7 @@ fn places(
             state: InterfaceState::Defined,
             detail: String::new(),
             joined: Vec::new(),
+            silent: false,
         };
         let was_live = interface.home.state == InterfaceState::Live;
         after.push(InterfaceRecord {

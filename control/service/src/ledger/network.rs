@@ -6,7 +6,7 @@ use super::record::{
     InterfaceRecord, NetworkRecord, SubnetRecord, Touch, decode, load, load_id, try_scan, vnet_key,
 };
 use super::transaction::Transaction;
-use super::{Outcome, check, peering, rule, size};
+use super::{Outcome, check, peering, route, rule, size};
 use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
@@ -204,6 +204,10 @@ fn change(
     check_addresses_stay(txn, found.vnet, &subnets)?;
     if found.subnets != subnets {
         peering::check_apart(txn, id, &subnets, None, "subnets")?;
+        route::check_subnets(txn, id, found.vnet, &subnets, "subnets")?;
+        for (other, record) in peering::partners(txn, id)? {
+            route::check_subnets(txn, &other, record.vnet, &subnets, "subnets")?;
+        }
         // Peers send packets for these addresses here.
         for (_, other) in peering::of_network(txn.view(), id)? {
             txn.touch(Touch::Vnet { vnet: other.vnet, deleted: None });

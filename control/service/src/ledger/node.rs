@@ -7,7 +7,7 @@ use super::record::{
     InterfaceRecord, NetworkRecord, NodeRecord, Placement, Touch, in_vnet, interface_id, load, load_all_users,
 };
 use super::transaction::Transaction;
-use super::{Outcome, check, group, host, moving, rule, tag};
+use super::{Outcome, check, group, host, moving, route, rule, tag};
 use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Table, View};
@@ -48,6 +48,9 @@ pub(super) fn resource(id: &str, record: &NodeRecord, interfaces: &[InterfaceRec
             groups: interface.groups.iter().map(ToString::to_string).collect(),
             rate: interface.rate,
             joined: place.joined.iter().map(ToString::to_string).collect(),
+            routes: interface.routes.iter().map(ToString::to_string).collect(),
+            transit: interface.transit.iter().map(ToString::to_string).collect(),
+            silent: place.silent,
             attachment: place.attachment.clone(),
             state: place.state,
             detail: place.detail.clone(),
@@ -83,6 +86,7 @@ pub(super) fn replace(
         txn.unindex(was)?;
         txn.delete(Table::Interfaces, was.id().as_bytes())?;
         group::settle(txn, Some(was), None)?;
+        route::settle(txn, Some(was), None)?;
         txn.touch_interface(Some(was), None)?;
     }
     for (is, _) in after.iter().zip(&changed).filter(|(_, changed)| **changed) {
@@ -99,6 +103,8 @@ pub(super) fn replace(
         })?;
         txn.save(Table::Interfaces, &is.id(), is)?;
         group::settle(txn, twin(&is.name), Some(is))?;
+        route::settle(txn, twin(&is.name), Some(is))
+            .map_err(|error| error.within(&format!("interfaces[{place}]")))?;
         txn.touch_interface(twin(&is.name), Some(is))?;
     }
     Ok(true)
@@ -116,6 +122,7 @@ pub(super) fn replace_state(
     after.revision = txn.revision();
     txn.save(Table::Interfaces, &after.id(), &after)?;
     group::settle(txn, Some(before), Some(&after))?;
+    route::settle(txn, Some(before), Some(&after))?;
     txn.touch_interface(Some(before), Some(&after))?;
     Ok(true)
 }
@@ -206,6 +213,8 @@ fn check_spec(spec: &NodeSpec) -> Result<()> {
             interface.slot.map(check::slot).transpose()?;
             interface.mac.as_deref().map(check::mac).transpose()?;
             check::groups(&interface.groups)?;
+            check::routes(&interface.routes)?;
+            check::transit(&interface.transit)?;
             check::rate(interface.rate)?;
             check::addresses(&interface.addresses).map(|_| ())
         };
@@ -214,7 +223,7 @@ fn check_spec(spec: &NodeSpec) -> Result<()> {
     Ok(())
 }
 
-/// An interface of an existing node: only its addresses, groups and rate can change.
+/// An interface of an existing node: only what it says to others can change, not where it is.
 fn kept(found: &InterfaceRecord, spec: &InterfaceSpec) -> Result<InterfaceRecord> {
     let current = found.current();
     let fixed = |field: &str, is: String| {
@@ -222,7 +231,8 @@ fn kept(found: &InterfaceRecord, spec: &InterfaceSpec) -> Result<InterfaceRecord
         Err(Error::conflict(
             field,
             format!(
-                "interface {id} has {is}; only addresses, groups and rate can change: make another interface"
+                "interface {id} has {is}; only addresses, groups, routes, transit and rate can change: make another \
+                 interface"
             ),
             is,
         ))
@@ -247,7 +257,8 @@ fn kept(found: &InterfaceRecord, spec: &InterfaceSpec) -> Result<InterfaceRecord
         return fixed("attachment.kind", format!("{:?}", current.attachment.kind).to_lowercase());
     }
     let (addresses, groups) = (check::addresses(&spec.addresses)?, check::groups(&spec.groups)?);
-    Ok(InterfaceRecord { addresses, groups, rate: spec.rate, ..found.clone() })
+    let (routes, transit) = (check::routes(&spec.routes)?, check::transit(&spec.transit)?);
+    Ok(InterfaceRecord { addresses, groups, routes, transit, rate: spec.rate, ..found.clone() })
 }
 
 /// The records that a specification asks for; those that stay as they are, are as they were.
@@ -295,6 +306,7 @@ fn asked(
                     other => other,
                 })?;
             }
+            route::check_outside(txn, &is.network, &network, &is.routes)?;
             if let Some(was) = found.iter().find(|was| was.name == is.name) {
                 return kept(was, is);
             }
@@ -315,6 +327,8 @@ fn asked(
                 mac,
                 addresses: check::addresses(&is.addresses)?,
                 groups: check::groups(&is.groups)?,
+                routes: check::routes(&is.routes)?,
+                transit: check::transit(&is.transit)?,
                 rate: is.rate,
                 tags: Vec::new(),
                 home: Placement {
@@ -324,6 +338,7 @@ fn asked(
                     state: InterfaceState::Defined,
                     detail: String::new(),
                     joined: Vec::new(),
+                    silent: false,
                 },
                 next: None,
                 revision: 0,

@@ -3,7 +3,7 @@
 use super::acting::{Acting, has_part, taken};
 use super::record::{NetworkRecord, PeeringRecord, SubnetRecord, Touch, load, load_all_users};
 use super::transaction::Transaction;
-use super::{Outcome, check, network::missing};
+use super::{Outcome, check, network::missing, route};
 use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Table, View};
@@ -60,6 +60,19 @@ pub(super) fn of_network(view: &dyn View, id: &str) -> Result<Vec<(PeeringRecord
     Ok(found)
 }
 
+/// The networks that a network has a peering with, also one that is not open yet: it may be at any time.
+pub(super) fn partners(txn: &Transaction<'_>, id: &str) -> Result<Vec<(String, NetworkRecord)>> {
+    let mut partners = Vec::new();
+    for peering in load_all_users(txn.view(), &format!("network/{id}"), "peering/")? {
+        let Some(record) = txn.load::<PeeringRecord>(Table::Peerings, &peering)? else { continue };
+        for other in record.networks.iter().filter(|other| *other != id) {
+            let network = txn.load::<NetworkRecord>(Table::Networks, other)?;
+            partners.extend(network.map(|network| (other.clone(), network)));
+        }
+    }
+    Ok(partners)
+}
+
 /// Whether no address is in more than one of a network's subnets and those of all its peers: its gateways would not know
 /// which one is meant. `id` has `subnets`, and `more` are of a peer that it is about to have.
 pub(super) fn check_apart(
@@ -70,14 +83,8 @@ pub(super) fn check_apart(
     field: &str,
 ) -> Result<()> {
     let mut nets: Vec<_> = subnets.iter().map(|subnet| (subnet.net, id.to_owned())).collect();
-    // Also those that are not open yet: they may be at any time.
-    for peering in load_all_users(txn.view(), &format!("network/{id}"), "peering/")? {
-        let Some(record) = txn.load::<PeeringRecord>(Table::Peerings, &peering)? else { continue };
-        for other in record.networks.iter().filter(|other| *other != id) {
-            let network = txn.load::<NetworkRecord>(Table::Networks, other)?;
-            let subnets = network.map(|network| network.subnets).unwrap_or_default();
-            nets.extend(subnets.iter().map(|subnet| (subnet.net, other.clone())));
-        }
+    for (other, network) in partners(txn, id)? {
+        nets.extend(network.subnets.iter().map(|subnet| (subnet.net, other.clone())));
     }
     if let Some((other, subnets)) = more {
         nets.extend(subnets.iter().map(|subnet| (subnet.net, other.to_owned())));
@@ -237,6 +244,7 @@ fn check_new(txn: &Transaction<'_>, networks: &[String; 2], records: &[NetworkRe
             }
         }
         check_apart(txn, id, &record.subnets, Some((other, &of_other.subnets)), "networks")?;
+        route::check_subnets(txn, id, record.vnet, &of_other.subnets, "networks")?;
     }
     Ok(())
 }

@@ -105,6 +105,12 @@ pub(crate) struct InterfaceRecord {
     /// The groups that it is a member of whatever its node says, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) groups: Vec<Ipv4Addr>,
+    /// The networks behind it, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) routes: Vec<Ipv4Net>,
+    /// The networks that it may send from besides, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) transit: Vec<Ipv4Net>,
     #[serde(default, skip_serializing_if = "RateLimit::is_default")]
     pub(crate) rate: RateLimit,
     /// The numbers of its node's tags, ascending.
@@ -128,6 +134,9 @@ pub(crate) struct Placement {
     /// The groups that its node has joined there, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) joined: Vec<Ipv4Addr>,
+    /// Whether it is a router that does not answer there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) silent: bool,
 }
 
 /// The place that an interface moves to.

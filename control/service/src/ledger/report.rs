@@ -9,6 +9,19 @@ use std::net::Ipv4Addr;
 /// Longest detail that is kept, in bytes.
 const MAX_DETAIL: usize = 256;
 
+/// What an engine reports of an interface.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// How far it is.
+    pub state: InterfaceState,
+    /// Why it is not live.
+    pub detail: &'a str,
+    /// The groups that its node has joined, sorted.
+    pub joined: &'a [Ipv4Addr],
+    /// Whether it is a router that does not answer.
+    pub silent: bool,
+}
+
 /// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reported {
@@ -33,22 +46,17 @@ pub(crate) fn clipped(text: &str) -> String {
 }
 
 impl Ledger {
-    /// Keeps the state of an interface, as the engine of `host` reports it, and the groups that its node has joined, sorted.
+    /// Keeps what the engine of `host` reports of an interface.
     ///
     /// # Errors
     /// [`Error::Store`](crate::error::Error::Store).
-    pub fn report(
-        &self,
-        host: &str,
-        interface: &str,
-        state: InterfaceState,
-        detail: &str,
-        joined: &[Ipv4Addr],
-    ) -> Result<Reported> {
-        let detail = clipped(detail);
+    pub fn report(&self, host: &str, interface: &str, report: &Report<'_>) -> Result<Reported> {
+        let Report { state, joined, silent, .. } = *report;
+        let detail = clipped(report.detail);
         let news = |record: &InterfaceRecord| {
             let place = record.place_on(host)?;
-            Some(place.state != state || place.detail != detail || place.joined != joined)
+            let same = place.state == state && place.joined == joined && place.silent == silent;
+            Some(!same || place.detail != detail)
         };
         // Most reports are no news; those make no transaction.
         match load::<InterfaceRecord>(&*self.view()?, Table::Interfaces, interface)?.as_ref().and_then(news) {
@@ -65,6 +73,7 @@ impl Ledger {
             place.state = state;
             place.detail.clone_from(&detail);
             place.joined = joined.to_vec();
+            place.silent = silent;
             match node::replace_state(txn, &before, after)? {
                 true => Ok(Reported::News),
                 false => Ok(Reported::Known),

@@ -51,7 +51,11 @@ pub fn resolve(view: &dyn View, layout: Layout, host: &str, asked: &ResolveReque
     let owner = load_id(view, Table::Addresses, &in_vnet(asked.vnet, &target.octets()))?;
     let owner = owner.map(|id| load::<InterfaceRecord>(view, Table::Interfaces, &id)).transpose()?.flatten();
     match owner {
-        Some(owner) if !judge::may_talk(view, asker, (&owner, target))? => {
+        // Whoever may have to do with what is behind a router has to know where it is; rules judge what passes.
+        Some(owner)
+            if (owner.router() != Some(target) || asker.vnet != owner.vnet)
+                && !judge::may_talk(view, asker, (&owner, target))? =>
+        {
             let detail = format!("no rule lets {} and {target} exchange anything", asked.interface_id);
             refuse(RefusalReason::Forbidden, detail)
         }

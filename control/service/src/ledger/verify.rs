@@ -5,7 +5,7 @@ use super::record::{
     AuditRecord, InterfaceRecord, NetworkRecord, NodeRecord, RuleRecord, TokenRecord, decode, in_vnet,
     interface_id, load, load_all_users, pair, try_scan,
 };
-use super::{group, quota, rule, tag, token};
+use super::{group, quota, route, rule, tag, token};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 
@@ -14,7 +14,7 @@ use crate::store::{Step, Table, View};
 /// # Errors
 /// The first thing that does not hold, as [`Error::Record`].
 pub fn verify(view: &dyn View) -> Result<()> {
-    let mut found = [0u64; 5];
+    let mut found = [0u64; 6];
     let wrong = |key: String, problem: &str| Err(Error::Record { key, problem: problem.to_owned() });
     try_scan(view, Table::Nodes, &[], &[], |key, value| {
         let id = String::from_utf8_lossy(key).into_owned();
@@ -59,6 +59,14 @@ pub fn verify(view: &dyn View) -> Result<()> {
                     .map(|()| Step::Break(()));
             }
             found[4] += 1;
+        }
+        for part in record.parts() {
+            let index = route::key(record.vnet, part, &record.id());
+            if view.get(Table::Routes, &index)?.is_none() {
+                return wrong(format!("Routes/{}/{}", part.0, record.id()), "it is missing")
+                    .map(|()| Step::Break(()));
+            }
+            found[5] += 1;
         }
         for (table, index) in keys {
             if view.get(table, &index)?.as_deref() != Some(key) {
@@ -123,7 +131,7 @@ pub fn verify(view: &dyn View) -> Result<()> {
             return wrong(format!("Presence/{}", String::from_utf8_lossy(key)), "it miscounts");
         }
     }
-    let [interfaces, places, addresses, records, members] = found;
+    let [interfaces, places, addresses, records, members, routes] = found;
     let sizes = [
         (Table::Interfaces, interfaces),
         (Table::Macs, records),
@@ -131,6 +139,7 @@ pub fn verify(view: &dyn View) -> Result<()> {
         (Table::Devices, places),
         (Table::Addresses, addresses),
         (Table::Members, members),
+        (Table::Routes, routes),
         (Table::Presence, presence.len() as u64),
         (Table::Vnets, view.count(Table::Networks)?),
         (Table::Prefixes, view.count(Table::Hosts)?),

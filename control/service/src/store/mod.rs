@@ -45,6 +45,8 @@ pub enum Table {
     Moves,
     /// (vnet, group, interface id) → nothing; all members of a group lie together.
     Members,
+    /// (vnet, network, whether it is a route or a grant of transit, interface id) → nothing; all of a network lie together.
+    Routes,
     /// id → rule.
     Rules,
     /// (whose traffic, rule id) → nothing; all rules that judge somebody's traffic lie together.

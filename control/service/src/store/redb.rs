@@ -35,6 +35,7 @@ const fn definition(table: Table) -> Definition {
         Table::Presence => "presence",
         Table::Moves => "moves",
         Table::Members => "members",
+        Table::Routes => "routes",
         Table::Rules => "rules",
         Table::Scopes => "scopes",
         Table::Peerings => "peerings",

@@ -5,7 +5,7 @@
 
 use super::hub::{Introduction, Ticket};
 use super::{SyncService, blocking};
-use crate::ledger::{Audience, Catchup, Reported, catch_up, snapshot};
+use crate::ledger::{Audience, Catchup, Report, Reported, catch_up, snapshot};
 use crate::store::Step;
 use overlane_api::resource::InterfaceState;
 use overlane_api::sync::{
@@ -294,8 +294,9 @@ async fn listen(
                 service.metrics.reports.inc();
                 let of = host.to_owned();
                 let (id, reported) = blocking(&service.ledger, move |ledger| {
-                    let reported =
-                        ledger.report(&of, &report.interface_id, state, &report.detail, &joined)?;
+                    let said =
+                        Report { state, detail: &report.detail, joined: &joined, silent: report.silent };
+                    let reported = ledger.report(&of, &report.interface_id, &said)?;
                     tracing::debug!(host = of, interface = report.interface_id, %state, ?reported, "report");
                     Ok((report.interface_id, reported))
                 })

@@ -254,6 +254,9 @@ pub fn node(host: &str, device: &str, address: &str) -> Value {
     }]})
 }
 
+/// Networks behind nodes, and networks that nodes may send from.
+pub type Routes = (BTreeMap<String, Vec<u8>>, Vec<(String, u8)>);
+
 /// What an engine knows: applied strictly as the protocol says.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Known {
@@ -269,6 +272,8 @@ pub struct Known {
     pub groups: BTreeMap<(u32, Ipv4Addr), Vec<u8>>,
     /// How vnets carry broadcast and multicast.
     pub carrying: BTreeMap<u32, overlane_api::sync::GroupSettings>,
+    /// Which networks are behind which nodes of vnets, by the last octets of their addresses, and what others may send from.
+    pub routes: BTreeMap<u32, Routes>,
     /// What nodes are told by DHCP.
     pub dhcp: BTreeMap<u32, Option<overlane_api::sync::Dhcp>>,
     /// The last octets of addresses that it was told to refresh.
@@ -284,6 +289,11 @@ impl Known {
                 self.vnets.insert(vnet.id, change.revision);
                 self.on_demand.insert(vnet.id, vnet.on_demand);
                 self.dhcp.insert(vnet.id, vnet.dhcp);
+                let routes = vnet.routes.into_iter();
+                let routes =
+                    routes.map(|route| (route.cidr, route.via.iter().map(|via| *via as u8).collect()));
+                let transits = vnet.transits.into_iter().map(|transit| (transit.cidr, transit.via as u8));
+                self.routes.insert(vnet.id, (routes.collect(), transits.collect()));
                 self.carrying.extend(vnet.groups.map(|groups| (vnet.id, groups)));
             }
             What::DeleteVnet(id) => {
@@ -391,12 +401,16 @@ impl Engine {
     }
 
     pub async fn report_groups(&self, interface: &str, state: InterfaceState, groups: &[Ipv4Addr]) {
-        let report = InterfaceReport {
-            interface_id: interface.to_owned(),
-            state: state.into(),
-            detail: String::new(),
-            groups: groups.iter().map(|group| group.to_bits()).collect(),
-        };
+        let groups = groups.iter().map(|group| group.to_bits()).collect();
+        self.send_report(interface, state, InterfaceReport { groups, ..InterfaceReport::default() }).await;
+    }
+
+    pub async fn report_silence(&self, interface: &str, state: InterfaceState, silent: bool) {
+        self.send_report(interface, state, InterfaceReport { silent, ..InterfaceReport::default() }).await;
+    }
+
+    async fn send_report(&self, interface: &str, state: InterfaceState, report: InterfaceReport) {
+        let report = InterfaceReport { interface_id: interface.to_owned(), state: state.into(), ..report };
         self.send(engine_message::Body::InterfaceReport(report)).await;
     }
 

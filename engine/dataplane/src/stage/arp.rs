@@ -63,7 +63,9 @@ fn answer(node: &FromNode<'_>, packet: &mut impl Packet) -> Result<Verdict, Drop
     })?;
 
     let probe = asked.sender.is_unspecified() && asked.operation == arp::Operation::Request;
-    if asked.sender_mac != interface.mac || !(probe || interface.addresses.contains(&asked.sender)) {
+    // A router asks in the name of what it answers, which may be its address in a network behind it.
+    let may_be = |sender| interface.owns(sender) || interface.speaks_for(sender);
+    if asked.sender_mac != interface.mac || !(probe || may_be(asked.sender)) {
         let mac = asked.sender_mac != interface.mac;
         let claim = if mac { Claim::Mac(asked.sender_mac) } else { Claim::Ipv4(asked.sender) };
         node.note(DropReason::ArpSpoofed, claim);

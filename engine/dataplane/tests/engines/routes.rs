@@ -152,8 +152,11 @@ fn nodes_speak_for_no_network_that_is_not_behind_them() {
     }
     let internet = Node { ipv4: [8, 8, 8, 8].into(), ..ANNA };
     assert_eq!(here.receive(ANNA.port, &from(&ANNA, internet, &BOB)).only().port, UPLINK);
-    // Nor does a router say by ARP, or to a group, that it is one of them.
-    here.refuses(ANNA.port, &who_has(&internet, ALICE.ipv4), "node2", DropReason::ArpSpoofed);
+    // By ARP it may ask in the name of what is behind it, but not in another's.
+    assert_eq!(here.receive(ANNA.port, &who_has(&internet, ALICE.ipv4)).only().port, ANNA.port);
+    let other = Node { ipv4: ADAM.ipv4, ..ANNA };
+    here.refuses(ANNA.port, &who_has(&other, ALICE.ipv4), "node2", DropReason::ArpSpoofed);
+    // Nothing behind it sends to groups.
     let group = Node { ipv4: [239, 1, 2, 3].into(), ..ANNA };
     let mac = MacAddr([1, 0, 0x5e, 1, 2, 3]);
     let frame = frames::ipv4(mac, ANNA.mac(), &shape(&internet, &group, udp(b"all")));
