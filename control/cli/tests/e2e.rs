@@ -36,6 +36,8 @@ mod operation;
 mod rates;
 #[path = "e2e/route.rs"]
 mod route;
+#[path = "e2e/routers.rs"]
+mod routers;
 #[path = "e2e/rules.rs"]
 mod rules;
 #[path = "e2e/tap.rs"]
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         attacks::certificates::CASES,
         dhcp::CASES,
         groups::CASES,
+        routers::CASES,
         rates::CASES,
         on_demand::CASES,
         trace::CASES,

@@ -60,30 +60,31 @@ async fn every_host_of_the_network_hears_what_is_behind_a_router_until_it_is_gon
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_that_is_silent_is_left_out_while_another_speaks() {
+async fn which_routers_are_silent_is_told_and_listed() {
     let (site, service, mut api) = furnished("").await;
     api.node("web", "host-a", "10.0.0.1").await;
     api.put("/v1/nodes/edge", router("host-b", "edge", "10.0.0.2", &["10.9.0.0/16"], &[])).await;
     api.put("/v1/nodes/twin", router("host-c", "twin", "10.0.0.3", &["10.9.0.0/16"], &[])).await;
     let mut a = site.engine(&service, "host-a", None).await;
     let mut b = site.engine(&service, "host-b", None).await;
-    let mut c = site.engine(&service, "host-c", None).await;
     b.until("its own", |known| !known.interfaces.is_empty()).await;
-    c.until("its own", |known| !known.interfaces.is_empty()).await;
     knows(&mut a, &[("10.9.0.0/16", &[2, 3])], &[]).await;
-    b.report_silence("edge/eth0", Live, true).await;
-    knows(&mut a, &[("10.9.0.0/16", &[3])], &[]).await;
-    let list = api.get("/v1/networks/blue/routes").await;
-    assert_eq!((&list["items"][0]["silent"], &list["items"][1]["silent"]), (&json!(true), &json!(false)));
-    // With nobody better it is as good as any.
-    c.report_silence("twin/eth0", Live, true).await;
+    for silent in [true, false, true] {
+        b.report_silence("edge/eth0", Live, silent).await;
+        let expected = if silent { vec![2] } else { vec![] };
+        a.until("whether it is silent", |known| known.silent.get(&BLUE) == Some(&expected)).await;
+        let list = api.get("/v1/networks/blue/routes").await;
+        assert_eq!(
+            (&list["items"][0]["silent"], &list["items"][1]["silent"]),
+            (&json!(silent), &json!(false))
+        );
+        assert_eq!(api.get("/v1/nodes/edge").await["interfaces"][0].get("silent").is_some(), silent);
+    }
     knows(&mut a, &[("10.9.0.0/16", &[2, 3])], &[]).await;
-    b.report_silence("edge/eth0", Live, false).await;
-    knows(&mut a, &[("10.9.0.0/16", &[2])], &[]).await;
     // Whether one is live the mapping tells.
     b.report_silence("edge/eth0", Gone, false).await;
     a.until("it is down", |known| known.blue(2).is_some_and(|m| m.state() == MappingState::Down)).await;
-    assert_eq!(a.known.routes[&BLUE].0["10.9.0.0/16"], [2]);
+    knows(&mut a, &[("10.9.0.0/16", &[2, 3])], &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,8 @@ pub struct Route {
     pub net: Ipv4Net,
     /// The routers' addresses in the vnet, 1 to [`MAX_NEXT_HOPS`].
     pub via: Vec<Ipv4Addr>,
+    /// Those of them that do not answer: they are sent nothing while there is another.
+    pub silent: Vec<Ipv4Addr>,
 }
 
 /// A network that a router may send from, though what is for it is not sent there.
@@ -75,13 +77,18 @@ impl Routes {
         if transits.len() > MAX_TRANSITS {
             return illegal("transits", format!("at most {MAX_TRANSITS}"), transits.len().to_string());
         }
-        for Route { net, via } in &mut routes {
+        for Route { net, via, silent } in &mut routes {
             check("routes", *net)?;
             via.sort_unstable();
             via.dedup();
             if !(1..=MAX_NEXT_HOPS).contains(&via.len()) {
                 let legal = format!("1 to {MAX_NEXT_HOPS} routers of {net}");
                 return illegal("via", legal, via.len().to_string());
+            }
+            silent.sort_unstable();
+            silent.dedup();
+            if let Some(other) = silent.iter().find(|silent| !via.contains(silent)) {
+                return illegal("silent", format!("some of the routers of {net}"), other.to_string());
             }
         }
         for Transit { net, .. } in &transits {
@@ -180,6 +187,7 @@ mod tests {
         let one = |(text, via): &(&str, &[u8])| Route {
             net: net(text),
             via: via.iter().map(|last| router(*last)).collect(),
+            silent: Vec::new(),
         };
         Routes::new(of.iter().map(one).collect(), Vec::new())
     }
@@ -247,9 +255,12 @@ mod tests {
             .map(|number| Route {
                 net: Ipv4Net::new(Ipv4Addr::from_bits(10 << 24 | number), 32).unwrap(),
                 via: vec![router(1)],
+                silent: Vec::new(),
             })
             .collect();
         assert_eq!(Routes::new(many, Vec::new()).unwrap_err().field, "routes");
+        let route = Route { net: net("10.9.0.0/16"), via: vec![router(1)], silent: vec![router(2)] };
+        assert_eq!(Routes::new(vec![route], Vec::new()).unwrap_err().field, "silent");
         let grant = Transit { net: net("10.9.0.0/16"), via: router(1) };
         assert_eq!(Routes::new(Vec::new(), vec![grant; MAX_TRANSITS + 1]).unwrap_err().field, "transits");
         let grant = Transit { net: net("224.0.0.0/8"), via: router(1) };

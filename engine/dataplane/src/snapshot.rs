@@ -13,7 +13,7 @@ use crate::limit::TokenBucket;
 use crate::mac::MacAddr;
 use crate::path_mtu::PathMtus;
 use crate::policy::{Action, Peers, Policy};
-use crate::route::Routes;
+use crate::route::{Route, Routes};
 use crate::translate;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv4Net;
@@ -133,8 +133,8 @@ pub struct Vnet {
 pub enum Way<'a> {
     /// To the address itself, in this vnet.
     To(VnetId),
-    /// To one of these nodes of the gateway's vnet: the address is in a network behind them.
-    By(&'a [Ipv4Addr]),
+    /// To one of the routers of a network that the address is in, which are nodes of the gateway's vnet.
+    By(&'a Route),
 }
 
 /// What a virtual network has to do with another one.
@@ -368,14 +368,14 @@ impl Vnet {
         if let Some(peering) = self.peerings.iter().find(leads) {
             return Way::To(peering.vnet);
         }
-        self.routes.of(address).map_or(Way::To(self.id), |route| Way::By(&route.via))
+        self.routes.of(address).map_or(Way::To(self.id), Way::By)
     }
 
     /// The nodes that are the next hops for an address in a network behind them.
     #[must_use]
     pub fn next_hops(&self, address: Ipv4Addr) -> &[Ipv4Addr] {
         match self.route(address) {
-            Way::By(routers) => routers,
+            Way::By(route) => &route.via,
             Way::To(_) => &[],
         }
     }

@@ -7,6 +7,7 @@
 pub mod args;
 pub mod attack;
 mod attack_classes;
+pub mod behind;
 pub mod capture;
 pub mod certificates;
 pub mod checks;

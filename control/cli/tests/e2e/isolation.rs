@@ -184,7 +184,7 @@ fn forged_sources(lab: &Lab) -> Result<()> {
             DropReason::SrcOwnPrefix,
         ),
         ("2001:db8::1".parse()?, DropReason::SrcAddressInvalid),
-        (with_flags(true_source, 0b10), DropReason::SrcFormUnsupported),
+        (with_flags(true_source, 0b10), DropReason::SrcNotRouted),
         (with_flags(true_source, 0b01), DropReason::SrcAddressInvalid),
         (with_flags(true_source, 0b11), DropReason::SrcAddressInvalid),
     ] {
@@ -204,7 +204,7 @@ fn forged_destinations(lab: &Lab) -> Result<()> {
         (forge(own, target.slot, target.vnet, Ipv4Addr::new(10, 0, 0, 78))?, DropReason::DstUnknownNode),
         (forge(own, target.slot, 0x12_3456, target.ipv4)?, DropReason::DstUnknownNode),
         ("fd00:0:0:a::1".parse()?, DropReason::DstAddressInvalid),
-        (with_flags(true_destination, 0b10), DropReason::DstFormUnsupported),
+        (with_flags(forge(own, 33, target.vnet, target.ipv4)?, 0b10), DropReason::SlotMismatch),
         (with_flags(true_destination, 0b01), DropReason::DstAddressInvalid),
         (with_flags(true_destination, 0b11), DropReason::DstAddressInvalid),
     ] {

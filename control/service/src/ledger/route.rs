@@ -193,7 +193,7 @@ pub(super) fn check_subnets(
     })
 }
 
-/// What engines are told of a vnet's. Of several routers of a network those that are silent are left out, unless all are.
+/// What engines are told of a vnet's.
 pub(super) fn told(view: &dyn View, vnet: u32) -> Result<(Vec<sync::Route>, Vec<sync::Transit>)> {
     let (mut routes, mut transits) = (BTreeMap::<Ipv4Net, BTreeMap<Ipv4Addr, bool>>::new(), Vec::new());
     each(view, vnet, &[], |net, part, id| {
@@ -208,10 +208,10 @@ pub(super) fn told(view: &dyn View, vnet: u32) -> Result<(Vec<sync::Route>, Vec<
         }
         Ok(Step::Continue(()))
     })?;
-    let routes = routes.into_iter().map(|(net, routers)| {
-        let all_silent = routers.values().all(|silent| *silent);
-        let speak = routers.iter().filter(|(_, silent)| all_silent || !**silent);
-        sync::Route { cidr: net.to_string(), via: speak.map(|(via, _)| via.to_bits()).collect() }
+    let routes = routes.into_iter().map(|(net, routers)| sync::Route {
+        cidr: net.to_string(),
+        via: routers.keys().map(|via| via.to_bits()).collect(),
+        silent: routers.iter().filter(|(_, silent)| **silent).map(|(via, _)| via.to_bits()).collect(),
     });
     Ok((routes.collect(), transits))
 }

@@ -274,6 +274,8 @@ pub struct Known {
     pub carrying: BTreeMap<u32, overlane_api::sync::GroupSettings>,
     /// Which networks are behind which nodes of vnets, by the last octets of their addresses, and what others may send from.
     pub routes: BTreeMap<u32, Routes>,
+    /// Which routers of vnets are silent, for each of their networks.
+    pub silent: BTreeMap<u32, Vec<u8>>,
     /// What nodes are told by DHCP.
     pub dhcp: BTreeMap<u32, Option<overlane_api::sync::Dhcp>>,
     /// The last octets of addresses that it was told to refresh.
@@ -289,6 +291,9 @@ impl Known {
                 self.vnets.insert(vnet.id, change.revision);
                 self.on_demand.insert(vnet.id, vnet.on_demand);
                 self.dhcp.insert(vnet.id, vnet.dhcp);
+                let silent =
+                    vnet.routes.iter().flat_map(|route| &route.silent).map(|via| *via as u8).collect();
+                self.silent.insert(vnet.id, silent);
                 let routes = vnet.routes.into_iter();
                 let routes =
                     routes.map(|route| (route.cidr, route.via.iter().map(|via| *via as u8).collect()));

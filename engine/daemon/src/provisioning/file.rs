@@ -545,7 +545,8 @@ impl<'a> Site<'a> {
             match routes.iter_mut().find(|route| route.net == net) {
                 _ if !is_route => transits.push(Transit { net, via: router }),
                 Some(route) => route.via.push(router),
-                None => routes.push(Route { net, via: vec![router] }),
+                // Who is silent nobody tells.
+                None => routes.push(Route { net, via: vec![router], silent: Vec::new() }),
             }
             let all = Routes::new(routes.clone(), transits.clone());
             let all = all.map_err(|illegal| self.source.error(&given.span(), illegal.to_string()))?;

@@ -19,11 +19,11 @@ pub(super) fn routes(routes: &[sync::Route], transits: &[sync::Transit]) -> Resu
     }
     let net = |field, cidr: &String| cidr.parse::<Ipv4Net>().map_err(|_| wrong(field, LEGAL, cidr));
     let route = |put: &sync::Route| {
-        if put.via.len() > MAX_NEXT_HOPS {
+        if put.via.len() > MAX_NEXT_HOPS || put.silent.len() > MAX_NEXT_HOPS {
             return Err(wrong("put_vnet.routes.via", format!("1 to {MAX_NEXT_HOPS}"), put.via.len()));
         }
-        let via = put.via.iter().map(|bits| Ipv4Addr::from_bits(*bits)).collect();
-        Ok(Route { net: net(ROUTES, &put.cidr)?, via })
+        let addresses = |bits: &[u32]| bits.iter().map(|bits| Ipv4Addr::from_bits(*bits)).collect();
+        Ok(Route { net: net(ROUTES, &put.cidr)?, via: addresses(&put.via), silent: addresses(&put.silent) })
     };
     let transit = |put: &sync::Transit| {
         Ok(Transit { net: net(TRANSITS, &put.cidr)?, via: Ipv4Addr::from_bits(put.via) })
@@ -38,9 +38,11 @@ pub(super) fn routes(routes: &[sync::Route], transits: &[sync::Transit]) -> Resu
 
 /// Both parts as messages.
 pub(super) fn encode(routes: &Routes) -> (Vec<sync::Route>, Vec<sync::Transit>) {
+    let bits = |addresses: &[Ipv4Addr]| addresses.iter().map(|address| address.to_bits()).collect();
     let route = |route: &Route| sync::Route {
         cidr: route.net.to_string(),
-        via: route.via.iter().map(|router| router.to_bits()).collect(),
+        via: bits(&route.via),
+        silent: bits(&route.silent),
     };
     let transit =
         |transit: &Transit| sync::Transit { cidr: transit.net.to_string(), via: transit.via.to_bits() };

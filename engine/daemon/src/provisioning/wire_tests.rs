@@ -45,8 +45,12 @@ fn good_groups() -> sync::GroupSettings {
 fn good_routes() -> Vec<sync::Route> {
     // The longest first, as they are told again.
     vec![
-        sync::Route { cidr: "10.9.128.0/17".into(), via: vec![0x0a00_0005] },
-        sync::Route { cidr: "10.9.0.0/16".into(), via: vec![0x0a00_0005, 0x0a00_0006] },
+        sync::Route { cidr: "10.9.128.0/17".into(), via: vec![0x0a00_0005], silent: Vec::new() },
+        sync::Route {
+            cidr: "10.9.0.0/16".into(),
+            via: vec![0x0a00_0005, 0x0a00_0006],
+            silent: vec![0x0a00_0006],
+        },
     ]
 }
 
@@ -266,6 +270,7 @@ fn networks_behind_routers_are_checked() {
     assert_eq!(routes(|vnet| vnet.routes[0].cidr = "10.1.0.0/24".into()), "put_vnet.routes");
     assert_eq!(routes(|vnet| vnet.routes[0].via.clear()), "put_vnet.routes");
     assert_eq!(routes(|vnet| vnet.routes[0].via = (1..10).collect()), "put_vnet.routes.via");
+    assert_eq!(routes(|vnet| vnet.routes[0].silent = vec![0x0a00_0006]), "put_vnet.routes");
     assert_eq!(routes(|vnet| vnet.routes = vec![vnet.routes[0].clone(); 1025]), "put_vnet.routes");
     assert_eq!(routes(|vnet| vnet.transits[0].cidr.clear()), "put_vnet.transits");
     assert_eq!(routes(|vnet| vnet.transits[0].cidr = "127.0.0.0/8".into()), "put_vnet.transits");

@@ -1,11 +1,12 @@
-//! Whether routers are there at all: each is asked by ARP for its own address, and one that says nothing for a while is silent.
-//! Then others take what it would have been sent, if there are others.
+//! Whether routers are there at all: each is asked by ARP for its own address, and one that leaves some questions unanswered is
+//! silent. Then others take what it would have been sent, if there are others.
 
 use super::attachments::Ready;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 use hashbrown::HashMap;
 use overlane_dataplane::counters::{PerWorker, Traffic};
+use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::id::PortId;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::wire::{arp, ethernet};
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 /// How often a router is asked.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How many questions it may leave without a word.
+/// How many questions it may leave unanswered.
 const PATIENCE: u32 = 3;
 
 /// The routers of this host.
@@ -29,9 +30,9 @@ struct Watched {
     port: PortId,
     traffic: Arc<PerWorker<Traffic>>,
     question: Vec<u8>,
-    /// How many frames had come from it when it was asked last.
+    /// How many answers had come from it when it was asked last.
     heard: u64,
-    /// How many questions it has left without a word.
+    /// How many questions it has left unanswered.
     missed: u32,
     ask_at: Instant,
 }
@@ -98,9 +99,10 @@ impl Health {
     }
 }
 
-/// Frames that have come from a node, whatever they were.
+/// Answers that have come from a node: nobody else asks it anything by ARP. Those that are not in its own name are counted
+/// otherwise.
 fn heard(traffic: &PerWorker<Traffic>) -> u64 {
-    traffic.iter().fold(0, |sum, traffic| sum.wrapping_add(traffic.rx_packets.get()))
+    traffic.total(DropReason::ArpAbsorbed)
 }
 
 /// Asks a node for its own address, in the gateway's name; without one in nobody's, as hosts do that have no address yet (RFC

@@ -58,7 +58,7 @@ fn accept<'a>(
         Delivery::Group => false,
     };
     let Some(interface) = interface.filter(takes) else {
-        return Err(refusal(uplink, arrival, delivery, interface));
+        return Err(refusal(uplink, arrival, delivery));
     };
     item.receiver = Some(interface);
     Ok(())
@@ -72,29 +72,24 @@ fn routes(interface: &Interface, arrival: &Arrival) -> bool {
     interface.vnet.id == arrival.destination_vnet && interface.routes(arrival.header.destination)
 }
 
-/// Why no interface takes it, of which `found` is where it was going.
-fn refusal(
-    uplink: &FromUplink<'_>,
-    arrival: &Arrival,
-    delivery: Delivery,
-    found: Option<&Interface>,
-) -> DropReason {
-    if delivery != Delivery::Owner {
-        // For a node of the same vnet it may be from before its routes were changed, which is no news.
-        if found.is_none_or(|found| found.vnet.id != arrival.destination_vnet) {
-            uplink.note(DropReason::SlotMismatch, arrival.source);
-        }
-        return DropReason::SlotMismatch;
+/// Why no interface takes it.
+fn refusal(uplink: &FromUplink<'_>, arrival: &Arrival, delivery: Delivery) -> DropReason {
+    let takes = |interface: &&Interface| {
+        owns(interface, arrival) || delivery == Delivery::Slot && routes(interface, arrival)
+    };
+    let mut interfaces = uplink.snapshot.slots.iter().flatten().map(AsRef::as_ref);
+    let Some(interface) = interfaces.find(takes) else {
+        return if delivery == Delivery::Owner {
+            DropReason::DstUnknownNode
+        } else {
+            DropReason::SlotMismatch
+        };
+    };
+    let address = interface.by_way_of(arrival.header.destination);
+    let mapping = uplink.table.lookup(uplink.reader, MappingKey::new(arrival.destination_vnet, address));
+    // While it moves this is no news.
+    if mapping.is_none_or(|mapping| mapping.also_accept.is_none()) {
+        uplink.note(DropReason::SlotMismatch, arrival.source);
     }
-    let mut interfaces = uplink.snapshot.slots.iter().flatten();
-    if interfaces.any(|interface| owns(interface, arrival)) {
-        let key = MappingKey::new(arrival.destination_vnet, arrival.header.destination);
-        let mapping = uplink.table.lookup(uplink.reader, key);
-        // While it moves this is no news.
-        if mapping.is_none_or(|mapping| mapping.also_accept.is_none()) {
-            uplink.note(DropReason::SlotMismatch, arrival.source);
-        }
-        return DropReason::SlotMismatch;
-    }
-    DropReason::DstUnknownNode
+    DropReason::SlotMismatch
 }

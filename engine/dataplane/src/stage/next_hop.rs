@@ -37,13 +37,15 @@ pub(crate) fn check(
         if !vnet.next_hops(destination).contains(&next_hop) {
             return Err(DropReason::NextHopNotRouter);
         }
-        let router = routed::next_hop(node, packet, header, &[next_hop])?;
-        return Ok(NextHop { routed: false, behind: true, key: to(vnet.id, router) });
+        if node.interface.owns(next_hop) {
+            return Err(DropReason::RouteLoop);
+        }
+        return Ok(NextHop { routed: false, behind: true, key: to(vnet.id, next_hop) });
     }
     match vnet.route(destination) {
         Way::To(other) => Ok(NextHop { routed: true, behind: false, key: to(other, destination) }),
-        Way::By(routers) => {
-            let router = routed::next_hop(node, packet, header, routers)?;
+        Way::By(route) => {
+            let router = routed::next_hop(node, packet, header, route)?;
             Ok(NextHop { routed: true, behind: true, key: to(vnet.id, router) })
         }
     }

@@ -7,30 +7,37 @@ use crate::drop::DropReason;
 use crate::header::NetworkHeader;
 use crate::packet::Packet;
 use crate::policy::has_ports;
+use crate::route::Route;
 use crate::snapshot::{Interface, Vnet};
 use crate::table::mapping::{Hasher, MappingKey};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-/// The router that a node's packet takes, of those that are next hops for its destination. Packets of a flow take the same
-/// one for as long as it is there; when it goes, the flows of the others stay where they are.
+/// The router that a node's packet takes, of those that its destination is behind: one that is live and not silent, if there is
+/// one. Packets of a flow take the same one for as long as it is; when it goes, the flows of the others stay where they are.
 pub(crate) fn next_hop(
     node: &FromNode<'_>,
     packet: &mut impl Packet,
     header: &NetworkHeader,
-    routers: &[Ipv4Addr],
+    route: &Route,
 ) -> Result<Ipv4Addr, DropReason> {
-    let others = || routers.iter().copied().filter(|router| !node.interface.owns(*router));
-    if let [only] = routers {
+    let others = || route.via.iter().copied().filter(|router| !node.interface.owns(*router));
+    if let [only] = &route.via[..] {
         return others().next().map_or(Err(DropReason::RouteLoop), |_| Ok(*only));
     }
     let flow = flow(packet, header)?;
     let weight = |router: &Ipv4Addr| Hasher::new([0; 2]).hash_two([flow, u64::from(router.to_bits())]);
-    let usable = |router: &Ipv4Addr| {
+    let live = |router: &Ipv4Addr| {
         let vnet = &node.interface.vnet;
         let mapping = node.table.lookup(node.reader, MappingKey::new(vnet.id, *router));
         mapping.map_or(vnet.on_demand, |mapping| mapping.state.is_live())
     };
-    let chosen = others().filter(usable).max_by_key(weight).or_else(|| others().max_by_key(weight));
+    // The best are live and answer, the next best are live.
+    let rank = |router: &Ipv4Addr| match (live(router), route.silent.contains(router)) {
+        (true, false) => 2,
+        (true, true) => 1,
+        (false, _) => 0,
+    };
+    let chosen = others().max_by_key(|router| (rank(router), weight(router)));
     chosen.ok_or(DropReason::RouteLoop)
 }
 

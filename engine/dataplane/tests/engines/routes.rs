@@ -30,6 +30,7 @@ fn routes() -> Routes {
     let route = |net: &str, via: &[Node]| Route {
         net: net.parse().unwrap(),
         via: via.iter().map(|node| node.ipv4).collect(),
+        silent: Vec::new(),
     };
     let routes = vec![
         route("10.9.0.0/16", &[BOB]),
@@ -143,7 +144,7 @@ fn nodes_speak_for_no_network_that_is_not_behind_them() {
     there.refuses(BOB.port, &from(&BOB, BEHIND_ANNA, &ALICE), "node1", spoofed);
     // A router's own subnet is nothing behind it, and what nobody forwards is not either.
     here.refuses(ANNA.port, &from(&ANNA, ALICE, &BOB), "node2", spoofed);
-    let all = Route { net: "0.0.0.0/0".parse().unwrap(), via: vec![ANNA.ipv4] };
+    let all = Route { net: "0.0.0.0/0".parse().unwrap(), via: vec![ANNA.ipv4], silent: Vec::new() };
     let all = Arc::new(Routes::new(vec![all], Vec::new()).unwrap());
     here.change_vnet(7, |vnet| vnet.routes = Arc::clone(&all));
     for source in [ALICE.ipv4, [127, 0, 0, 1].into(), [0, 0, 0, 1].into(), [240, 0, 0, 1].into()] {
@@ -255,6 +256,20 @@ fn routers_of_one_network_share_its_flows_and_keep_theirs_when_another_goes() {
     here.map(&BOB, |mapping| mapping.state = State::Down);
     assert_eq!(spread(&mut here), [anna.union(&bob).copied().collect(), BTreeSet::new()]);
     here.map(&BOB, |mapping| mapping.state = State::Live);
+    assert_eq!(spread(&mut here), [anna.clone(), bob.clone()]);
+    // One that does not answer is as good as none, as long as there is another, and may still send.
+    let quiet = |silent: &[Node]| {
+        let silent = silent.iter().map(|node| node.ipv4).collect();
+        let via = vec![ANNA.ipv4, BOB.ipv4];
+        let route = Route { net: "172.16.0.0/12".parse().unwrap(), via, silent };
+        Arc::new(Routes::new(vec![route], Vec::new()).unwrap())
+    };
+    let all = anna.union(&bob).copied().collect();
+    here.change_vnet(7, |vnet| vnet.routes = quiet(&[ANNA]));
+    assert_eq!(spread(&mut here), [BTreeSet::new(), all]);
+    let from = Node { ipv4: FAR, ..ANNA };
+    assert_eq!(here.receive(ANNA.port, &to_node(&from, &ALICE, udp(b"still"))).only().port, ALICE.port);
+    here.change_vnet(7, |vnet| vnet.routes = quiet(&[ANNA, BOB]));
     assert_eq!(spread(&mut here), [anna, bob]);
     // One of them never gets back what it sends.
     let to = Node { ipv4: FAR, ..BOB };
@@ -325,7 +340,7 @@ fn while_a_router_moves_both_its_places_are_accepted() {
 
 #[test]
 fn subnets_of_peers_go_before_networks_behind_routers() {
-    let all = Route { net: "0.0.0.0/0".parse().unwrap(), via: vec![BOB.ipv4] };
+    let all = Route { net: "0.0.0.0/0".parse().unwrap(), via: vec![BOB.ipv4], silent: Vec::new() };
     let [mut here, _] = engines_with(LAYOUT, &Routes::new(vec![all], Vec::new()).unwrap());
     let apart = Node { ipv4: [10, 77, 0, 20].into(), ..OTHER_BOB };
     here.change_vnet(7, |vnet_7| {

@@ -158,7 +158,7 @@ fn the_router_that_a_packet_takes_is_told() {
     let far = Node { ipv4: Ipv4Addr::new(10, 9, 0, 7), ..BOB };
     let mut engines = world(LAYOUT);
     for engine in &mut engines {
-        let route = Route { net: "10.9.0.0/16".parse().unwrap(), via: vec![BOB.ipv4] };
+        let route = Route { net: "10.9.0.0/16".parse().unwrap(), via: vec![BOB.ipv4], silent: vec![] };
         engine.change_vnet(7, |vnet| vnet.routes = Arc::new(Routes::new(vec![route], vec![]).unwrap()));
     }
     let [here, there] = &mut engines;

@@ -172,8 +172,7 @@ fn other_host(lab: &Lab) -> Result<()> {
         let report = InterfaceReport {
             interface_id: interface.clone(),
             state: sync::InterfaceState::Live.into(),
-            detail: String::new(),
-            groups: Vec::new(),
+            ..InterfaceReport::default()
         };
         out.send(EngineMessage { body: Some(Said::InterfaceReport(report)) }).await?;
         // The service reads to the end of what was said before it ends the stream.

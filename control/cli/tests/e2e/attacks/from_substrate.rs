@@ -218,7 +218,8 @@ fn with_flags(address: Ipv6Addr, flags: u128) -> Ipv6Addr {
 fn source_flags(lab: &Lab) -> Result<()> {
     each(lab, |scene| {
         let from = |flags| Ok(with_flags(scene.from, flags));
-        scene.refused(lab, DropReason::SrcFormUnsupported, &scene.frames_from([from(0b10)])?)?;
+        // No node here is behind another.
+        scene.refused(lab, DropReason::SrcNotRouted, &scene.frames_from([from(0b10)])?)?;
         scene.refused(lab, DropReason::SrcAddressInvalid, &scene.frames_from([from(0b01), from(0b11)])?)
     })
 }
@@ -228,12 +229,14 @@ fn destination_flags(lab: &Lab) -> Result<()> {
         let prefix = Scene::prefix(lab, &scene.target)?;
         let mut frames = Vec::new();
         let forged = |slot, ipv4| forge(&prefix, slot, scene.target.vnet, Ipv4Addr::from(ipv4));
-        frames.push(scene.secret(scene.from, with_flags(scene.to, 0b10))?);
-        // A group, an address that nobody has, the slot of another.
-        for (slot, ipv4) in [(scene.target.slot, [224, 0, 0, 1]), (33, [255; 4]), (4, [10, 0, 0, 2])] {
+        // A group, an address that nobody has or that is behind nobody, the slot of another.
+        let slot = scene.target.slot;
+        for (slot, ipv4) in
+            [(slot, [224, 0, 0, 1]), (33, [255; 4]), (slot, [10, 9, 0, 7]), (4, [10, 0, 0, 2])]
+        {
             frames.push(scene.secret(scene.from, with_flags(forged(slot, ipv4)?, 0b10))?);
         }
-        scene.refused(lab, DropReason::DstFormUnsupported, &frames)?;
+        scene.refused(lab, DropReason::SlotMismatch, &frames)?;
         // As if a node was a group, and a group in a slot that means nothing.
         let mut frames = vec![scene.secret(scene.from, with_flags(scene.to, 0b01))?];
         for (slot, ipv4) in [(0, [10, 0, 0, 77]), (33, [255; 4]), (2, [239, 1, 2, 3])] {
