@@ -11,6 +11,7 @@ pub mod counters;
 pub mod dhcp;
 pub mod drop;
 mod extension;
+pub mod external;
 pub mod failure;
 pub mod fragment;
 pub mod group;

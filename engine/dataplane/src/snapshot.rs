@@ -7,6 +7,7 @@ use crate::address::{HostPrefix, Layout};
 use crate::cap::Cap;
 use crate::counters::{Drops, PerWorker, Traffic};
 use crate::dhcp;
+use crate::external::Externals;
 use crate::group::{self, GroupBuckets, Groups};
 use crate::id::{PortId, Slot, VnetId};
 use crate::limit::TokenBucket;
@@ -124,6 +125,8 @@ pub struct Vnet {
     pub groups: group::Settings,
     /// The networks behind its routers.
     pub routes: Arc<Routes>,
+    /// The systems without an engine that its nodes exchange packets with.
+    pub externals: Arc<Externals>,
     /// Packets of this vnet that came in by an uplink and were dropped.
     pub uplink_drops: Arc<PerWorker<Drops>>,
 }
@@ -135,6 +138,8 @@ pub enum Way<'a> {
     To(VnetId),
     /// To one of the routers of a network that the address is in, which are nodes of the gateway's vnet.
     By(&'a Route),
+    /// To a system without an engine, at its own address.
+    Out(Ipv6Addr),
 }
 
 /// What a virtual network has to do with another one.
@@ -328,7 +333,7 @@ impl Vnet {
     pub fn new(id: VnetId, subnets: Vec<Subnet>, uplink_drops: Arc<PerWorker<Drops>>) -> Self {
         let (stateful, default_action, peerings) = (false, Action::Allow, Vec::new());
         let (on_demand, dhcp) = (false, None);
-        let (groups, routes) = (group::Settings::default(), Arc::default());
+        let (groups, routes, externals) = (group::Settings::default(), Arc::default(), Arc::default());
         Self {
             id,
             subnets,
@@ -339,6 +344,7 @@ impl Vnet {
             dhcp,
             groups,
             routes,
+            externals,
             uplink_drops,
         }
     }
@@ -357,16 +363,20 @@ impl Vnet {
         self.stateful || self.default_action != Action::Allow
     }
 
-    /// Where its gateways send packets for `address`: to its own subnets first, then to those of its peers, then to networks
-    /// behind routers. None of these lies in one that goes before it.
+    /// Where its gateways send packets for `address`: to its own subnets first, then to those of its peers, to externals, and
+    /// then to networks behind routers. None of these lies in one that goes before it.
     #[must_use]
     pub fn route(&self, address: Ipv4Addr) -> Way<'_> {
-        if self.peerings.is_empty() && self.routes.is_empty() || self.subnet_of(address).is_some() {
+        let only_own = self.peerings.is_empty() && self.routes.is_empty() && self.externals.is_empty();
+        if only_own || self.subnet_of(address).is_some() {
             return Way::To(self.id);
         }
         let leads = |peering: &&Peering| peering.subnets.iter().any(|subnet| subnet.contains(&address));
         if let Some(peering) = self.peerings.iter().find(leads) {
             return Way::To(peering.vnet);
+        }
+        if let Some(external) = self.externals.ipv6(address) {
+            return Way::Out(external);
         }
         self.routes.of(address).map_or(Way::To(self.id), Way::By)
     }
@@ -376,7 +386,7 @@ impl Vnet {
     pub fn next_hops(&self, address: Ipv4Addr) -> &[Ipv4Addr] {
         match self.route(address) {
             Way::By(route) => &route.via,
-            Way::To(_) => &[],
+            Way::To(_) | Way::Out(_) => &[],
         }
     }
 
@@ -384,7 +394,9 @@ impl Vnet {
     /// transit.
     pub fn routers_of(&self, address: Ipv4Addr) -> impl Iterator<Item = Ipv4Addr> + '_ {
         let length = self.subnet_of(address).map_or(0, |subnet| subnet.net.prefix_len());
-        self.next_hops(address).iter().copied().chain(self.routes.transit(address, length))
+        // Nobody speaks for an external but itself.
+        let granted = self.externals.ipv6(address).is_none().then(|| self.routes.transit(address, length));
+        self.next_hops(address).iter().copied().chain(granted.into_iter().flatten())
     }
 
     /// What it has to do with another vnet.

@@ -312,7 +312,11 @@ impl Observer<HeapPacket> for Tracer<'_> {
                     )
                 };
                 self.note("source", own, interface(node.interface));
-                let (key, Path { routed, behind }) = (item.asked.key(), item.path);
+                let (key, Path { routed, behind, external }) = (item.asked.key(), item.path);
+                if let Some(external) = external {
+                    let way = format!("by the gateway, to the external {external}");
+                    return self.note("next hop", way, Some(Object::Vnet(vnet)));
+                }
                 let way = match (routed, key.vnet_id()) {
                     (_, _) if behind => {
                         let by = if routed { "by the gateway, " } else { "" };
@@ -332,6 +336,7 @@ impl Observer<HeapPacket> for Tracer<'_> {
             Moment::Judged => {
                 self.judged(item.rejected);
                 if item.rejected.is_none()
+                    && item.path.external.is_none()
                     && let Some(port) = item.mapping.and_then(|mapping| mapping.value().local)
                     && let Some(receiver) = node.snapshot.node(port)
                 {
@@ -364,15 +369,19 @@ impl Observer<HeapPacket> for Tracer<'_> {
                     let whose = if own { "its own" } else { "of a network behind it" };
                     self.note("destination", format!("{destination} is {whose}"), interface(receiver));
                 }
-                self.mapping(uplink.snapshot, item.asked.key(), item.mapping);
+                if !item.arrival(packet).external {
+                    self.mapping(uplink.snapshot, item.asked.key(), item.mapping);
+                }
             }
             Moment::Checked => {
                 let arrival = item.arrival(packet);
                 let (source, router) = (arrival.source, arrival.not_a_node.is_some());
-                let behind = arrival.behind;
+                let (behind, external, known) = (arrival.behind, arrival.external, arrival.header.source);
                 let key = item.asked.key();
                 let decision = if router {
                     format!("{source} is no node's, and its error is about what was sent")
+                } else if external {
+                    format!("{source} is an external, known as {known}")
                 } else if behind {
                     format!("{source} is behind the router {}, which lives there", key.ipv4())
                 } else {

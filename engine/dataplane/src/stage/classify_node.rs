@@ -3,7 +3,7 @@
 use super::flow::{Ahead, Flows, Foresight, Nothing};
 use super::next_hop::{self, NextHop};
 use super::source_check::{self, Origin};
-use super::{Aside, Burst, FromNode, Line, Outbound, Path, dhcp, group};
+use super::{Aside, Burst, FromNode, Line, Outbound, dhcp, group};
 use crate::drop::DropReason;
 use crate::failure::Claim;
 use crate::header::{NetworkHeader, contiguous, read_ipv4, trim};
@@ -176,8 +176,8 @@ fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a
         source_check::own(node, header.source)?;
         return Ok(Kind::Group(header));
     }
-    let NextHop { routed, key, behind } = next_hop::check(node, packet, frame_destination, &header)?;
+    let NextHop { path, key } = next_hop::check(node, packet, frame_destination, &header)?;
     // What is plain goes from the owner of an address to the owner of another.
-    let plain = plain.filter(|_| !behind && origin == Origin::Own);
-    Ok(Kind::Ipv4(Outbound::any(plain, header, node.view.ask(key), Path { routed, behind })))
+    let plain = plain.filter(|_| !path.behind && path.external.is_none() && origin == Origin::Own);
+    Ok(Kind::Ipv4(Outbound::any(plain, header, node.view.ask(key), path)))
 }

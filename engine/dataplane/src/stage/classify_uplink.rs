@@ -191,6 +191,7 @@ fn classify<'a>(uplink: &FromUplink<'a>, packet: &mut impl Packet) -> Result<Kin
         not_a_node: None,
         group: group::is_from_substrate(uplink.snapshot, &fields),
         behind: false,
+        external: false,
     };
     let asked = uplink.view.ask(MappingKey::new(fields.vnet, header.destination));
     Ok(Kind::Ours(Inbound::any(plain, arrival, asked), fields))

@@ -120,6 +120,27 @@ impl<'a> Departure<'a> {
         Ok((port, crossing))
     }
 
+    /// The way to a system without an engine, at its own address.
+    #[cold]
+    fn to_external(
+        &self,
+        packet: &mut impl Packet,
+        header: &NetworkHeader,
+        destination: Ipv6Addr,
+    ) -> Result<(PortId, Crossing), Refusal> {
+        let (node, snapshot) = (self.node, self.node.snapshot);
+        let own = self.own.as_ref().ok_or(DropReason::PrefixUnknown)?;
+        let (port, way) = self.uplink.ok_or(DropReason::UplinkUnresolved)?;
+        let from = if node.interface.owns(header.source) { *own } else { own.by_slot(snapshot.layout) };
+        let source = from.address(header.source);
+        let old = whole(&header.source.octets(), &header.destination.octets());
+        let change = whole(&source.octets(), &destination.octets()).remove(old.fold());
+        let ends = Ends { source, destination, change };
+        let quoted = quote::Outbound { node, header: *header, own, ends: &ends };
+        let crossing = four_to_six(packet, header, &ends, &way, &snapshot.translate, &quoted)?;
+        Ok((port, crossing))
+    }
+
     /// Any packet's way.
     #[inline(never)]
     fn any<P: Packet>(&self, packet: &mut P, item: &mut Outbound<'_>) -> Result<(PortId, Crossing), Refusal> {
@@ -130,6 +151,9 @@ impl<'a> Departure<'a> {
         }
         let (vnet, path) = (item.asked.key().vnet_id(), item.path);
         let header = item.header(packet);
+        if let Some(external) = path.external {
+            return self.to_external(packet, header, external);
+        }
         if let Some(port) = mapping.local {
             return locally(node, packet, header, (vnet, path), port);
         }
@@ -162,6 +186,11 @@ fn ends(from: &Locator, to: &Locator, source: Ipv4Addr, destination: Ipv4Addr) -
         destination: to.address(destination),
         change: change(from, Change::ZERO.add(to.sum())),
     }
+}
+
+/// The sum of two whole addresses.
+fn whole(source: &[u8], destination: &[u8]) -> Change {
+    Change::ZERO.add_bytes(source).add_bytes(destination)
 }
 
 /// What a pseudo-header gets: what is in front of the virtual addresses in both substrate addresses.
@@ -395,9 +424,15 @@ fn inbound_any(
     let frame = arm.frame_from(header.source);
     let hop = LastHop { frame, mtu: receiver.mtu, way_back, uplink_mtu: uplink.uplink.mtu };
     // What a pseudo-header loses: what is in front of the virtual addresses in both substrate addresses.
-    let change = Change::ZERO.remove(checksum::sum_of_fronts([&source.octets(), &destination.octets()]));
+    let change = if arrival.external {
+        let old = whole(&source.octets(), &destination.octets());
+        whole(&header.source.octets(), &header.destination.octets()).remove(old.fold())
+    } else {
+        Change::ZERO.remove(checksum::sum_of_fronts([&source.octets(), &destination.octets()]))
+    };
     let ends = FormerEnds { source: *source, destination: *destination, change };
-    six_to_four(packet, header, &ends, &hop, settings, &quote::Inbound, identifications)
+    let quoted = quote::Inbound { externals: &receiver.vnet.externals };
+    six_to_four(packet, header, &ends, &hop, settings, &quoted, identifications)
 }
 
 /// What the way back to a sender on the substrate carries, as far as it is known.

@@ -312,6 +312,7 @@ fn receive<'a, P: Packet>(
         not_a_node: None,
         group: true,
         behind: false,
+        external: false,
     };
     let end = |address, interface| End { vnet: vnet.id, address, interface };
     let mut way = None;

@@ -17,6 +17,7 @@ pub(crate) mod classify_uplink;
 pub(crate) mod deliver;
 pub(crate) mod destination;
 pub(crate) mod dhcp;
+pub(crate) mod external;
 pub(crate) mod flow;
 pub(crate) mod fragments;
 pub(crate) mod group;
@@ -72,6 +73,8 @@ pub(crate) struct Path {
     pub(crate) routed: bool,
     /// Whether the destination is in a network behind a router; then that is whose mapping is looked up.
     pub(crate) behind: bool,
+    /// The external that it is; then its mapping says nothing.
+    pub(crate) external: Option<Ipv6Addr>,
 }
 
 /// What the stages have found out about a packet from the substrate.
@@ -108,13 +111,15 @@ pub(crate) struct Arrival {
     pub(crate) group: bool,
     /// Whether its source is in a network behind a router; then that is whose mapping is looked up.
     pub(crate) behind: bool,
+    /// Whether its source is an external, and the header's what nodes know it by; then its mapping says nothing.
+    pub(crate) external: bool,
 }
 
 impl<'a> Outbound<'a> {
     /// A plain packet, whose header nobody has asked for yet.
     #[inline(always)]
     pub(crate) const fn plain(plain: Plain, asked: Query, ticket: Option<Ticket>) -> Self {
-        let path = Path { routed: false, behind: false };
+        let path = Path { routed: false, behind: false, external: None };
         Self { plain: Some(plain), header: None, asked, path, ticket, rejected: None, mapping: None }
     }
 
@@ -190,6 +195,7 @@ impl Arrival {
             not_a_node: None,
             group: false,
             behind: false,
+            external: false,
         }
     }
 }

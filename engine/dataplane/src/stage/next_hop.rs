@@ -1,6 +1,6 @@
 //! From a node: the frame's destination MAC names the next hop, which must be one for the packet's destination.
 
-use super::{FromNode, routed};
+use super::{FromNode, Path, routed};
 use crate::drop::DropReason;
 use crate::header::NetworkHeader;
 use crate::mac::MacAddr;
@@ -12,11 +12,9 @@ use core::net::Ipv4Addr;
 /// What a frame's destination MAC says of the way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NextHop {
-    /// Whether the packet is sent to a gateway.
-    pub(crate) routed: bool,
-    /// Whether its destination is in a network behind a router.
-    pub(crate) behind: bool,
-    /// Whose mapping says where it goes: the destination's, or that router's.
+    /// Which kind of way it is.
+    pub(crate) path: Path,
+    /// Whose mapping says where it goes: the destination's, or its router's. To an external the sender's own, which says nothing.
     pub(crate) key: MappingKey,
 }
 
@@ -29,9 +27,10 @@ pub(crate) fn check(
 ) -> Result<NextHop, DropReason> {
     let (vnet, destination) = (&node.interface.vnet, header.destination);
     let next_hop = mac.dummy_ipv4(vnet.id).ok_or(DropReason::UnknownDstMac)?;
-    let to = |vnet, address| MappingKey::new(vnet, address);
+    let by = |path, vnet, address| Ok(NextHop { path, key: MappingKey::new(vnet, address) });
+    let direct = Path::default();
     if next_hop == destination {
-        return Ok(NextHop { routed: false, behind: false, key: to(vnet.id, destination) });
+        return by(direct, vnet.id, destination);
     }
     if !vnet.is_gateway(next_hop) {
         if !vnet.next_hops(destination).contains(&next_hop) {
@@ -40,13 +39,18 @@ pub(crate) fn check(
         if node.interface.owns(next_hop) {
             return Err(DropReason::RouteLoop);
         }
-        return Ok(NextHop { routed: false, behind: true, key: to(vnet.id, next_hop) });
+        return by(Path { behind: true, ..direct }, vnet.id, next_hop);
     }
+    let routed = Path { routed: true, ..direct };
     match vnet.route(destination) {
-        Way::To(other) => Ok(NextHop { routed: true, behind: false, key: to(other, destination) }),
+        Way::To(other) => by(routed, other, destination),
         Way::By(route) => {
             let router = routed::next_hop(node, packet, header, route)?;
-            Ok(NextHop { routed: true, behind: true, key: to(vnet.id, router) })
+            by(Path { behind: true, ..routed }, vnet.id, router)
+        }
+        Way::Out(external) => {
+            let own = node.interface.by_way_of(header.source);
+            by(Path { external: Some(external), ..routed }, vnet.id, own)
         }
     }
 }

@@ -4,6 +4,7 @@ use super::verify_source::lives_at;
 use super::{Arrival, FromNode, FromUplink, routed};
 use crate::address::{Delivery, HostPrefix, Locator};
 use crate::drop::DropReason;
+use crate::external::Externals;
 use crate::header::NetworkHeader;
 use crate::packet::Packet;
 use crate::table::mapping::MappingKey;
@@ -40,29 +41,32 @@ impl Correspondence for Outbound<'_> {
     }
 }
 
-/// The addresses in an error from the substrate, after [`check`]: they embed the virtual ones.
-pub(crate) struct Inbound;
+/// The addresses in an error from the substrate, after [`check`]: they embed the virtual ones, but for those of externals.
+pub(crate) struct Inbound<'a> {
+    pub(crate) externals: &'a Externals,
+}
 
-impl Correspondence for Inbound {
+impl Correspondence for Inbound<'_> {
     fn six(&self, _: Ipv4Addr) -> Option<Ipv6Addr> {
         None
     }
 
     fn four(&self, ipv6: Ipv6Addr) -> Option<Ipv4Addr> {
-        Some(Ipv4Addr::from_bits(ipv6.to_bits() as u32))
+        Some(self.externals.ipv4(ipv6).unwrap_or_else(|| Ipv4Addr::from_bits(ipv6.to_bits() as u32)))
     }
 }
 
 /// Where a quoted packet was going.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quoted {
-    pub(crate) host: HostPrefix,
+    /// `None`: to an external.
+    pub(crate) host: Option<HostPrefix>,
     pub(crate) destination: Ipv4Addr,
 }
 
 /// Checks the packet quoted in an ICMPv6 error: its source must be the very address that the error is for, and its
-/// destination a live node, of the same vnet or a peer of it, where it lives, or in a network behind a router that does.
-/// Anything else that node cannot have sent.
+/// destination a live node, of the same vnet or a peer of it, where it lives, or in a network behind a router that does,
+/// or an external. Anything else that node cannot have sent.
 pub(crate) fn check<P: Packet>(
     uplink: &FromUplink<'_>,
     packet: &mut P,
@@ -74,6 +78,9 @@ pub(crate) fn check<P: Packet>(
     }
     let layout = uplink.snapshot.layout;
     let own = uplink.snapshot.vnet(arrival.destination_vnet);
+    if let Some(external) = own.and_then(|own| own.externals.ipv4(destination)) {
+        return Ok(Quoted { host: None, destination: external });
+    }
     let reachable =
         |vnet| vnet == arrival.destination_vnet || own.is_some_and(|own| own.peering(vnet).is_some());
     let decoded = layout.decode(destination).ok();
@@ -89,7 +96,7 @@ pub(crate) fn check<P: Packet>(
         routed::router(uplink, own, own.next_hops(to.ipv4).iter().copied(), destination)
     };
     if owner || behind().is_some_and(|router| lives(router, true)) {
-        return Ok(Quoted { host: to.prefix, destination: to.ipv4 });
+        return Ok(Quoted { host: Some(to.prefix), destination: to.ipv4 });
     }
     Err(DropReason::IcmpQuoteForeign)
 }

@@ -47,8 +47,10 @@ pub(crate) fn accept<P: Packet>(
     if !from_router {
         return Ok(());
     }
-    if let Some(mtu) = told_mtu(packet, &arrival.header) {
-        out.path_mtu(quoted.host, mtu);
+    if let Some(host) = quoted.host
+        && let Some(mtu) = told_mtu(packet, &arrival.header)
+    {
+        out.path_mtu(host, mtu);
     }
     let subnet = receiver.vnet.subnet_of(receiver.by_way_of(arrival.header.destination));
     let gateway = subnet.and_then(|subnet| subnet.gateway);

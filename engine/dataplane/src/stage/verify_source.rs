@@ -2,7 +2,7 @@
 //!
 //! This compares addresses. It presumes that the substrate lets no host send from another's prefix (BCP 38).
 
-use super::{Arrival, FromUplink, Inbound, routed, router};
+use super::{Arrival, FromUplink, Inbound, external, routed, router};
 use crate::address::{Delivery, Layout, Locator, SubstrateAddress};
 use crate::drop::DropReason;
 use crate::id::VnetId;
@@ -22,6 +22,9 @@ pub(crate) fn ask(
     item: &mut Inbound<'_>,
 ) -> Result<(), DropReason> {
     let receiver = item.receiver;
+    if external::accept(uplink, packet, item) {
+        return Ok(());
+    }
     let arrival = item.arrival(packet);
     let router = match legal(uplink, arrival).and_then(|()| routed::source(uplink, arrival, receiver)) {
         Ok(router) => router,
@@ -62,8 +65,11 @@ fn check_in_full<P: Packet>(
     let key = item.asked.key();
     let mapping = item.mapping.map(|mapping| mapping.mapping(key));
     let receiver = item.receiver;
+    // One whose address looks like a node's has come this far.
+    let external = external::accept(uplink, packet, item);
     let arrival = item.arrival(packet);
     if arrival.not_a_node.is_none()
+        && !external
         && let Err(reason) = legal(uplink, arrival).and_then(|()| lives(uplink, mapping, arrival))
     {
         let moves = mapping.is_some_and(|mapping| mapping.also_accept.is_some());

@@ -12,6 +12,7 @@ mod clamp;
 mod delivery;
 mod dhcp;
 mod errors;
+mod externals;
 mod failures;
 mod flows;
 mod fragments;
