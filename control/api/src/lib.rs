@@ -5,6 +5,7 @@ pub mod access;
 pub mod config;
 pub mod dhcp;
 pub mod event;
+pub mod external;
 pub mod group;
 pub mod pki;
 pub mod policy;

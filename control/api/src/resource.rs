@@ -6,6 +6,7 @@
 
 use crate::access::{Placement, Quota, QuotaSpec};
 use crate::dhcp::Dhcp;
+use crate::external::Externals;
 use crate::group::GroupSettings;
 use crate::policy::DefaultAction;
 pub use crate::rate::RateLimit;
@@ -121,6 +122,9 @@ pub struct NetworkSpec {
     /// How it carries broadcast and multicast.
     #[serde(default, skip_serializing_if = "GroupSettings::is_default")]
     pub groups: GroupSettings,
+    /// Systems without an engine that its nodes exchange packets with; operators say which.
+    #[serde(default, skip_serializing_if = "Externals::is_empty")]
+    pub externals: Externals,
 }
 
 /// How engines get to know where a network's addresses are.
@@ -190,6 +194,9 @@ pub struct Network {
     /// How it carries broadcast and multicast.
     #[serde(default)]
     pub groups: GroupSettings,
+    /// Systems without an engine that its nodes exchange packets with.
+    #[serde(default, skip_serializing_if = "Externals::is_empty")]
+    pub externals: Externals,
     /// The change that last touched it.
     pub revision: u64,
 }

@@ -12,6 +12,8 @@ mod connectivity;
 mod dhcp;
 #[path = "e2e/events.rs"]
 mod events;
+#[path = "e2e/externals.rs"]
+mod externals;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/fixture.rs"]
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         dhcp::CASES,
         groups::CASES,
         routers::CASES,
+        externals::CASES,
         rates::CASES,
         on_demand::CASES,
         trace::CASES,

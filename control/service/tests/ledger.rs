@@ -3,6 +3,7 @@
 
 use overlane_api::access::{Quota, TokenRole, TokenSpec};
 use overlane_api::dhcp::Dhcp;
+use overlane_api::external::{External, Externals};
 use overlane_api::group::GroupSettings;
 use overlane_api::policy::{Action, DefaultAction, Direction, PeeringSpec, RuleSpec, Selector};
 use overlane_api::resource::{
@@ -118,6 +119,19 @@ fn group(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(239, 0, 0, last)
 }
 
+/// Systems without an engine.
+fn externals(number: u8) -> Externals {
+    let external =
+        |name: &str, address: &str| External { name: name.into(), address: address.into(), ipv4: None };
+    let systems = match number % 4 {
+        0 => Vec::new(),
+        1 => vec![external("one", "2001:db8::5"), external("many", "2001:db8:1::/124")],
+        2 => vec![external("one", "2001:db8::5")],
+        _ => vec![external("many", "2001:db8:1::/124")],
+    };
+    Externals { pool: (number % 4 > 0).then(|| "10.255.0.0/27".into()), systems }
+}
+
 /// A network behind whoever has the tag, one of them with the first network's addresses in it.
 fn behind(tag: u8) -> String {
     if tag == 0 { "10.0.0.0/28".to_owned() } else { format!("10.9.{tag}.0/24") }
@@ -146,6 +160,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 mapping: MappingMode::default(),
                 dhcp: None,
                 groups: GroupSettings::default(),
+                externals: externals(vnet),
             };
             ledger.put_network(&format!("n{id}"), &spec).map(|_| ())
         }
@@ -164,6 +179,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 mapping,
                 dhcp: None,
                 groups: GroupSettings::default(),
+                externals: serde_json::from_value(found["externals"].clone()).unwrap_or_default(),
             };
             ledger.put_network(&id, &spec).map(|_| ())
         }
@@ -186,6 +202,7 @@ fn apply(ledger: &Ledger, operation: &Operation) -> Result<()> {
                 mapping: serde_json::from_value(found["mapping"].clone()).unwrap(),
                 dhcp: second.then(Dhcp::default),
                 groups: GroupSettings { broadcast: second, ..GroupSettings::default() },
+                externals: if second { externals(3) } else { Externals::default() },
             };
             ledger.put_network(&id, &spec).map(|_| ())
         }

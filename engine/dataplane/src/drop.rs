@@ -112,7 +112,7 @@ reasons! {
     TtlExceeded = "ttl_exceeded",
     /// The packet does not fit the way out.
     PacketTooBig = "packet_too_big",
-    /// A fragment of an ICMP message, where configuration does not let them pass (RFC 7915, 1.2).
+    /// A fragment of an ICMP message to or from an external, or where configuration does not let them pass (RFC 7915, 1.2).
     FragmentIcmp = "fragment_icmp",
     /// A fragment whose offset and length contradict each other or the largest datagram.
     FragmentMalformed = "fragment_malformed",

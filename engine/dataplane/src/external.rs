@@ -107,6 +107,15 @@ impl Externals {
         if self.is_empty() { None } else { self.map.ipv4(ipv6) }
     }
 
+    /// The first whose IPv4 addresses overlap with one of these networks, and that.
+    #[must_use]
+    pub fn among(&self, nets: &[Ipv4Net]) -> Option<(Ipv4Net, Ipv4Net)> {
+        self.all.iter().find_map(|External { ipv4, .. }| {
+            let overlaps = |net: &&Ipv4Net| net.contains(ipv4) || ipv4.contains(*net);
+            Some((*ipv4, *nets.iter().find(overlaps)?))
+        })
+    }
+
     /// The first that has an address in a host's prefix: it would be a node's.
     #[must_use]
     pub fn inside(&self, prefix: HostPrefix) -> Option<Ipv6Net> {

@@ -20,6 +20,7 @@ pub mod inject;
 pub mod loss;
 pub mod metrics;
 pub mod netns;
+pub mod outside;
 pub mod path;
 pub mod plan;
 pub mod probe;
@@ -34,6 +35,7 @@ pub mod state;
 pub mod status;
 pub mod traces;
 pub mod wait;
+pub mod web;
 pub mod wiring;
 
 use args::LabCommand;

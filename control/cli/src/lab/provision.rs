@@ -11,6 +11,7 @@ use crate::client::{Client, Failure};
 use crate::settings::Connection;
 use anyhow::{Context, Result, ensure};
 use overlane_api::access::{Token, TokenRole, TokenSpec};
+use overlane_api::external::Externals;
 use overlane_api::group::GroupSettings;
 use overlane_api::policy::{Action, DefaultAction, Direction, RuleSpec, Selector};
 use overlane_api::resource::{
@@ -170,6 +171,7 @@ pub fn network_spec(network: &plan::Network) -> NetworkSpec {
         mapping: MappingMode::default(),
         dhcp: None,
         groups: GroupSettings::default(),
+        externals: Externals::default(),
     }
 }
 

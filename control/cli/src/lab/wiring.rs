@@ -6,7 +6,7 @@ use super::plan::{Host, NODE_DEVICE, Node, Plan, UPLINK, service_address, servic
 use anyhow::Result;
 
 /// Addresses are usable at once, and none come from router advertisements.
-const IPV6_SETTINGS: [(&str, &str); 4] = [
+pub(super) const IPV6_SETTINGS: [(&str, &str); 4] = [
     ("ipv6/conf/all/accept_dad", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/all/accept_ra", "0"),

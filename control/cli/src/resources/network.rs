@@ -4,6 +4,7 @@ use std::io;
 
 use clap::{Args, Subcommand};
 use overlane_api::dhcp::{Dhcp, DhcpBoot, DhcpRoute};
+use overlane_api::external::{External, Externals};
 use overlane_api::group::{GroupSettings, Membership};
 use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{ListQuery, MAX_PAGE, MappingMode, Network, NetworkSpec, Page, Subnet};
@@ -52,6 +53,9 @@ The gateway is answered for by the engines; no node may have its address. Two ne
         /// How it carries broadcast and multicast.
         #[command(flatten)]
         groups: GroupArgs,
+        /// External systems.
+        #[command(flatten)]
+        externals: ExternalArgs,
     },
     /// Lists networks
     List {
@@ -148,6 +152,33 @@ impl GroupArgs {
     }
 }
 
+/// The systems without an engine that its nodes exchange packets with.
+#[derive(Debug, Args)]
+pub struct ExternalArgs {
+    /// Where the IPv4 addresses come from that nodes know external systems by: outside of all subnets
+    #[arg(long = "external-pool", value_name = "CIDR")]
+    pool: Option<String>,
+    /// A system without an engine that its nodes exchange packets with, and what they know it by, if that is not to come from the
+    /// pool; repeat it for more
+    #[arg(long = "external", value_name = "NAME,address=IPV6[,ipv4=ADDRESS]", value_parser = parse_external)]
+    systems: Vec<External>,
+}
+
+impl ExternalArgs {
+    fn settings(self) -> Externals {
+        Externals { pool: self.pool, systems: self.systems }
+    }
+}
+
+fn parse_external(text: &str) -> anyhow::Result<External> {
+    let pairs = parse_pairs(text, Some("name"), &["address", "ipv4"])?;
+    Ok(External {
+        name: required(&pairs, "name")?.to_owned(),
+        address: required(&pairs, "address")?.to_owned(),
+        ipv4: single(&pairs, "ipv4")?.map(str::to_owned),
+    })
+}
+
 fn parse_route(text: &str) -> anyhow::Result<DhcpRoute> {
     let pairs = parse_pairs(text, Some("cidr"), &["via"])?;
     Ok(DhcpRoute { cidr: required(&pairs, "cidr")?.to_owned(), via: required(&pairs, "via")?.to_owned() })
@@ -217,6 +248,11 @@ impl Resource for Network {
         facts.push(("broadcast", if self.groups.broadcast { "carried" } else { "not carried" }.to_owned()));
         let confined = self.groups.confined.join(", ");
         facts.push(("groups that stay", if confined.is_empty() { "none".to_owned() } else { confined }));
+        facts.extend(self.externals.pool.iter().map(|pool| ("external pool", pool.clone())));
+        facts.extend(self.externals.systems.iter().map(|system| {
+            let External { name, address, ipv4 } = system;
+            ("external", format!("{name}: {address} as {}", ipv4.as_deref().unwrap_or("-")))
+        }));
         facts.push(("revision", self.revision.to_string()));
         printer.facts(facts)
     }
@@ -301,9 +337,10 @@ const fn is_plain(octet: u8) -> bool {
 
 pub(crate) async fn run(command: Command, client: &Client, printer: &mut Printer<'_>) -> anyhow::Result<()> {
     match command {
-        Command::Create { id, entity, vnet, subnets, default_action, mapping, dhcp, groups } => {
-            let (dhcp, groups) = (dhcp.settings(), groups.settings());
-            let spec = NetworkSpec { entity, vnet, subnets, default_action, mapping, dhcp, groups };
+        Command::Create { id, entity, vnet, subnets, default_action, mapping, dhcp, groups, externals } => {
+            let (dhcp, groups, externals) = (dhcp.settings(), groups.settings(), externals.settings());
+            let spec =
+                NetworkSpec { entity, vnet, subnets, default_action, mapping, dhcp, groups, externals };
             super::create::<Network>(client, printer, &id, &spec).await
         }
         Command::List { entity, list } => {

@@ -32,7 +32,7 @@ const MAX_TAGS: usize = 16;
 const MAX_ADDRESSES: usize = 64;
 
 /// Text from outside, short enough for a message.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let short: String = text.chars().take(64).collect();
     if short.len() < text.len() { format!("{short:?}…") } else { format!("{short:?}") }
 }

@@ -9,7 +9,7 @@ use super::record::{
     load, load_id, meta_number, pair, revision, text, try_scan, vnet_key,
 };
 use super::resolved::{self, Resolved};
-use super::{check, group, network, peering, route, rule};
+use super::{check, external, group, network, peering, route, rule};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
 use overlane_api::dhcp::{Dhcp, DhcpBoot, DhcpRoute};
@@ -199,6 +199,7 @@ impl<'a> Teller<'a> {
             }),
             routes,
             transits,
+            externals: external::told(&record.externals),
         };
         Ok(Some(Change { revision: record.revision, what: Some(What::PutVnet(message)) }))
     }

@@ -4,7 +4,7 @@ use super::acting::Acting;
 use super::network::missing;
 use super::record::{HostRecord, Touch, load, load_id, pair};
 use super::transaction::Transaction;
-use super::{Outcome, check};
+use super::{Outcome, check, external};
 use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
@@ -85,6 +85,7 @@ impl Acting<'_> {
                         "a prefix that no other host has",
                     ));
                 }
+                external::check_host(txn, prefix)?;
                 txn.put(Table::Prefixes, &prefix.octets(), id.as_bytes())?;
                 txn.touch(Touch::Host { host: id.to_owned() });
             }

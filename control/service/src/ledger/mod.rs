@@ -8,6 +8,7 @@ pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod delta;
 pub(crate) mod entity;
+mod external;
 pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod judge;

@@ -6,10 +6,11 @@ use super::record::{
     InterfaceRecord, NetworkRecord, SubnetRecord, Touch, decode, load, load_id, try_scan, vnet_key,
 };
 use super::transaction::Transaction;
-use super::{Outcome, check, peering, route, rule, size};
+use super::{Outcome, check, external, peering, route, rule, size};
 use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
+use overlane_api::external::Externals;
 use overlane_api::resource::{Network, NetworkSpec, Subnet};
 use overlane_dataplane::id::VnetId;
 
@@ -28,6 +29,7 @@ pub(super) fn resource(id: &str, record: NetworkRecord) -> Network {
         on_demand: record.on_demand,
         dhcp: record.dhcp,
         groups: record.groups,
+        externals: record.externals,
         revision: record.revision,
     }
 }
@@ -98,6 +100,9 @@ impl Acting<'_> {
                 return Ok((Outcome::Confirmed, after));
             }
             txn.entity(&spec.entity)?;
+            let none = Externals::default();
+            let externals = external::settle(&none, &spec.externals)?;
+            external::authorise(txn, &none, &externals)?;
             quota::count(txn, &spec.entity, Of::Networks, 1)?;
             let vnet = match vnet {
                 Some(vnet) => vnet,
@@ -113,6 +118,7 @@ impl Acting<'_> {
                     "a free id from 1 to 16777215, or none to be given one",
                 ));
             }
+            external::check_apart(txn, (id, vnet), &externals, &subnets, "externals")?;
             let record = NetworkRecord {
                 entity: spec.entity.clone(),
                 vnet,
@@ -122,6 +128,7 @@ impl Acting<'_> {
                 on_demand: txn.on_demand(spec.mapping, false, 0),
                 dhcp: spec.dhcp.clone(),
                 groups: spec.groups.clone(),
+                externals,
                 revision: txn.revision(),
             };
             txn.save(Table::Networks, id, &record)?;
@@ -189,6 +196,8 @@ fn change(
             format!("{}, or none", found.vnet),
         ));
     }
+    let externals = external::settle(&found.externals, &spec.externals)?;
+    external::authorise(txn, &found.externals, &externals)?;
     let size = size::addresses(txn.view(), found.vnet)?;
     let on_demand = txn.on_demand(spec.mapping, found.on_demand, size);
     let was_on_demand = found.on_demand;
@@ -197,16 +206,22 @@ fn change(
         && found.mapping == spec.mapping
         && found.dhcp == spec.dhcp
         && found.groups == spec.groups
+        && found.externals == externals
         && was_on_demand == on_demand;
     if is_same {
         return Ok(found);
     }
     check_addresses_stay(txn, found.vnet, &subnets)?;
+    if found.subnets != subnets || found.externals != externals {
+        external::check_apart(txn, (id, found.vnet), &externals, &subnets, "externals")?;
+    }
     if found.subnets != subnets {
         peering::check_apart(txn, id, &subnets, None, "subnets")?;
         route::check_subnets(txn, id, found.vnet, &subnets, "subnets")?;
+        let own: Vec<_> = subnets.iter().map(|subnet| (subnet.net, id.to_owned())).collect();
         for (other, record) in peering::partners(txn, id)? {
             route::check_subnets(txn, &other, record.vnet, &subnets, "subnets")?;
+            external::check_subnets(&external::nets(&record.externals), &own, "subnets")?;
         }
         // Peers send packets for these addresses here.
         for (_, other) in peering::of_network(txn.view(), id)? {
@@ -220,6 +235,7 @@ fn change(
         on_demand,
         dhcp: spec.dhcp.clone(),
         groups: spec.groups.clone(),
+        externals,
         revision: txn.revision(),
         ..found
     };

@@ -3,7 +3,7 @@
 use super::acting::{Acting, has_part, taken};
 use super::record::{NetworkRecord, PeeringRecord, SubnetRecord, Touch, load, load_all_users};
 use super::transaction::Transaction;
-use super::{Outcome, check, network::missing, route};
+use super::{Outcome, check, external, network::missing, route};
 use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Table, View};
@@ -245,6 +245,8 @@ fn check_new(txn: &Transaction<'_>, networks: &[String; 2], records: &[NetworkRe
         }
         check_apart(txn, id, &record.subnets, Some((other, &of_other.subnets)), "networks")?;
         route::check_subnets(txn, id, record.vnet, &of_other.subnets, "networks")?;
+        let others: Vec<_> = of_other.subnets.iter().map(|subnet| (subnet.net, other.clone())).collect();
+        external::check_subnets(&external::nets(&record.externals), &others, "networks")?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use crate::store::{Step, Table, View};
 use ipnet::Ipv4Net;
 use overlane_api::access::{AuditEntry, Placement as Grant, QuotaSpec, TokenRole};
 use overlane_api::dhcp::Dhcp;
+use overlane_api::external::Externals;
 use overlane_api::group::GroupSettings;
 use overlane_api::policy::{DefaultAction, RuleSpec};
 use overlane_api::resource::{Attachment, InterfaceState, MappingMode, MovePhase, RateLimit};
@@ -54,6 +55,9 @@ pub(crate) struct NetworkRecord {
     pub(crate) dhcp: Option<Dhcp>,
     #[serde(default, skip_serializing_if = "GroupSettings::is_default")]
     pub(crate) groups: GroupSettings,
+    /// Each with what nodes know it by.
+    #[serde(default, skip_serializing_if = "Externals::is_empty")]
+    pub(crate) externals: Externals,
     pub(crate) revision: u64,
 }
 

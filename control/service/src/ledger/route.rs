@@ -2,7 +2,7 @@
 
 use super::record::{InterfaceRecord, NetworkRecord, SubnetRecord, Touch, in_vnet, load, text, try_scan};
 use super::transaction::Transaction;
-use super::{check, listed, network, peering, shown};
+use super::{check, external, listed, network, peering, shown};
 use crate::access::{Caller, Kind};
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
@@ -159,13 +159,15 @@ pub(super) fn check_outside(
     for (other, record) in peering::partners(txn, id)? {
         nets.extend(record.subnets.iter().map(|subnet| (subnet.net, other.clone())));
     }
+    // What externals have goes before it, too.
+    nets.extend(external::nets(&network.externals).into_iter().map(|net| (net, id.to_owned())));
     for (place, text) in routes.iter().enumerate() {
         let Ok(route) = text.parse::<Ipv4Net>() else { continue };
         if let Some((net, of)) = nets.iter().find(|(net, _)| net.contains(&route)) {
             return Err(Error::conflict(
                 format!("routes[{place}]"),
-                format!("{route} lies in {net}, a subnet of network {of}"),
-                "a network outside of the subnets of its network and of its peers; it may contain them",
+                format!("{route} lies in {net} of network {of}"),
+                "a network outside of the subnets and externals of its network and the subnets of its peers; it may contain them",
             ));
         }
     }

@@ -276,6 +276,8 @@ pub struct Known {
     pub routes: BTreeMap<u32, Routes>,
     /// Which routers of vnets are silent, for each of their networks.
     pub silent: BTreeMap<u32, Vec<u8>>,
+    /// The externals of vnets, and what nodes know them by.
+    pub externals: BTreeMap<u32, Vec<(String, String)>>,
     /// What nodes are told by DHCP.
     pub dhcp: BTreeMap<u32, Option<overlane_api::sync::Dhcp>>,
     /// The last octets of addresses that it was told to refresh.
@@ -291,6 +293,8 @@ impl Known {
                 self.vnets.insert(vnet.id, change.revision);
                 self.on_demand.insert(vnet.id, vnet.on_demand);
                 self.dhcp.insert(vnet.id, vnet.dhcp);
+                let externals = vnet.externals.into_iter().map(|external| (external.ipv6, external.ipv4));
+                self.externals.insert(vnet.id, externals.collect());
                 let silent =
                     vnet.routes.iter().flat_map(|route| &route.silent).map(|via| *via as u8).collect();
                 self.silent.insert(vnet.id, silent);

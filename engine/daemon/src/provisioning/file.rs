@@ -13,13 +13,14 @@ use super::wire::{check_subnets, is_host_of, is_unicast};
 use core::net::Ipv4Addr;
 use core::ops::Range;
 use hashbrown::{HashMap, HashSet};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use overlane_api::config::{FileError, Source};
 use overlane_api::policy::DefaultAction;
 use overlane_api::resource::{DEVICE_NAME_LEGAL, is_id};
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::cap::RateLimit;
 use overlane_dataplane::dhcp;
+use overlane_dataplane::external::{External, Externals};
 use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::illegal::Illegal;
@@ -71,6 +72,15 @@ struct RawNetwork {
     subnets: Vec<RawSubnet>,
     dhcp: Option<Spanned<RawDhcp>>,
     groups: Option<Spanned<RawGroups>>,
+    #[serde(default)]
+    externals: Vec<Spanned<RawExternal>>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawExternal {
+    ipv6: Ipv6Net,
+    ipv4: Ipv4Net,
 }
 
 #[derive(Debug, Deserialize)]
@@ -184,6 +194,7 @@ pub fn parse(source: &Source, own_host: &str) -> Result<DesiredState, FileError>
     for peering in &raw.peering {
         site.peering(peering)?;
     }
+    site.check_externals(&raw.network)?;
     for interface in &raw.interface {
         site.interface(interface)?;
     }
@@ -194,6 +205,12 @@ pub fn parse(source: &Source, own_host: &str) -> Result<DesiredState, FileError>
         site.rule(rule)?;
     }
     Ok(site.finish())
+}
+
+/// The subnets of a vnet and of its peers.
+fn nets(vnet: &Vnet) -> Vec<Ipv4Net> {
+    let peers = vnet.peerings.iter().flat_map(|peering| peering.subnets.iter().copied());
+    vnet.subnets.iter().map(|subnet| subnet.net).chain(peers).collect()
 }
 
 /// The file's contents, as far as they have been checked.
@@ -337,6 +354,7 @@ impl<'a> Site<'a> {
                     .unwrap_or_default(),
                 // Those of its interfaces, when they have been read.
                 routes: Arc::default(),
+                externals: Arc::new(self.externals(&raw.externals)?),
             });
             if self.networks.insert(name.clone(), vnet).is_some() {
                 return self.refuse(&raw.id.span(), format!("network {name} is there already"));
@@ -532,10 +550,42 @@ impl<'a> Site<'a> {
         Ok(groups.into_iter().collect())
     }
 
+    fn externals(&self, given: &[Spanned<RawExternal>]) -> Result<Externals, FileError> {
+        let (mut known, mut all) = (Externals::default(), Vec::new());
+        for external in given {
+            let RawExternal { ipv6, ipv4 } = *external.as_ref();
+            all.push(External { ipv6, ipv4 });
+            known = Externals::new(all.clone())
+                .map_err(|illegal| self.source.error(&external.span(), illegal.to_string()))?;
+        }
+        Ok(known)
+    }
+
+    /// Whether the externals of networks are apart from the subnets of these and of their peers.
+    fn check_externals(&self, networks: &[RawNetwork]) -> Result<(), FileError> {
+        for raw in networks {
+            let Some(vnet) = self.networks.get(raw.id.as_ref()) else { continue };
+            let nets = nets(vnet);
+            if let Some((external, subnet)) = vnet.externals.among(&nets) {
+                let message =
+                    format!("{external} must be apart from {subnet}, a subnet of its network or of a peer");
+                let at = raw.externals.first().map_or_else(|| raw.id.span(), Spanned::span);
+                return self.refuse(&at, message);
+            }
+            let mut prefixes = self.hosts.iter();
+            if let Some((host, ipv6)) =
+                prefixes.find_map(|(host, prefix)| Some((host, vnet.externals.inside(*prefix)?)))
+            {
+                let at = raw.externals.first().map_or_else(|| raw.id.span(), Spanned::span);
+                return self.refuse(&at, format!("{ipv6} must not lie in the prefix of host {host}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Adds what is behind an interface whose first address is `router`.
     fn routes_of(&mut self, raw: &RawInterface, vnet: &Vnet, router: Ipv4Addr) -> Result<(), FileError> {
-        let peers = vnet.peerings.iter().flat_map(|peering| peering.subnets.iter().copied());
-        let nets: Vec<_> = vnet.subnets.iter().map(|subnet| subnet.net).chain(peers).collect();
+        let nets = nets(vnet);
         let known = self.routes.get(&vnet.id).cloned().unwrap_or_default();
         let (mut routes, mut transits) = (known.routes().to_vec(), known.transits().to_vec());
         let given =

@@ -98,6 +98,21 @@ fn everything_wrong_in_a_site_is_refused_with_field_and_legal_values() {
             "slot = 0\ntransit = [\"224.0.0.0/8\"]\n",
             "[[interface]] transit: transits must be a unicast network without bits behind its length, like 10.9.0.0/16, not 224.0.0.0/8",
         ),
+        (
+            "vnet = 7\n",
+            "vnet = 7\nexternals = [{ ipv6 = \"fe80::1/128\", ipv4 = \"10.255.0.1/32\" }]\n",
+            "[[network]] externals: address must be a unicast IPv6 address or a prefix of length 112 to 128, like 2001:db8::5 or 2001:db8::/120, not fe80::1/128",
+        ),
+        (
+            "vnet = 7\n",
+            "vnet = 7\nexternals = [{ ipv6 = \"2001:db8::5/128\", ipv4 = \"10.0.0.77/32\" }]\n",
+            "[[network]] externals: 10.0.0.77/32 must be apart from 10.0.0.0/24, a subnet of its network or of a peer",
+        ),
+        (
+            "vnet = 7\n",
+            "vnet = 7\nexternals = [{ ipv6 = \"fd00:0:0:b::5/128\", ipv4 = \"10.255.0.1/32\" }]\n",
+            "[[network]] externals: fd00:0:0:b::5/128 must not lie in the prefix of host host-b",
+        ),
         ("id = \"blue\"", "id = \"red\"", "[[network]] id: network red is there already"),
         (
             "gateway = \"10.0.0.1\"",

@@ -5,6 +5,7 @@
 
 pub mod desired;
 pub mod disk;
+mod external_wire;
 pub mod file;
 mod group_wire;
 pub mod model;

@@ -7,6 +7,7 @@ use overlane_api::resource::is_device_name;
 use overlane_dataplane::address::{HostPrefix, Layout, Locator};
 use overlane_dataplane::cap::RateLimit;
 use overlane_dataplane::dhcp;
+use overlane_dataplane::external::Externals;
 use overlane_dataplane::group;
 use overlane_dataplane::id::{Slot, VnetId};
 use overlane_dataplane::mac::MacAddr;
@@ -84,6 +85,8 @@ pub struct Vnet {
     pub groups: group::Settings,
     /// The networks behind its routers.
     pub routes: Arc<Routes>,
+    /// The systems without an engine that its nodes exchange packets with.
+    pub externals: Arc<Externals>,
 }
 
 /// An interface of this host.

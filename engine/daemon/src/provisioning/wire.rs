@@ -5,7 +5,7 @@ use super::model::{
     MAX_SUBNETS, Mapping, Revision, Target, Vnet, What,
 };
 use super::rule_wire::{action, encode_action, encode_rule, encode_tags, node_tags, rule};
-use super::{group_wire, route_wire};
+use super::{external_wire, group_wire, route_wire};
 use crate::telemetry::WorkerVitals;
 use core::fmt::Display;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -254,6 +254,7 @@ fn vnet(put: sync::Vnet) -> Result<Vnet, WireError> {
         dhcp,
         groups,
         routes: Arc::new(routes),
+        externals: Arc::new(external_wire::externals(&put.externals, &nets)?),
     })
 }
 
@@ -518,6 +519,7 @@ fn encode_vnet(vnet: &Vnet) -> sync::Vnet {
         groups: Some(group_wire::encode_settings(&vnet.groups)),
         routes,
         transits,
+        externals: external_wire::encode(&vnet.externals),
     }
 }
 

@@ -42,6 +42,10 @@ fn good_groups() -> sync::GroupSettings {
     sync::GroupSettings { no_broadcast: true, confined: vec!["224.0.0.0/16".into()] }
 }
 
+fn good_external() -> sync::External {
+    sync::External { ipv6: "2001:db8::/120".into(), ipv4: "10.255.0.0/24".into() }
+}
+
 fn good_routes() -> Vec<sync::Route> {
     // The longest first, as they are told again.
     vec![
@@ -82,6 +86,7 @@ fn what_is_legal_survives_the_wire_both_ways() {
         groups: Some(good_groups()),
         routes: good_routes(),
         transits: vec![sync::Transit { cidr: "0.0.0.0/0".into(), via: 0x0a00_0009 }],
+        externals: vec![good_external()],
     };
     let host = sync::Host { id: "host-a".into(), layout: "slot64".into(), prefix: "fd00:0:0:a::/64".into() };
     for what in [
@@ -275,6 +280,33 @@ fn networks_behind_routers_are_checked() {
     assert_eq!(routes(|vnet| vnet.transits[0].cidr.clear()), "put_vnet.transits");
     assert_eq!(routes(|vnet| vnet.transits[0].cidr = "127.0.0.0/8".into()), "put_vnet.transits");
     assert_eq!(routes(|vnet| vnet.transits = vec![vnet.transits[0].clone(); 17]), "put_vnet.transits");
+}
+
+#[test]
+fn externals_are_checked() {
+    let put = |spoil: fn(&mut sync::External)| {
+        let subnets = vec![sync::Subnet { cidr: "10.0.0.0/24".into(), gateway: String::new() }];
+        let mut external = good_external();
+        spoil(&mut external);
+        let vnet = sync::Vnet { id: 7, subnets, externals: vec![external], ..Default::default() };
+        check(sync::change::What::PutVnet(vnet)).map_err(|error| error.field)
+    };
+    put(|_| {}).unwrap();
+    let refused: [fn(&mut sync::External); 7] = [
+        |external| external.ipv6 = "x".into(),
+        |external| external.ipv6 = "ff02::/120".into(),
+        |external| external.ipv6 = "2001:db8::/121".into(),
+        |external| external.ipv4 = "10.255.0.1/24".into(),
+        |external| external.ipv4 = String::new(),
+        // In a subnet.
+        |external| external.ipv4 = "10.0.0.0/24".into(),
+        |external| *external = sync::External { ipv6: "2001:db8::5/128".into(), ipv4: "10.0.0.7/32".into() },
+    ];
+    for spoil in refused {
+        assert_eq!(put(spoil).unwrap_err(), "put_vnet.externals");
+    }
+    let many = sync::Vnet { id: 7, externals: vec![good_external(); 257], ..Default::default() };
+    assert_eq!(check(sync::change::What::PutVnet(many)).unwrap_err().field, "put_vnet.externals");
 }
 
 #[test]

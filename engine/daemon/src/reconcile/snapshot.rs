@@ -102,6 +102,7 @@ impl Builder {
                     && vnet.dhcp == wanted.dhcp
                     && vnet.groups == wanted.groups
                     && vnet.routes == wanted.routes
+                    && vnet.externals == wanted.externals
             };
             if !same_policy || !old.is_some_and(same) {
                 let uplink_drops = match old {
@@ -116,6 +117,7 @@ impl Builder {
                     dhcp: wanted.dhcp.clone(),
                     groups: wanted.groups.clone(),
                     routes: wanted.routes.clone(),
+                    externals: wanted.externals.clone(),
                     ..Vnet::new(*id, wanted.subnets.clone(), uplink_drops)
                 };
                 self.vnets.insert(*id, Arc::new(vnet));

@@ -383,6 +383,7 @@ fn vnet(subnets: Vec<Subnet>, stateful: bool) -> Vnet {
         dhcp: None,
         groups: overlane_dataplane::group::Settings::default(),
         routes: Arc::default(),
+        externals: Arc::default(),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::translate::{
     six_to_four,
 };
 use crate::wire::checksum::{self, Change};
-use crate::wire::{ethernet, fragment, ipv4, ipv6, word};
+use crate::wire::{ethernet, fragment, ipv4, ipv6, protocol, word};
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// The way of a burst's packets from a node to the substrate: what is the same for all of them.
@@ -129,6 +129,7 @@ impl<'a> Departure<'a> {
         destination: Ipv6Addr,
     ) -> Result<(PortId, Crossing), Refusal> {
         let (node, snapshot) = (self.node, self.node.snapshot);
+        refuse_part(header, protocol::ICMP)?;
         let own = self.own.as_ref().ok_or(DropReason::PrefixUnknown)?;
         let (port, way) = self.uplink.ok_or(DropReason::UplinkUnresolved)?;
         let from = if node.interface.owns(header.source) { *own } else { own.by_slot(snapshot.layout) };
@@ -186,6 +187,13 @@ fn ends(from: &Locator, to: &Locator, source: Ipv4Addr, destination: Ipv4Addr) -
         destination: to.address(destination),
         change: change(from, Change::ZERO.add(to.sum())),
     }
+}
+
+/// A part of an ICMP message has no right checksum on the other side, where it covers how long the whole is (RFC 7915, 1.2).
+/// Between nodes both engines are wrong by the same; an external would not know.
+fn refuse_part(header: &NetworkHeader, icmp: u8) -> Result<(), DropReason> {
+    let is_part = header.protocol == icmp && header.part().is_some();
+    if is_part { Err(DropReason::FragmentIcmp) } else { Ok(()) }
 }
 
 /// The sum of two whole addresses.
@@ -425,6 +433,7 @@ fn inbound_any(
     let hop = LastHop { frame, mtu: receiver.mtu, way_back, uplink_mtu: uplink.uplink.mtu };
     // What a pseudo-header loses: what is in front of the virtual addresses in both substrate addresses.
     let change = if arrival.external {
+        refuse_part(header, protocol::ICMPV6)?;
         let old = whole(&source.octets(), &destination.octets());
         whole(&header.source.octets(), &header.destination.octets()).remove(old.fold())
     } else {

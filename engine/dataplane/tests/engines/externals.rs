@@ -229,3 +229,42 @@ fn a_trace_names_the_external() {
     let back = told(UPLINK, &from_outside(LAYOUT, SYSTEM, &ALICE, udp(b"!")).0);
     assert_eq!(back[1], "source: 2001:db8::5 is an external, known as 10.255.0.1");
 }
+
+#[test]
+fn parts_of_datagrams_cross_and_parts_of_icmp_do_not() {
+    let mut here = engine(LAYOUT);
+    // The first and the last part of a datagram, of which only the first has a checksum.
+    let payload = [&[0x0f, 0xa0, 0, 53, 0, 24, 0x12, 0x34][..], &[7; 8]].concat();
+    for (number, reason) in [(17, None), (1, Some("fragment_icmp"))] {
+        let mut dropped = Vec::new();
+        for (offset, more) in [(0_u16, 1_u16), (2, 0)] {
+            let transport = Transport::Other { number, payload: payload.clone() };
+            let packet = Shape { dont_fragment: false, ..shape(&ALICE, &seen(SYSTEM.1), transport) };
+            let mut frame = by_gateway(&ALICE, &packet);
+            frame[20..22].copy_from_slice(&(more << 13 | offset).to_be_bytes());
+            fix_ipv4_checksum(&mut frame);
+            let outcome = here.receive(ALICE.port, &frame);
+            if reason.is_none() {
+                let sent = &outcome.sent[0].bytes;
+                assert_eq!((sent[20], &sent[38..54]), (44, &SYSTEM.0.octets()[..]));
+            }
+            dropped.extend(outcome.counted.keys().filter(|name| name.contains(" drop ")).cloned());
+        }
+        assert_eq!(dropped.len(), if reason.is_some() { 2 } else { 0 }, "{dropped:?}");
+        assert!(
+            dropped.iter().all(|name| reason.is_some_and(|reason| name.ends_with(reason))),
+            "{dropped:?}"
+        );
+    }
+    // The other way: a fragment header, of ICMPv6 and of UDP.
+    for (number, passes) in [(58, false), (17, true)] {
+        let fragment = [number, 0, 0, 1, 0, 0, 0, 9];
+        let payload = [&fragment[..], &[128, 0, 0x12, 0x34, 0, 24, 0, 1], &[7; 8]].concat();
+        let ends = (SYSTEM.0, address(LAYOUT, &ALICE));
+        let frame = from_substrate(0, ends, Transport::Other { number: 44, payload });
+        let outcome = here.receive(UPLINK, &frame);
+        assert_eq!(outcome.sent.len(), usize::from(passes));
+        let counted = outcome.counted.get("vnet 7 drop fragment_icmp").copied();
+        assert_eq!(counted, (!passes).then_some(1), "{outcome:?}");
+    }
+}
