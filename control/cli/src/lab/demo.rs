@@ -5,6 +5,7 @@ use super::attack_classes;
 use super::capture::{self, Capture};
 use super::certificates;
 use super::checks::describe;
+use super::demo_outside;
 use super::demo_routed;
 use super::handle::{Lab, LabOptions};
 use super::plan::{NODE_DEVICE, Node};
@@ -74,6 +75,7 @@ const CHAPTERS: &[(&str, Show)] = &[
     ("on the router: plain TCP over IPv6, virtual addresses inside, no encapsulation", wire),
     ("a node calls everybody in its network, and those who have joined a group", called),
     ("a node is a router for a network behind it, and for no other", demo_routed::show),
+    ("a plain IPv6 host without an engine and a node fetch from each other by curl", demo_outside::show),
     ("a node spoofs its neighbour's address", spoofing),
     ("a forged IPv6 packet on the substrate", forgery),
     ("a node tries to reach its host's own kernel", host_kernel),

@@ -13,6 +13,7 @@ pub mod certificates;
 pub mod checks;
 pub mod datagrams;
 pub mod demo;
+mod demo_outside;
 mod demo_routed;
 pub mod engine;
 pub mod handle;

@@ -11,6 +11,7 @@ use overlane_dataplane::address::{Delivery, HostPrefix, Layout, Locator, Substra
 use overlane_dataplane::buffer::{HeapOptions, HeapPacket, HeapPool};
 use overlane_dataplane::counters::{Drops, PerWorker};
 use overlane_dataplane::drop::DropReason;
+use overlane_dataplane::external::{External, Externals};
 use overlane_dataplane::fragment::FragmentLimits;
 use overlane_dataplane::group::{Filter, Group, GroupLimit, Member};
 use overlane_dataplane::id::{PortId, Slot, VnetId};
@@ -18,6 +19,7 @@ use overlane_dataplane::limit::IcmpLimit;
 use overlane_dataplane::mac::MacAddr;
 use overlane_dataplane::packet::{Clock, Packet};
 use overlane_dataplane::pipeline::{BURST, Outbox, Pipeline};
+use overlane_dataplane::route::{Route, Routes, Transit};
 use overlane_dataplane::snapshot::{HostSnapshot, Interface, PortRole, Subnet, Uplink, Vnet};
 use overlane_dataplane::table::flow::{FlowLimits, FlowTable, Timeouts};
 use overlane_dataplane::table::mapping::{Mapping, MappingKey, MappingWriter, State, mapping_table};
@@ -159,7 +161,15 @@ impl Host {
         // With flows on one host and without on the other.
         let (stateful, uplink_drops) = (host == 0, Arc::new(PerWorker::new(1)));
         let dhcp = Some(Arc::default());
-        let own = Arc::new(Vnet { stateful, dhcp, ..Vnet::new(vnet(), subnets, uplink_drops) });
+        let route =
+            |net: &str, router| Route { net: net.parse().unwrap(), via: vec![router], silent: Vec::new() };
+        let all = "0.0.0.0/0".parse().unwrap();
+        let routes = vec![route("10.8.0.0/16", ANNA), route("10.9.0.0/16", BOB), route("0.0.0.0/0", BOB)];
+        let routes = Arc::new(Routes::new(routes, vec![Transit { net: all, via: ANNA }]).unwrap());
+        let (ipv6, ipv4) = ("2001:db8::/120".parse().unwrap(), "10.255.0.0/24".parse().unwrap());
+        let externals = Arc::new(Externals::new(vec![External { ipv6, ipv4 }]).unwrap());
+        let usual = Vnet::new(vnet(), subnets, uplink_drops);
+        let own = Arc::new(Vnet { stateful, dhcp, routes, externals, ..usual });
         let uplink = Arc::new(Uplink {
             name: "uplink".to_owned(),
             port: port(UPLINK),

@@ -9,6 +9,7 @@ use etherparse::{Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, icmpv4, icm
 use overlane_dataplane::address::Layout;
 use overlane_dataplane::drop::DropReason;
 use overlane_dataplane::external::{External, Externals};
+use overlane_dataplane::policy::{Action, Peer, Policy, Rule, RuleSet};
 use overlane_dataplane::route::{Route, Routes, Transit};
 use overlane_dataplane::trace::{Fate, Subject, trace};
 use std::sync::Arc;
@@ -200,6 +201,25 @@ fn flows_with_externals_are_known_both_ways_and_what_is_rejected_is_told() {
         here.receive(UPLINK, &back).only();
         assert_eq!(here.flows.totals().live(), before + 1, "one flow, whichever way");
     }
+    // What the sender itself may not be sent is no matter of what it sends.
+    let deny = Rule {
+        id: "in".into(),
+        revision: 1,
+        peer: Peer::Any,
+        protocol: None,
+        source_ports: None,
+        destination_ports: None,
+        icmp: None,
+        size: None,
+        action: Action::Deny,
+        stateless: false,
+    };
+    let set = |rules| Arc::new(RuleSet::compile(rules).unwrap());
+    let policy = Arc::new(Policy { egress: set(Vec::new()), ingress: set(vec![deny]) });
+    here.change_interface(&ANNA, |interface| interface.policy = Some(Arc::clone(&policy)));
+    here.receive(ANNA.port, &by_gateway(&ANNA, &shape(&ANNA, &seen(SYSTEM.1), udp(b"out")))).only();
+    let (frame, _) = from_outside(LAYOUT, SYSTEM, &ANNA, tcp(b"in"));
+    here.refuses(UPLINK, &frame, "vnet 7", DropReason::IngressDenied);
     // A packet that ends here is answered, to the system's own address.
     let (mut frame, _) = from_outside(LAYOUT, SYSTEM, &ALICE, udp(b"old"));
     frame[21] = 1;
