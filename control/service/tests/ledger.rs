@@ -129,7 +129,7 @@ fn externals(number: u8) -> Externals {
         2 => vec![external("one", "2001:db8::5")],
         _ => vec![external("many", "2001:db8:1::/124")],
     };
-    Externals { pool: (number % 4 > 0).then(|| "10.255.0.0/27".into()), systems }
+    Externals { pool: (!number.is_multiple_of(4)).then(|| "10.255.0.0/27".into()), systems }
 }
 
 /// A network behind whoever has the tag, one of them with the first network's addresses in it.

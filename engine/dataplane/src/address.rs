@@ -327,10 +327,10 @@ impl Locator {
     /// say it.
     #[must_use]
     pub fn by_slot(mut self, layout: Layout) -> Self {
-        if layout.has_slots() {
-            let [.., octet, _, _, _] = &mut self.octets;
+        let [.., octet, _, _, _] = &mut self.octets;
+        if layout.has_slots() && *octet & LOCAL_BIT == 0 {
             *octet |= LOCAL_BIT;
-            // The octet is the first of its word, and the bit was not set.
+            // The octet is the first of its word.
             let sum = u32::from(self.sum()) + (u32::from(LOCAL_BIT) << 8);
             // Not zero, since neither part is.
             self.sum = NonZeroU16::new(((sum & 0xffff) + (sum >> 16)) as u16).unwrap_or(self.sum);
@@ -561,6 +561,29 @@ mod tests {
         }
         let prefix = HostPrefix::parse(Layout::Plain64, "fd00::/64").unwrap();
         assert!(Locator::new(Layout::Plain64, prefix, Slot::new(1).unwrap(), VnetId::MIN).is_err());
+    }
+
+    #[test]
+    fn locator_by_slot_has_its_flag_and_the_sum_of_what_it_is() {
+        for (layout, prefix) in
+            [(Layout::Slot64, "fd00:0:ffff:ffff::/64"), (Layout::Plain72, "fd00:0:ffff:ffff::/72")]
+        {
+            let prefix = HostPrefix::parse(layout, prefix).unwrap();
+            for slot in 0..if layout.has_slots() { 64 } else { 1 } {
+                let slot = Slot::new(slot).unwrap();
+                let owner = Locator::new(layout, prefix, slot, VnetId::MAX).unwrap();
+                let by_slot = owner.by_slot(layout);
+                let address = by_slot.address(Ipv4Addr::UNSPECIFIED);
+                let sum: u32 = address.segments().into_iter().map(u32::from).sum();
+                assert_eq!(u32::from(by_slot.sum()) % 0xffff, sum % 0xffff);
+                let delivery = if layout.has_slots() { Delivery::Slot } else { Delivery::Owner };
+                assert_eq!(
+                    layout.decode(address).map(|fields| (fields.delivery, fields.slot)),
+                    Ok((delivery, slot))
+                );
+                assert_eq!(by_slot.by_slot(layout), by_slot);
+            }
+        }
     }
 
     #[test]

@@ -363,7 +363,7 @@ impl<K: Pool, C: Clock> Pipeline<K, C> {
         let (mut gone, mut to_gateway) = (false, false);
         burst.each(&node, |_, item: &mut Outbound<'_>| {
             let to = item.asked.key();
-            if item.path.external.is_some() {
+            if item.path.external {
                 return Ok(());
             }
             match next_hop::reachable(&node, to.ipv4(), item.mapping) {

@@ -139,7 +139,7 @@ pub enum Way<'a> {
     /// To one of the routers of a network that the address is in, which are nodes of the gateway's vnet.
     By(&'a Route),
     /// To a system without an engine, at its own address.
-    Out(Ipv6Addr),
+    Out,
 }
 
 /// What a virtual network has to do with another one.
@@ -375,8 +375,8 @@ impl Vnet {
         if let Some(peering) = self.peerings.iter().find(leads) {
             return Way::To(peering.vnet);
         }
-        if let Some(external) = self.externals.ipv6(address) {
-            return Way::Out(external);
+        if self.externals.ipv6(address).is_some() {
+            return Way::Out;
         }
         self.routes.of(address).map_or(Way::To(self.id), Way::By)
     }
@@ -386,17 +386,21 @@ impl Vnet {
     pub fn next_hops(&self, address: Ipv4Addr) -> &[Ipv4Addr] {
         match self.route(address) {
             Way::By(route) => &route.via,
-            Way::To(_) | Way::Out(_) => &[],
+            Way::To(_) | Way::Out => &[],
         }
     }
 
     /// The nodes that may send from an address which need not be their own: the next hops for it, and those that are granted
-    /// transit.
+    /// transit. Nobody speaks for a peer's nodes, nor for externals, but they themselves.
     pub fn routers_of(&self, address: Ipv4Addr) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        let (next_hops, may_be_granted) = match self.route(address) {
+            Way::By(route) => (&route.via[..], true),
+            Way::To(vnet) => (&[][..], vnet == self.id),
+            Way::Out => (&[][..], false),
+        };
         let length = self.subnet_of(address).map_or(0, |subnet| subnet.net.prefix_len());
-        // Nobody speaks for an external but itself.
-        let granted = self.externals.ipv6(address).is_none().then(|| self.routes.transit(address, length));
-        self.next_hops(address).iter().copied().chain(granted.into_iter().flatten())
+        let granted = may_be_granted.then(|| self.routes.transit(address, length));
+        next_hops.iter().copied().chain(granted.into_iter().flatten())
     }
 
     /// What it has to do with another vnet.

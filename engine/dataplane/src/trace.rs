@@ -313,8 +313,9 @@ impl Observer<HeapPacket> for Tracer<'_> {
                 };
                 self.note("source", own, interface(node.interface));
                 let (key, Path { routed, behind, external }) = (item.asked.key(), item.path);
-                if let Some(external) = external {
-                    let way = format!("by the gateway, to the external {external}");
+                let known = node.interface.vnet.externals.ipv6(destination).filter(|_| external);
+                if let Some(system) = known {
+                    let way = format!("by the gateway, to the external {system}");
                     return self.note("next hop", way, Some(Object::Vnet(vnet)));
                 }
                 let way = match (routed, key.vnet_id()) {
@@ -336,7 +337,7 @@ impl Observer<HeapPacket> for Tracer<'_> {
             Moment::Judged => {
                 self.judged(item.rejected);
                 if item.rejected.is_none()
-                    && item.path.external.is_none()
+                    && !item.path.external
                     && let Some(port) = item.mapping.and_then(|mapping| mapping.value().local)
                     && let Some(receiver) = node.snapshot.node(port)
                 {

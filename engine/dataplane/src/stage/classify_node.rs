@@ -178,6 +178,6 @@ fn classify<'a>(node: &FromNode<'a>, packet: &mut impl Packet) -> Result<Kind<'a
     }
     let NextHop { path, key } = next_hop::check(node, packet, frame_destination, &header)?;
     // What is plain goes from the owner of an address to the owner of another.
-    let plain = plain.filter(|_| !path.behind && path.external.is_none() && origin == Origin::Own);
+    let plain = plain.filter(|_| !path.behind && !path.external && origin == Origin::Own);
     Ok(Kind::Ipv4(Outbound::any(plain, header, node.view.ask(key), path)))
 }

@@ -126,9 +126,10 @@ impl<'a> Departure<'a> {
         &self,
         packet: &mut impl Packet,
         header: &NetworkHeader,
-        destination: Ipv6Addr,
     ) -> Result<(PortId, Crossing), Refusal> {
         let (node, snapshot) = (self.node, self.node.snapshot);
+        let known = node.interface.vnet.externals.ipv6(header.destination);
+        let destination = known.ok_or(DropReason::NoMapping)?;
         refuse_part(header, protocol::ICMP)?;
         let own = self.own.as_ref().ok_or(DropReason::PrefixUnknown)?;
         let (port, way) = self.uplink.ok_or(DropReason::UplinkUnresolved)?;
@@ -152,8 +153,8 @@ impl<'a> Departure<'a> {
         }
         let (vnet, path) = (item.asked.key().vnet_id(), item.path);
         let header = item.header(packet);
-        if let Some(external) = path.external {
-            return self.to_external(packet, header, external);
+        if path.external {
+            return self.to_external(packet, header);
         }
         if let Some(port) = mapping.local {
             return locally(node, packet, header, (vnet, path), port);

@@ -73,8 +73,8 @@ pub(crate) struct Path {
     pub(crate) routed: bool,
     /// Whether the destination is in a network behind a router; then that is whose mapping is looked up.
     pub(crate) behind: bool,
-    /// The external that it is; then its mapping says nothing.
-    pub(crate) external: Option<Ipv6Addr>,
+    /// Whether the destination is an external; then its mapping says nothing.
+    pub(crate) external: bool,
 }
 
 /// What the stages have found out about a packet from the substrate.
@@ -119,7 +119,7 @@ impl<'a> Outbound<'a> {
     /// A plain packet, whose header nobody has asked for yet.
     #[inline(always)]
     pub(crate) const fn plain(plain: Plain, asked: Query, ticket: Option<Ticket>) -> Self {
-        let path = Path { routed: false, behind: false, external: None };
+        let path = Path { routed: false, behind: false, external: false };
         Self { plain: Some(plain), header: None, asked, path, ticket, rejected: None, mapping: None }
     }
 

@@ -48,10 +48,7 @@ pub(crate) fn check(
             let router = routed::next_hop(node, packet, header, route)?;
             by(Path { behind: true, ..routed }, vnet.id, router)
         }
-        Way::Out(external) => {
-            let own = node.interface.by_way_of(header.source);
-            by(Path { external: Some(external), ..routed }, vnet.id, own)
-        }
+        Way::Out => by(Path { external: true, ..routed }, vnet.id, node.interface.by_way_of(header.source)),
     }
 }
 

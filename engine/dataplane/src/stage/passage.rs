@@ -59,7 +59,7 @@ impl<'a> Side<'a, Outbound<'_>> for FromNode<'a> {
 
 /// The interface of this host that a node's packet goes to.
 fn receiver<'a>(node: &FromNode<'a>, item: &Outbound<'_>) -> Option<&'a Interface> {
-    if item.path.external.is_some() {
+    if item.path.external {
         return None;
     }
     node.snapshot.node(item.mapping?.value().local?).map(AsRef::as_ref)

@@ -358,6 +358,16 @@ fn subnets_of_peers_go_before_networks_behind_routers() {
     assert_eq!(to(&BERTA), address(LAYOUT, &BERTA).octets());
     let internet = Node { ipv4: [8, 8, 8, 8].into(), ..BOB };
     assert_eq!(to(&internet), behind(LAYOUT, &internet).octets());
+    // Nor does a router of this vnet speak for a peer's nodes, whatever it is granted.
+    let grants = ["0.0.0.0/0", "10.77.0.0/24"]
+        .map(|net| Transit { net: net.parse().unwrap(), via: ANNA.ipv4 })
+        .to_vec();
+    let routes = Arc::new(Routes::new(Vec::new(), grants).unwrap());
+    here.change_vnet(7, |vnet| vnet.routes = Arc::clone(&routes));
+    let posing = Node { ipv4: apart.ipv4, ..ANNA };
+    here.refuses(ANNA.port, &to_node(&posing, &ALICE, udp(b"?")), "node2", DropReason::SrcIpv4Spoofed);
+    let internet = Node { ipv4: internet.ipv4, ..ANNA };
+    assert_eq!(here.receive(ANNA.port, &to_node(&internet, &ALICE, udp(b"?"))).only().port, ALICE.port);
 }
 
 #[test]
