@@ -165,3 +165,57 @@ async fn operators_alone_say_which_systems_of_the_substrate_nodes_reach() {
     let (status, _) = own.refused("PUT", "/v1/networks/new", new).await;
     assert_eq!(status, 403);
 }
+
+/// The addresses that the one rule of a host is about.
+fn peers(known: &common::Known) -> Vec<(u32, String)> {
+    use overlane_api::sync::peer::What;
+    let of = |rule: &overlane_api::sync::Rule| match rule.peer.clone().and_then(|peer| peer.what) {
+        Some(What::Addresses(addresses)) => addresses.ranges,
+        other => panic!("{other:?}"),
+    };
+    let ranges = known.rules.values().flat_map(|(_, rule)| of(rule));
+    ranges.map(|range| (range.vnet, range.cidr)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_name_externals_by_their_own_addresses_and_follow_them() {
+    let (site, service, mut api) = furnished("").await;
+    api.node("web", "host-a", "10.0.0.1").await;
+    let systems = json!([
+        system("db", "2001:db8::5", Some("10.255.0.1")),
+        system("many", "2001:db8:1::/120", Some("10.255.1.0/24")),
+        system("other", "2001:db9::5", Some("10.255.0.9")),
+    ]);
+    api.put("/v1/networks/blue", blue(json!({"systems": systems}))).await;
+    let rule = |cidr: &str| {
+        json!({"entity": "acme", "priority": 1, "direction": "egress", "on": {"node": "web"},
+               "peer": {"cidr": cidr, "network": "blue"}, "action": "deny"})
+    };
+    let mut engine = site.engine(&service, "host-a", None).await;
+    for (cidr, expected) in [
+        ("2001:db8::/32", vec!["10.255.0.1/32", "10.255.1.0/24"]),
+        ("2001:db8:1::40/122", vec!["10.255.1.64/26"]),
+        ("2001:db8:1::7/128", vec!["10.255.1.7/32"]),
+        ("2001:dba::/32", vec![]),
+        ("2001:db9::/32", vec!["10.255.0.9/32"]),
+    ] {
+        api.put("/v1/rules/out", rule(cidr)).await;
+        let expected: Vec<_> = expected.into_iter().map(|net| (BLUE, net.to_owned())).collect();
+        engine.until(cidr, |known| known.rules.len() == 1 && peers(known) == expected).await;
+    }
+    // They are others.
+    let systems = json!([system("new", "2001:db9::77", Some("10.255.0.7"))]);
+    api.put("/v1/networks/blue", blue(json!({"systems": systems}))).await;
+    engine.until("the new one", |known| peers(known) == [(BLUE, "10.255.0.7/32".to_owned())]).await;
+    // The network has to be said, and bits behind the length are none.
+    let mut bare = rule("2001:db8::/32");
+    bare["peer"] = json!({"cidr": "2001:db8::/32"});
+    let (status, error) = api.refused("PUT", "/v1/rules/bare", bare).await;
+    assert_eq!((status, &error["field"]), (400, &json!("peer.network")), "{error}");
+    let (status, error) = api.refused("PUT", "/v1/rules/bare", rule("2001:db8::5/32")).await;
+    assert_eq!((status, &error["field"]), (400, &json!("peer.cidr")), "{error}");
+    let mut on = rule("2001:db8::/32");
+    on["on"] = json!({"cidr": "2001:db8::/32", "network": "blue"});
+    let (status, error) = api.refused("PUT", "/v1/rules/bare", on).await;
+    assert_eq!((status, &error["field"]), (400, &json!("on")), "{error}");
+}

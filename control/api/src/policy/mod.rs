@@ -64,7 +64,8 @@ pub struct Selector {
     /// Whoever is in a network of this entity; with `tag` whose tag it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
-    /// Whoever has an address in this IPv4 network, in `network`, or in the judged interface's own where that is absent.
+    /// Whoever has an address in this IPv4 network, in `network`, or in the judged interface's own where that is absent; or, of an IPv6
+    /// network, the externals of `network` in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cidr: Option<String>,
 }

@@ -31,6 +31,7 @@ Whom a rule is about:
   network=blue                  whoever is in the network
   entity=acme                   whoever is in one of its networks
   cidr=10.0.0.0/24 [,network=blue]  (--peer only) whoever has such an address, in the own network unless one is given
+  cidr=2001:db8::/32,network=blue   (--peer only) the network's externals whose own addresses are such
 
 Examples:
   overlane rule create web-in --entity acme --priority 100 --ingress --on tag=web --tcp 443 --action allow

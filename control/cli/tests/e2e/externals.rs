@@ -163,26 +163,32 @@ fn strangers(lab: &Lab) -> Result<()> {
 
 fn ruled(lab: &Lab) -> Result<()> {
     let node = lab.node("acme-1")?;
-    let rule = RuleSpec {
-        peer: Selector { cidr: Some(POOL.to_owned()), ..Selector::default() },
-        ..rule_about(&node, Direction::Ingress, Action::Deny)
-    };
     let path = "/v1/rules/no-externals";
     with_outside(lab, 7, |outside| {
-        change(lab, async |client: Client| client.put::<serde_json::Value>(path, &rule).await)?;
-        let outcome = (|| {
-            let at = substrate(lab, &node)?;
-            expect_drops(lab, &node.host, &[(DropReason::IngressDenied, 3)], || {
-                let result = ping(outside.host(), at, 3)?;
-                ensure!(result.received == 0, "a rule does not hold: {result:?}");
-                Ok(())
-            })?;
-            // What the node itself begins is not forbidden, and its answers belong to it.
-            let server = WebServer::start(lab.state().path(), "outside", outside.host(), PORT)?;
-            server.fetched(&lab.namespace(&node.id), IpAddr::V4(SEEN))
-        })();
-        change(lab, async |client: Client| client.delete(path).await)?;
-        outcome
+        let at = substrate(lab, &node)?;
+        // By what nodes know it by, and by its own address.
+        for (cidr, network) in [(POOL, None), ("fd00:0:2::/48", Some("acme-net".to_owned()))] {
+            let rule = RuleSpec {
+                peer: Selector { cidr: Some(cidr.to_owned()), network, ..Selector::default() },
+                ..rule_about(&node, Direction::Ingress, Action::Deny)
+            };
+            change(lab, async |client: Client| client.put::<serde_json::Value>(path, &rule).await)?;
+            let outcome = (|| {
+                expect_drops(lab, &node.host, &[(DropReason::IngressDenied, 3)], || {
+                    let result = ping(outside.host(), at, 3)?;
+                    ensure!(result.received == 0, "a rule about {cidr} does not hold: {result:?}");
+                    Ok(())
+                })?;
+                // What the node itself begins is not forbidden, and its answers belong to it.
+                let server = WebServer::start(lab.state().path(), "outside", outside.host(), PORT)?;
+                server.fetched(&lab.namespace(&node.id), IpAddr::V4(SEEN))
+            })();
+            change(lab, async |client: Client| client.delete(path).await)?;
+            outcome?;
+        }
+        let result = ping(outside.host(), at, 3)?;
+        ensure!(result.is_complete(), "without a rule: {result:?}");
+        Ok(())
     })
 }
 

@@ -122,6 +122,22 @@ pub(super) fn nets(kept: &Asked) -> Vec<Ipv4Net> {
     known(kept).into_iter().map(|external| external.ipv4).chain(pool).collect()
 }
 
+/// What nodes know those externals by whose own addresses are in an IPv6 network.
+pub(super) fn within(kept: &Asked, cidr: &str) -> Vec<Ipv4Net> {
+    let Some(net) = ipv6(cidr) else { return Vec::new() };
+    let part = |External { ipv6, ipv4 }: External| {
+        if net.contains(&ipv6) {
+            return Some(ipv4);
+        }
+        // Of some that follow each other only a part: as many bits further on.
+        let further =
+            ipv6.contains(&net).then(|| (net.network().to_bits() - ipv6.network().to_bits()) as u32)?;
+        let first = Ipv4Addr::from_bits(ipv4.network().to_bits() + further);
+        Ipv4Net::new(first, net.prefix_len() - 96).ok()
+    };
+    known(kept).into_iter().filter_map(part).collect()
+}
+
 /// Whether nobody else of the network `id`, or of those that it has a peering with, has what externals have. `subnets` are the
 /// network's own.
 pub(super) fn check_apart(

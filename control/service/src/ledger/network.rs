@@ -228,6 +228,9 @@ fn change(
             txn.touch(Touch::Vnet { vnet: other.vnet, deleted: None });
         }
     }
+    if found.externals != externals {
+        rule::touch_users(txn, &format!("network/{id}"), |spec| rule::names_externals(&spec.peer))?;
+    }
     let record = NetworkRecord {
         subnets,
         default_action: spec.default_action,

@@ -3,7 +3,7 @@
 use super::record::{
     InterfaceRecord, NetworkRecord, NodeRecord, RuleRecord, Scope, interface_id, load, load_all_users,
 };
-use super::{rule, tag};
+use super::{external, rule, tag};
 use crate::error::{Error, Result};
 use crate::store::{Table, View};
 use ipnet::Ipv4Net;
@@ -73,6 +73,13 @@ fn peer(view: &dyn View, entity: &str, selector: &Selector) -> Result<Peer> {
                 Some(number) => Peer::Tag(number),
                 None => Peer::Vnets(Vec::new()),
             }
+        }
+        Selector { cidr: Some(cidr), network: Some(id), .. } if rule::names_externals(selector) => {
+            let gone =
+                || Error::Record { key: format!("Networks/{id}"), problem: "it is missing".to_owned() };
+            let network: NetworkRecord = load(view, Table::Networks, id)?.ok_or_else(gone)?;
+            let nets = external::within(&network.externals, cidr);
+            Peer::Addresses(nets.into_iter().map(|net| (Some(network.vnet), net)).collect())
         }
         Selector { cidr: Some(cidr), network, .. } => {
             let vnet = network.as_ref().map(|id| vnet_of(view, id)).transpose()?;

@@ -11,7 +11,7 @@ use super::{Outcome, check, network::missing, tag};
 use crate::access::Kind;
 use crate::error::{Error, Result};
 use crate::store::{Step, Table, View};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv6Net};
 use overlane_api::policy::{FieldError, Matches, Rule, RuleSpec, Selector};
 use std::collections::BTreeSet;
 
@@ -60,9 +60,18 @@ fn check_selector(field: &str, selector: &Selector) -> Result<()> {
         }
     }
     if let Some(cidr) = cidr {
-        let legal = "an IPv4 network with zeros behind the prefix length, like 10.0.0.0/24";
-        let net = cidr.parse::<Ipv4Net>().ok().filter(|net| net.trunc() == *net);
+        let legal =
+            "a network with zeros behind the prefix length, like 10.0.0.0/24, or 2001:db8::/32 for externals";
+        let net = cidr.parse::<IpNet>().ok().filter(|net| net.trunc() == *net);
         net.ok_or_else(|| Error::invalid(format!("{field}.cidr"), format!("{cidr:?} is not legal"), legal))?;
+        if names_externals(selector) && network.is_none() {
+            let message = format!("{cidr} is about externals, and each network has its own");
+            return Err(Error::invalid(
+                format!("{field}.network"),
+                message,
+                "the network whose externals it is about",
+            ));
+        }
     }
     let given = [node.is_some(), tag.is_some(), network.is_some(), entity.is_some(), cidr.is_some()];
     let legal = match (given.iter().filter(|given| **given).count(), tag, cidr) {
@@ -79,6 +88,11 @@ fn check_selector(field: &str, selector: &Selector) -> Result<()> {
         "it names more than one",
         "one of node, tag (with an entity, if it is another's), network, entity, cidr (with a network)",
     ))
+}
+
+/// Whether it is about a network's externals, by their own addresses.
+pub(super) fn names_externals(selector: &Selector) -> bool {
+    selector.cidr.as_ref().is_some_and(|cidr| cidr.parse::<Ipv6Net>().is_ok())
 }
 
 /// Whether the caller may know of both ends: of its own, and, at the other end, of whoever has a peering with it. What it may
