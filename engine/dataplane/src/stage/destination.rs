@@ -1,5 +1,6 @@
 //! From an uplink: which interface of this host is the packet for? The one that owns the embedded (vnet, IPv4): by its
-//! slot, or in layouts without slots by its mapping; or one that routes it. What is for a group is taken in the name of one of the members.
+//! slot, or in layouts without slots by its mapping; or one that routes it. What is for a group is taken in the name of one of
+//! the members.
 
 use super::{Arrival, FromUplink, Inbound, group, routed};
 use crate::address::{Delivery, SubstrateAddress};
